@@ -1,0 +1,29 @@
+"""Masked language modelling from scratch: makes a teacher where none is to be had."""
+
+from kd_dist.config import (
+    CorpusData,
+    Job,
+    MlmObjective,
+    PrepareStage,
+    ReportOptions,
+    ReportStage,
+    Student,
+    TokenData,
+    Tokenizer,
+    TrainStage,
+)
+
+JOB = Job(
+    name="pretrain",
+    description="train an encoder on raw text by masked language modelling",
+    stages={
+        "prepare": PrepareStage(data=CorpusData(corpus=["data/*.txt"]), tokenizer=Tokenizer()),
+        "pretrain": TrainStage(
+            student=Student(config="bert_base"),
+            data=TokenData(tokens="@prepare/tokens"),
+            objective=MlmObjective(),
+        ),
+        "report": ReportStage(report=ReportOptions(stages=["@pretrain"])),
+    },
+    result="pretrain",
+)

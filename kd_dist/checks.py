@@ -1,0 +1,145 @@
+"""Everything that can be found wrong before a job queues: without a GPU and without torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config import (
+    WIRE,
+    Job,
+    MlmObjective,
+    PrepareStage,
+    TinyBertObjective,
+    TrainStage,
+    join_problems,
+    model_config_file,
+)
+from kd_dist.corpus import CorpusError, find_files
+from kd_dist.errors import UserError
+
+# Encoders whose attention can be captured (kd_dist/attention.py asserts that both lists agree).
+FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
+# A family may call the same number by another name.
+ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
+
+
+def check_job(job: Job) -> None:
+    """Raise one UserError that holds every problem of every stage."""
+    problems = [f"{name}: {text}" for name, stage in job.stages.items() for text in _stage_problems(job, stage)]
+    if problems:
+        raise UserError(join_problems(list(dict.fromkeys(problems))))
+
+
+def _stage_problems(job: Job, stage: Any) -> list[str]:
+    if isinstance(stage, PrepareStage):
+        return _corpus_problems(stage)
+    if isinstance(stage, TrainStage):
+        return [*_architecture_problems(stage), *_token_problems(job, stage)]
+    return []
+
+
+def _corpus_problems(stage: PrepareStage) -> list[str]:
+    problems = []
+    patterns = [pattern for pattern in stage.data.corpus if not pattern.startswith(WIRE)]
+    if not stage.data.corpus:
+        problems.append("data.corpus is empty: name text files, for example data.corpus='corpus/*.txt.gz'")
+    try:
+        if patterns:
+            find_files(patterns)
+    except CorpusError as error:
+        problems.append(f"data.corpus: {error}")
+    path = stage.tokenizer_path()
+    if path is not None and not path.startswith(WIRE):
+        problems += _directory_problems("teacher.path" if stage.teacher else "tokenizer.path", path)
+    return problems
+
+
+def _directory_problems(key: str, path: str) -> list[str]:
+    """A path that is neither a folder nor could be a hub name (`name` or `organisation/name`)."""
+    if Path(path).is_dir() or (path.count("/") <= 1 and not path.startswith((".", "~", "/"))):
+        return []
+    return [f"{key}={path}: no such folder (a Hugging Face directory, or a hub name such as google-bert/bert-base-chinese)"]
+
+
+def _architecture_problems(stage: TrainStage) -> list[str]:
+    try:
+        student = _read_config(model_config_file(stage.student.config))
+    except UserError as error:
+        return [str(error)]
+    problems = _head_size_problems(student, stage.student.config)
+    if stage.teacher is None or stage.teacher.path.startswith(WIRE):
+        return problems
+    problems += _directory_problems("teacher.path", stage.teacher.path)
+    file = Path(stage.teacher.path) / "config.json"
+    if Path(stage.teacher.path).is_dir() and not file.exists():
+        return [*problems, f"teacher.path={stage.teacher.path} holds no config.json: not a Hugging Face directory"]
+    if file.exists():
+        try:
+            problems += teacher_problems(stage, _read_config(file), student)
+        except UserError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} is not readable as JSON: {error}") from error
+    return content | {name: content[alias] for name, alias in ALIASES.items() if name not in content and alias in content}
+
+
+def _head_size_problems(config: dict[str, Any], name: str) -> list[str]:
+    if config["hidden_size"] % config["num_attention_heads"]:
+        width, heads = config["hidden_size"], config["num_attention_heads"]
+        return [f"student.config={name}: hidden_size={width} does not divide among num_attention_heads={heads}"]
+    return []
+
+
+def teacher_problems(stage: TrainStage, teacher: dict[str, Any], student: dict[str, Any]) -> list[str]:
+    """Whether this student can learn from this teacher; both as their config.json says."""
+    family = teacher.get("model_type")
+    if family not in FAMILIES or teacher.get("is_decoder") or teacher.get("is_encoder_decoder"):
+        return [
+            f"teacher.path={stage.teacher.path if stage.teacher else ''} is a `{family}` model, not an encoder that can "
+            f"be distilled; supported families: {', '.join(FAMILIES)}"
+        ]
+    if isinstance(stage.objective, TinyBertObjective):
+        return _tinybert_problems(stage.objective, teacher, student)
+    return []
+
+
+def _tinybert_problems(objective: TinyBertObjective, teacher: dict[str, Any], student: dict[str, Any]) -> list[str]:
+    problems = []
+    heads = teacher["num_attention_heads"], student["num_attention_heads"]
+    if objective.attention_weight > 0 and heads[0] != heads[1]:
+        problems.append(
+            f"the teacher has {heads[0]} attention heads and the student {heads[1]}: attention scores cannot be compared. "
+            f"Choose a student with {heads[0]} heads (student.config), or set objective.attention_weight=0"
+        )
+    layers = teacher["num_hidden_layers"], student["num_hidden_layers"]
+    if objective.layer_map is None:
+        if layers[0] < layers[1]:
+            problems.append(f"a student of {layers[1]} layers is deeper than its teacher of {layers[0]}: set objective.layer_map")
+        return problems
+    if len(objective.layer_map) != layers[1]:
+        problems.append(
+            f"objective.layer_map={objective.layer_map} names {len(objective.layer_map)} teacher layers, but the "
+            f"student has {layers[1]} layers: name one for each"
+        )
+    outside = [layer for layer in objective.layer_map if not 1 <= layer <= layers[0]]
+    if outside:
+        problems.append(f"objective.layer_map names layers {outside}: the teacher's layers are 1 to {layers[0]}")
+    return problems
+
+
+def _token_problems(job: Job, stage: TrainStage) -> list[str]:
+    if not stage.data.tokens.startswith(WIRE):
+        if not (Path(stage.data.tokens) / "statistics.json").exists():
+            return [f"data.tokens={stage.data.tokens} was not written by a prepare stage (no statistics.json in it)"]
+        return []
+    prepare = job.stages[stage.data.tokens.removeprefix(WIRE).split("/")[0]]
+    wants_words = isinstance(stage.objective, MlmObjective) and stage.objective.whole_word_masking
+    if wants_words and isinstance(prepare, PrepareStage) and not prepare.data.word_starts:
+        return ["objective.whole_word_masking=true needs word borders in the data: set data.word_starts=true"]
+    return []

@@ -1,0 +1,55 @@
+"""The finished model as a Hugging Face directory that loads with nothing of ours installed."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kd_dist.models import num_parameters
+from kd_dist.objectives import Objective
+from kd_dist.runs import git_state, stage_fingerprint, write_json
+
+
+def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
+    """Write `stage_dir`/export: model, tokenizer, what belongs to the method, and manifest.json. Rank 0 alone.
+
+    It appears as a whole or not at all, and replaces an older one.
+    """
+    place, temporary = stage_dir / "export", stage_dir / ".export.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _save_model(objective, temporary)
+    tokenizer.save_pretrained(temporary)
+    objective.save_extras(temporary)
+    write_json(temporary / "manifest.json", _manifest(objective, stage_dir, scores))
+    shutil.rmtree(place, ignore_errors=True)
+    os.rename(temporary, place)
+    return place
+
+
+def _save_model(objective: Objective, directory: Path) -> None:
+    student = objective.student
+    ours = student.config
+    student.config = copy.deepcopy(ours)
+    student.config._attn_implementation = None  # the name of our attention function means nothing elsewhere
+    student.save_pretrained(directory)
+    student.config = ours
+
+
+def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    configuration = (stage_dir / "config.json").read_bytes()
+    tokens = Path(json.loads(configuration)["data"]["tokens"])
+    return {
+        "job": stage_dir.parent.parent.name,
+        "run_id": stage_dir.parent.name,
+        "stage": stage_dir.name,
+        "configuration_sha256": hashlib.sha256(configuration).hexdigest(),
+        "inputs_fingerprint": stage_fingerprint(stage_dir),
+        "data_fingerprint": tokens.resolve().name,
+        "git": git_state(),
+        "parameters": num_parameters(objective.student),
+        "scores": scores,
+    }

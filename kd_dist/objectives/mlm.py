@@ -1,0 +1,69 @@
+"""Masked language modelling (Devlin et al. 2019), optionally of whole words (Cui et al. 2019).
+
+Shapes: B batch, S sequence, N predicted positions, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from kd_dist.config import MlmObjective, TrainStage
+from kd_dist.losses import masked_language_model_error
+from kd_dist.models import Batch, Encoded, build_masked_language_model, student_config
+from kd_dist.objectives import Objective
+
+HEADS = ("cls", "lm_head", "predictions")  # where the families keep their prediction head
+KEPT = -100
+
+
+class MaskedLanguageModel(Objective):
+    """The student predicts 15 % of the tokens: 80 % of them masked, 10 % replaced by any token, 10 % left as they are."""
+
+    def __init__(self, student: PreTrainedModel, settings: MlmObjective, tokenizer: Any) -> None:
+        super().__init__()
+        self.student = student
+        self._settings = settings
+        self._mask_id, self._vocabulary_size = tokenizer.mask_token_id, len(tokenizer)
+        self._special_ids = torch.tensor(sorted(tokenizer.all_special_ids))
+        self._head = next(name for name in HEADS if hasattr(student, name))
+
+    def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Adds `labels` (B, S): the true token where one is to be predicted, -100 elsewhere."""
+        random = torch.Generator().manual_seed(seed)
+        original = batch["input_ids"]
+        chosen = self._chosen(batch, random)
+        draw = torch.rand(original.shape, generator=random)
+        anything = torch.randint(self._vocabulary_size, original.shape, generator=random)
+        replaced = torch.where(draw < 0.8, self._mask_id, torch.where(draw < 0.9, anything, original))
+        return batch | {
+            "input_ids": torch.where(chosen, replaced, original),
+            "labels": original.masked_fill(~chosen, KEPT),
+        }
+
+    def _chosen(self, batch: dict[str, Tensor], random: torch.Generator) -> Tensor:
+        """(B, S) positions to be predicted: each word, or each token, with the same probability; at least one a batch."""
+        ids, allowed = batch["input_ids"], ~torch.isin(batch["input_ids"], self._special_ids)
+        score = torch.rand(ids.shape, generator=random)
+        if self._settings.whole_word_masking:
+            word = batch["word_starts"].long().cumsum(1) - 1  # a word shares the draw of its first token
+            score = score.gather(1, word.clamp(min=0))
+        threshold = score[allowed].min() if allowed.any() else 0.0
+        return allowed & (score <= torch.clamp(torch.as_tensor(threshold), min=self._settings.masking_probability))
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return {"mlm": float((batch["labels"] != KEPT).sum())}
+
+    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+        """Cross-entropy summed over the predicted positions; the head runs on those positions only."""
+        outputs = self.student.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        predicted = batch["labels"] != KEPT
+        logits_NV = getattr(self.student, self._head)(outputs.last_hidden_state[predicted])
+        return {"mlm": masked_language_model_error(logits_NV, batch["labels"][predicted])}
+
+
+def build(stage: TrainStage, tokenizer: Any) -> MaskedLanguageModel:
+    assert isinstance(stage.objective, MlmObjective)
+    config = student_config(stage.student.config, tokenizer)
+    return MaskedLanguageModel(build_masked_language_model(config, stage.engine), stage.objective, tokenizer)

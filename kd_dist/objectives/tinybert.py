@@ -1,0 +1,103 @@
+"""TinyBERT's distillation of the layers (Jiao et al. 2020, equations 7 to 9).
+
+Student layer m imitates teacher layer g(m): its attention scores, and through a linear projection its output; the
+student's embedding output imitates the teacher's.
+
+Shapes: B batch, S sequence, D width.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from kd_dist.config import TinyBertObjective, TrainStage
+from kd_dist.losses import attention_score_count, attention_score_error, hidden_state_count, hidden_state_error
+from kd_dist.models import Batch, Encoded, Wanted, build_encoder, encode, student_config
+from kd_dist.objectives import Objective
+
+
+class TinyBert(Objective):
+    """Sums of squared differences of attention scores, hidden states and embeddings.
+
+    As in the paper each term is a sum over layers of means: the count of a term is that of one layer. `projection`
+    says which of the L + 1 hidden states share a matrix. Terms of weight 0 are not computed.
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: PretrainedConfig, settings: TinyBertObjective) -> None:
+        super().__init__()
+        self.student = student
+        self._compat = settings.compat
+        self._num_heads, self._teacher_width = teacher.num_attention_heads, teacher.hidden_size
+        num_layers = student.config.num_hidden_layers
+        self._layer_map = dict(enumerate(settings.mapped_layers(num_layers, teacher.num_hidden_layers), start=1))
+        self._terms = {name for name, weight in settings.weights().items() if weight > 0}
+        self._projection_of = {layer: _projection_name(settings.projection, layer) for layer in self._hidden_layers()}
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Linear(student.config.hidden_size, teacher.hidden_size)
+                for name in sorted(set(self._projection_of.values()))
+            }
+        )
+
+    def _hidden_layers(self) -> list[int]:
+        """Student layers whose output is compared; 0 is the embedding."""
+        layers = [0] if "embeddings" in self._terms else []
+        return layers + (list(self._layer_map) if "hidden" in self._terms else [])
+
+    def _attention_layers(self) -> list[int]:
+        return list(self._layer_map) if "attention" in self._terms else []
+
+    def _teacher_layer(self, layer: int) -> int:
+        return self._layer_map.get(layer, 0)
+
+    def wanted(self) -> Wanted:
+        return Wanted(
+            hidden_states=frozenset(self._teacher_layer(layer) for layer in self._hidden_layers()),
+            attention=frozenset(self._teacher_layer(layer) for layer in self._attention_layers()),
+        )
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        mask_BS = batch["attention_mask"]
+        hidden = float(hidden_state_count(mask_BS, self._teacher_width, self._compat))
+        attention = float(attention_score_count(mask_BS, self._num_heads, self._compat))
+        counts = {"attention": attention, "hidden": hidden, "embeddings": hidden}
+        return {term: counts[term] for term in sorted(self._terms)}
+
+    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+        assert teacher is not None
+        wanted = Wanted(frozenset(self._hidden_layers()), frozenset(self._attention_layers()))
+        student = encode(self.student, batch, wanted)
+        mask_BS = batch["attention_mask"]
+        sums: dict[str, list[Tensor]] = {term: [] for term in sorted(self._terms)}
+        for layer in self._attention_layers():
+            pair = student.attention[layer], teacher.attention[self._teacher_layer(layer)]
+            sums["attention"].append(attention_score_error(*pair, mask_BS, compat=self._compat))
+        for layer in self._hidden_layers():
+            projected_BSD = self.projections[self._projection_of[layer]](student.hidden_states[layer])
+            target_BSD = teacher.hidden_states[self._teacher_layer(layer)]
+            error = hidden_state_error(projected_BSD, target_BSD, mask_BS, compat=self._compat)
+            sums["hidden" if layer else "embeddings"].append(error)
+        return {term: torch.stack(values).sum() for term, values in sums.items()}
+
+    def save_extras(self, directory: Path) -> None:
+        """The projections, for a later stage that goes on distilling this student."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.projections.state_dict().items()}
+        save_file(tensors, directory / "projections.safetensors")
+
+
+def _projection_name(kind: str, layer: int) -> str:
+    if kind == "shared":
+        return "all"
+    if kind == "paper":
+        return "layers" if layer else "embeddings"
+    return f"layer_{layer}"
+
+
+def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
+    assert isinstance(stage.objective, TinyBertObjective) and stage.teacher is not None
+    student = build_encoder(student_config(stage.student.config, tokenizer), stage.engine)
+    return TinyBert(student, AutoConfig.from_pretrained(stage.teacher.path), stage.objective)

@@ -1,0 +1,241 @@
+"""The run folder: what is written before a run, who may continue it, and which of its stages are complete.
+
+    runs/<job>/<run_id>/job.json environment.json results.json export
+                        <stage>/config.json inputs.json COMPLETE ...
+
+Nothing here imports torch: login nodes write run folders.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from datetime import datetime
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config import REPOSITORY, WIRE, Job, Stage, model_config_file, read_stage
+from kd_dist.errors import UserError
+
+# Fields that hold paths. Jobs run from a snapshot of the code, so what a user types relative to his folder is made absolute.
+PATH_KEYS = ("data.corpus", "data.tokens", "teacher.path", "tokenizer.path", "student.config")
+PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "pydantic", "submitit", "wandb", "jieba", "numpy")
+
+
+def default_run_id() -> str:
+    return datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def with_absolute_paths(job: Job) -> Job:
+    """The job with every local path made absolute; names of shipped models and hub names stay as they are."""
+    settings = job.model_dump()
+    for stage in settings["stages"].values():
+        for section, key in (name.split(".") for name in PATH_KEYS):
+            if stage.get(section) and stage[section].get(key):
+                stage[section][key] = _absolute(stage[section][key], always=key == "corpus")
+    return Job.model_validate(settings)
+
+
+def _absolute(value: Any, always: bool) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, always) for item in value]
+    if value.startswith(WIRE) or not (always or Path(value).exists()):
+        return value
+    return str(Path(value).expanduser().absolute())
+
+
+def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
+    """The stage's settings with `@stage/...` replaced by paths in the run folder."""
+
+    def replace(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [replace(item) for item in value]
+        return str(run_dir / value[1:]) if isinstance(value, str) and value.startswith(WIRE) else value
+
+    return replace(stage.model_dump())
+
+
+def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
+    """Write the run folder, or continue the one that is there when it describes the same work.
+
+    Raises:
+        UserError: the run id belongs to a run with other settings or other input files.
+    """
+    run_dir = (runs_dir / job.name / run_id).absolute()
+    prints = fingerprints(job)
+    _refuse_another_run(job, run_dir, prints)
+    for name, stage in job.stages.items():
+        (run_dir / name / "log").mkdir(parents=True, exist_ok=True)
+        write_json(run_dir / name / "config.json", wired(stage, run_dir))
+        write_json(run_dir / name / "inputs.json", {"fingerprint": prints[name], "files": input_files(stage)})
+    write_json(run_dir / "environment.json", environment())
+    write_json(run_dir / "job.json", job.model_dump())
+    return run_dir
+
+
+def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None:
+    if not (run_dir / "job.json").exists():
+        return
+    before = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))["stages"]
+    differing = []
+    for name, stage in job.stages.items():
+        if prints[name] == json.loads((run_dir / name / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]:
+            continue
+        identity = stage.identity()
+        differing += [
+            f"{name}.{section}.{key}: {before[name][section][key]!r} -> {value!r}"
+            for section, values in identity.items()
+            if isinstance(values, dict) and isinstance(before[name].get(section), dict)
+            for key, value in values.items()
+            if before[name][section].get(key) != value
+        ] or [f"{name}: its input files have changed"]
+    if differing:
+        raise UserError(
+            f"run {run_dir.name} exists with another configuration:\n  "
+            + "\n  ".join(differing)
+            + "\nchoose another --run-id, or go back to the settings of that run to continue it"
+        )
+
+
+def fingerprints(job: Job) -> dict[str, str]:
+    """Stage -> hash of its settings, its input files, and the fingerprints of the stages that feed it."""
+    found: dict[str, str] = {}
+    for name, inputs in job.edges().items():
+        stage = job.stages[name]
+        parts = [stage.identity(), input_files(stage), [found[other] for other in inputs]]
+        found[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return found
+
+
+def input_files(stage: Any) -> list[list[Any]]:
+    """(path, bytes, time of change) of every local file that the settings name; architectures by their content."""
+    paths = [Path(found) for pattern in _named_paths(stage) for found in _files_at(pattern)]
+    rows: list[list[Any]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    if getattr(stage, "student", None) is not None:
+        content = model_config_file(stage.student.config).read_bytes()
+        rows.append([stage.student.config, hashlib.sha256(content).hexdigest()])
+    return rows
+
+
+def _named_paths(stage: Any) -> list[str]:
+    named: list[str] = []
+    for section, key in (name.split(".") for name in PATH_KEYS if name != "student.config"):
+        value = getattr(getattr(stage, section, None), key, None) or []
+        named += [value] if isinstance(value, str) else value
+    return [path for path in named if not path.startswith(WIRE)]
+
+
+def _files_at(pattern: str) -> list[str]:
+    found = sorted(glob(pattern))
+    nested = [sorted(str(file) for file in Path(path).iterdir() if file.is_file()) for path in found if os.path.isdir(path)]
+    return [path for path in found if os.path.isfile(path)] + [file for files in nested for file in files]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the state of the code: an allow-list, so that no secret of the environment is ever written."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": git_state(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; the snapshot of a run carries it along in GIT_STATE.json."""
+    carried = REPOSITORY / "GIT_STATE.json"
+    if carried.exists():
+        return json.loads(carried.read_text(encoding="utf-8"))
+
+    def git(*arguments: str) -> str | None:
+        try:
+            result = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return result.stdout.strip()
+
+    return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def stage_fingerprint(stage_dir: Path) -> str:
+    return json.loads((stage_dir / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]
+
+
+def is_complete(stage_dir: Path) -> bool:
+    """Whether the stage has run to its end with the inputs that it has now."""
+    marker = stage_dir / "COMPLETE"
+    if not marker.exists():
+        return False
+    return json.loads(marker.read_text(encoding="utf-8"))["fingerprint"] == stage_fingerprint(stage_dir)
+
+
+def complete(stage_dir: Path, seconds: float) -> None:
+    """Mark the stage as complete; the stage that gives the job its result also becomes the run's `export`."""
+    write_json(
+        stage_dir / "COMPLETE",
+        {
+            "fingerprint": stage_fingerprint(stage_dir),
+            "seconds": round(seconds, 1),
+            "finished": datetime.now().isoformat(timespec="seconds"),
+        },
+    )
+    run_dir = stage_dir.parent
+    job = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))
+    if job["result"] == stage_dir.name and (stage_dir / "export").is_dir():
+        link(run_dir / "export", Path(stage_dir.name) / "export")
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link to `target`, replacing an older link in one step."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, path)
+
+
+def run_stage(stage_dir: Path) -> None:
+    """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone."""
+    if is_complete(stage_dir):
+        return
+    started = time.monotonic()
+    module, function = read_stage(stage_dir).entry.split(":")
+    getattr(importlib.import_module(module), function)(stage_dir)
+    if int(os.environ.get("RANK", "0")) == 0:
+        complete(stage_dir, time.monotonic() - started)
+
+
+def add_result(run_dir: Path, row: dict[str, Any]) -> None:
+    """Put a row into results.json, in place of an older one of the same stage, model and split."""
+    path = run_dir / "results.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    key = ("stage", "model", "split")
+    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in key)]
+    write_json(path, [*rows, row])

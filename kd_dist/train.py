@@ -1,0 +1,185 @@
+"""The training entry point.
+
+    deepspeed --num_accelerators 2 kd_dist/train.py --job tinybert_general data.corpus='corpus/*.txt'
+    torchrun --nproc-per-node 2 kd_dist/train.py --job ...        python kd_dist/train.py --job ...
+
+`run` is what every rank of a training stage calls, however it was started.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import json
+import os
+from typing import Any
+
+import torch
+
+from kd_dist import distributed, engine
+from kd_dist.batches import TokenRows
+from kd_dist.checks import check_job
+from kd_dist.config import Job, TrainStage, load_job, read_stage
+from kd_dist.engine import Engine
+from kd_dist.errors import Preempted, UserError, exit_with_message
+from kd_dist.export import export
+from kd_dist.models import Teacher, load_tokenizer, num_parameters
+from kd_dist.objectives import Objective, build
+from kd_dist.preemption import Preemption
+from kd_dist.runs import add_result, default_run_id, is_complete, open_run, run_stage, with_absolute_paths
+from kd_dist.tracking import make_tracker, read_metrics
+from kd_dist.trainer import Trainer
+
+
+def run(stage_dir: Path) -> None:
+    """Train one stage from wherever it stands to its export. Every rank calls it.
+
+    Raises:
+        Preempted: a signal asked to stop; calling it again goes on.
+        UserError: a setting or a file is wrong.
+    """
+    engine.start()
+    stage: TrainStage = read_stage(stage_dir)
+    with Preemption() as preemption:
+        trainer, objective, tokenizer, tracker = _set_up(stage, stage_dir, preemption)
+        status = 1
+        try:
+            trainer.train()
+            status = 0
+        finally:
+            tracker.close(status)
+    if distributed.rank() == 0:
+        _finish(trainer, objective, tokenizer, stage_dir)
+    distributed.barrier()
+
+
+def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, Any]:
+    _make_deterministic(stage)
+    tokens = Path(stage.data.tokens)
+    tokenizer = load_tokenizer(tokens / "tokenizer")
+    torch.manual_seed(stage.train.seed)
+    objective = build(stage, tokenizer)
+    rows = TokenRows(tokens, "train", tokenizer.pad_token_id)
+    total_steps = stage.train.total_steps(len(rows))
+    tracker = make_tracker(
+        distributed.rank(),
+        stage_dir=stage_dir,
+        total_steps=total_steps,
+        settings=stage.tracking,
+        log_every_n_steps=stage.cadence.log_every_n_steps,
+        config=stage.model_dump(),
+    )
+    trainer = Trainer(
+        stage,
+        engine=Engine(
+            objective,
+            stage.engine,
+            stage.optim,
+            total_steps=total_steps,
+            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
+        ),
+        objective=objective,
+        teacher=_teacher(stage, objective),
+        rows=rows,
+        validation_rows=TokenRows(tokens, "validation", tokenizer.pad_token_id),
+        total_steps=total_steps,
+        checkpoints=stage_dir / "checkpoints",
+        tracker=tracker,
+        preemption=preemption,
+    )
+    return trainer, objective, tokenizer, tracker
+
+
+def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
+    wanted = objective.wanted()
+    if wanted is None or stage.teacher is None:
+        return None
+    return Teacher(stage.teacher.path, wanted, precision=stage.engine.precision, device=distributed.device())
+
+
+def _make_deterministic(stage: TrainStage) -> None:
+    if stage.train.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # must be set before the first matrix product
+        torch.use_deterministic_algorithms(True)
+
+
+def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
+    """Export and score, on rank 0."""
+    metrics: dict[str, Any] = {}
+    for row in read_metrics(stage_dir / "metrics.jsonl"):
+        metrics.update(row)
+    scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
+    export(objective, tokenizer, stage_dir, scores)
+    row = {"stage": stage_dir.name, "model": "student", "split": "validation", "steps": trainer.total_steps}
+    row["parameters"] = num_parameters(objective.student)
+    row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
+    row["samples_per_second"] = metrics["speed/samples_per_second"]
+    add_result(stage_dir.parent, row)
+
+
+def main() -> int:
+    """Run a whole job on this machine's ranks, one stage after another."""
+    options = _parse(sys.argv[1:])
+    engine.start()
+    job = _job_of_this_world(options)
+    run_dir = Path(distributed.broadcast(_opened(job, options) if distributed.rank() == 0 else None))
+    for name, stage in job.stages.items():
+        if stage.needs_gpus() or distributed.rank() == 0:
+            run_stage(run_dir / name)
+        distributed.barrier()
+        if not is_complete(run_dir / name):
+            raise UserError(f"stage {name} did not complete; its folder is {run_dir / name}")
+    if distributed.rank() == 0:
+        print(f"done: {run_dir}")
+    distributed.shut_down()
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="kd_dist/train.py",
+        description="Run a job on the ranks that deepspeed or torchrun started here (plain python: one rank).",
+        epilog="example: deepspeed --num_accelerators 2 kd_dist/train.py --job tinybert_general train.steps=300",
+    )
+    parser.add_argument("--job", required=True, help="a name from `python launch/slurm.py --list`")
+    parser.add_argument("--run-id", default=None, help="name of the run; the same name continues it")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("--config", type=Path, help="YAML file with settings, applied before the overrides")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher appends it
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings, for example train.steps=300")
+    return parser.parse_intermixed_args(arguments)
+
+
+def _job_of_this_world(options: argparse.Namespace) -> Job:
+    """The job with the ranks that are really here."""
+    taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
+    if taken:
+        raise UserError(f"{taken[0]}: here the launcher decides how many ranks there are (deepspeed --num_accelerators N)")
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or distributed.world_size())
+    nodes = distributed.world_size() // per_node
+    world = [f"resources.nodes={nodes}", f"resources.gpus_per_node={per_node}"]
+    job = with_absolute_paths(load_job(options.job, [*options.overrides, *world], options.config))
+    check_job(job)
+    return job
+
+
+def _opened(job: Job, options: argparse.Namespace) -> str:
+    return str(open_run(job, options.runs_dir, options.run_id or default_run_id()))
+
+
+def report_preemption(run: Any) -> int:
+    """Run something that may be preempted; say so and exit with the status that the signal's default would give."""
+    try:
+        return run() or 0
+    except Preempted as stopped:
+        if distributed.rank() == 0:
+            print(json.dumps({"stopped": str(stopped)}), file=sys.stderr)
+        return 128 + stopped.signal_number
+
+
+if __name__ == "__main__":
+    exit_with_message(lambda: report_preemption(main))

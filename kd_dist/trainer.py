@@ -1,0 +1,305 @@
+"""The loop: resume, step, log, evaluate, save, and stop when asked to. It knows no method, no model and no scheduler."""
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kd_dist import distributed
+from kd_dist.batches import BatchPlan, TokenRows, mix
+from kd_dist.checkpoint import Checkpoint, newest_good, read_checkpoint, save_checkpoint
+from kd_dist.config import TrainStage
+from kd_dist.engine import Engine
+from kd_dist.errors import Preempted, RunError
+from kd_dist.models import Teacher
+from kd_dist.objectives import Objective
+from kd_dist.preemption import Preemption
+from kd_dist.tracking import NullTracker, Tracker
+
+Means = dict[str, float]
+
+
+@dataclass
+class PreparedBatch:
+    """A micro-batch on the CPU, ready to be moved: its tensors, the counts of its terms, and its random seed."""
+
+    tensors: dict[str, Tensor]
+    counts: dict[str, float]
+    seed: int
+
+
+class Stopwatch:
+    """Seconds spent in a part of the step. On a GPU it reads events, so that measuring does not wait for kernels."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def __enter__(self) -> None:
+        if torch.cuda.is_available():
+            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pair[0].record()
+            self._events.append(pair)
+        self._started = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._events:
+            self._events[-1][1].record()
+        else:
+            self._seconds += time.perf_counter() - self._started
+
+    def read(self) -> float:
+        """Seconds since the last reading."""
+        for begin, end in self._events:
+            end.synchronize()
+            self._seconds += begin.elapsed_time(end) / 1000
+        seconds, self._seconds, self._events = self._seconds, 0.0, []
+        return seconds
+
+
+class Interval:
+    """What is summed up between two logged steps on this rank."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.steps = 0
+        self.terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        self.samples = self.tokens = self.padded_tokens = 0
+
+    def add_batch(self, batch: PreparedBatch) -> None:
+        mask = batch.tensors["attention_mask"]
+        self.samples += mask.shape[0]
+        self.tokens += int(mask.sum())
+        self.padded_tokens += mask.numel()
+
+
+class Trainer:
+    """Trains one objective to its last step. Its own state is two integers: `step` and `refused_in_a_row`."""
+
+    def __init__(
+        self,
+        stage: TrainStage,
+        *,
+        engine: Engine,
+        objective: Objective,
+        teacher: Teacher | None,
+        rows: TokenRows,
+        validation_rows: TokenRows,
+        total_steps: int,
+        checkpoints: Path,
+        tracker: Tracker | NullTracker,
+        preemption: Preemption,
+    ) -> None:
+        self._stage, self._engine, self._objective, self._teacher = stage, engine, objective, teacher
+        self._rows, self._validation_rows = rows, validation_rows
+        self._plan = BatchPlan(
+            rows.lengths,
+            global_batch_size=stage.train.global_batch_size,
+            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            bucket_steps=stage.data.bucket_steps,
+            seed=stage.train.seed,
+        )
+        self._weights = stage.objective.weights()
+        self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
+        self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._teacher_time, self._interval = Stopwatch(), Interval()
+        self.total_steps = total_steps
+        self.step = 0
+        self.refused_in_a_row = 0
+        self._saved_step = -1
+
+    def train(self) -> None:
+        """Run to the last step. All ranks call it together.
+
+        Raises:
+            Preempted: a signal asked to stop; the state is saved.
+            RunError: too many refused steps in a row, or a checkpoint that could not be written.
+        """
+        self._resume()
+        self._objective.train()
+        for batches in self._batches():
+            self.step += 1
+            metrics = self._train_step(batches)
+            if self.step == 1 or self._is_due(self._stage.cadence.log_every_n_steps):
+                self._log(metrics)
+            if self._is_due(self._stage.cadence.evaluate_every_n_steps):
+                self.evaluate()
+            if self._is_due(self._stage.cadence.save_every_n_steps):
+                self._save()
+            if signal_number := self._preemption.agreed():
+                self._save()
+                raise Preempted(self.step, signal_number)
+        self._prefetcher.shutdown()
+
+    def _is_due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.total_steps
+
+    def _batches(self) -> Iterator[list[PreparedBatch]]:
+        """This rank's micro-batches of each remaining step, prepared while the step before runs."""
+        upcoming = self._prefetcher.submit(self._prepare, self.step + 1)
+        for step in range(self.step + 1, self.total_steps + 1):
+            batches = upcoming.result()
+            if step < self.total_steps:
+                upcoming = self._prefetcher.submit(self._prepare, step + 1)
+            yield batches
+
+    def _prepare(self, step: int) -> list[PreparedBatch]:
+        micro_batches = self._plan.micro_batches(step, distributed.rank(), distributed.world_size())
+        prepared = []
+        for micro_batch in micro_batches:
+            tensors = self._objective.prepare(self._rows.collate(micro_batch.rows), micro_batch.seed)
+            prepared.append(PreparedBatch(tensors, self._objective.counts(tensors), micro_batch.seed))
+        return prepared
+
+    def _train_step(self, batches: list[PreparedBatch]) -> Means:
+        """One optimizer step over the global batch."""
+        counts = _summed([batch.counts for batch in batches])
+        for batch in batches:
+            torch.manual_seed(batch.seed)
+            sums = self._forward(batch)
+            terms = {term: total / counts[term] for term, total in sums.items()}
+            self._engine.backward(torch.stack([self._weights[term] * value for term, value in terms.items()]).sum())
+            for term, value in terms.items():
+                self._interval.terms[term] = self._interval.terms[term].to(value.device) + value.detach().double()
+            self._interval.add_batch(batch)
+            outcome = self._engine.step(self.step)
+        self._interval.steps += 1
+        self._count_refusals(outcome.applied)
+        return {"optim/learning_rate": outcome.learning_rate, "optim/gradient_norm": outcome.gradient_norm}
+
+    def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
+        tensors = {name: t.to(distributed.device(), non_blocking=True) for name, t in batch.tensors.items()}
+        targets = None
+        if self._teacher is not None:
+            with self._teacher_time:
+                targets = self._teacher(tensors)
+        return self._engine(tensors, targets)
+
+    def _count_refusals(self, applied: bool) -> None:
+        self.refused_in_a_row = 0 if applied else self.refused_in_a_row + 1
+        if applied:
+            return
+        self._tracker.message(f"step {self.step} refused: its loss or gradient is not finite")
+        limit = self._stage.train.max_nonfinite_steps
+        if self.refused_in_a_row >= limit:
+            raise RunError(
+                f"{limit} steps in a row had a loss or gradient that is not finite (the last: step {self.step}); the "
+                f"last good checkpoint in {self._checkpoints} stays. Lower optim.learning_rate, use "
+                "engine.precision=fp32, or look at the data of these steps"
+            )
+
+    def _log(self, metrics: Means) -> None:
+        """Means over the steps since the last logged one, over all ranks. Collective: ranks agree on when it is due."""
+        interval, self._interval = self._interval, Interval()
+        seconds = time.perf_counter() - interval.started
+        names = sorted(self._weights)
+        own = [float(interval.terms[name]) for name in names if name in interval.terms]
+        names = [name for name in names if name in interval.terms]
+        work = [interval.samples, interval.tokens, interval.padded_tokens, self._teacher_time.read()]
+        *sums, samples, tokens, padded_tokens, teacher_seconds = distributed.sum_over_ranks([*own, *work])
+        terms = {name: total / interval.steps for name, total in zip(names, sums, strict=True)}
+        weighted = {name: self._weights[name] * value for name, value in terms.items()}
+        speed = samples / seconds
+        metrics = {
+            "train/loss": sum(weighted.values()),
+            **{f"train/{name}": value for name, value in terms.items()},
+            **{f"train/weighted/{name}": value for name, value in weighted.items()},
+            **metrics,
+            "optim/refused_in_a_row": self.refused_in_a_row,
+            "epoch": self._plan.epoch(self.step),
+            "speed/samples_per_second": speed,
+            "speed/tokens_per_second": tokens / seconds,
+            "speed/padding_share": 1 - tokens / padded_tokens,
+            "speed/teacher_share": teacher_seconds / seconds / distributed.world_size(),
+            **_memory_and_use(),
+        }
+        self._tracker.log(self.step, metrics)
+
+    @torch.no_grad()
+    def evaluate(self) -> Means:
+        """Mean of every term over the held-out rows, without dropout. Collective."""
+        if not len(self._validation_rows):
+            return {}
+        self._objective.eval()
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, float] = defaultdict(float)
+        for batch in self._validation_batches():
+            for term, total in self._forward(batch).items():
+                sums[term] += float(total)
+                counts[term] += batch.counts[term]
+        self._objective.train()
+        self._teacher_time.read()
+        names = sorted(name for name, weight in self._weights.items() if weight > 0)
+        totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
+        terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
+        loss = sum(self._weights[name] * value for name, value in terms.items())
+        metrics = {"evaluation/loss": loss, **{f"evaluation/{name}": value for name, value in terms.items()}}
+        self._tracker.log(self.step, metrics)
+        return metrics
+
+    def _validation_batches(self) -> Iterator[PreparedBatch]:
+        """The held-out rows, shortest first; micro-batch k on rank k mod world size."""
+        size = self._stage.train.sequences_per_micro_batch()
+        order = self._validation_rows.lengths[:].argsort(kind="stable")
+        for index in range(distributed.rank(), -(-len(order) // size), distributed.world_size()):
+            seed = mix(self._stage.train.seed, 0, index)
+            rows = order[index * size : (index + 1) * size]
+            tensors = self._objective.prepare(self._validation_rows.collate(rows), seed)
+            yield PreparedBatch(tensors, self._objective.counts(tensors), seed)
+
+    def _save(self) -> None:
+        """Write a checkpoint unless this step has one. Collective; rank 0 writes, and all ranks learn how it went."""
+        if self._saved_step == self.step:
+            return
+        tensors, state = self._engine.save()
+        failure = None
+        if distributed.rank() == 0:
+            checkpoint = Checkpoint(self.step, tensors, state | {"refused_in_a_row": self.refused_in_a_row})
+            try:
+                save_checkpoint(self._checkpoints, checkpoint, self._stage.cadence.keep_checkpoints)
+            except RunError as error:
+                failure = error
+        if failure := distributed.broadcast(failure):
+            raise failure
+        self._saved_step = self.step
+
+    def _resume(self) -> None:
+        """Go on from the newest good checkpoint, if there is one. Collective; rank 0 decides which one that is."""
+        found = newest_good(self._checkpoints) if distributed.rank() == 0 else None
+        path, damaged = distributed.broadcast(found)
+        if path is not None:
+            checkpoint = read_checkpoint(path)
+            self._engine.load(checkpoint.tensors, checkpoint.state)
+            self.step = self._saved_step = checkpoint.step
+            self.refused_in_a_row = checkpoint.state["refused_in_a_row"]
+        self._tracker.start(self.step)
+        for line in damaged:
+            self._tracker.message(line)
+        if self.step:
+            self._tracker.message(f"resumed at step {self.step}")
+        self._interval = Interval()
+
+
+def _summed(counts: list[dict[str, float]]) -> dict[str, float]:
+    """Counts of the global batch: over this rank's micro-batches and over all ranks."""
+    names = sorted(counts[0])
+    totals = distributed.sum_over_ranks([sum(batch[name] for batch in counts) for name in names])
+    return {name: max(total, 1.0) for name, total in zip(names, totals, strict=True)}
+
+
+def _memory_and_use() -> Means:
+    """Peak memory of this rank: of its GPU where there is one, else of the process."""
+    if not torch.cuda.is_available():
+        unit = 1024**3 if sys.platform == "darwin" else 1024**2
+        return {"speed/memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    return {
+        "speed/memory_gb": torch.cuda.max_memory_allocated() / 1024**3,
+        "speed/gpu_utilization": torch.cuda.utilization() / 100,
+    }
