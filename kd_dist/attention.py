@@ -32,8 +32,8 @@ class Attention:
     Padded positions hold whatever the model computed for them.
     """
 
-    query_BHSK: Tensor  # noqa: N815
-    key_BHSK: Tensor  # noqa: N815
+    query_BHSK: Tensor
+    key_BHSK: Tensor
     scaling: float
 
 

@@ -88,7 +88,7 @@ def _sync(directory: Path) -> None:
 
 def newest_good(directory: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose sums are right, and a line about each newer one that was passed over."""
-    damaged = []
+    damaged: list[str] = []
     for path in _newest_first(directory):
         problem = _problem(path)
         if problem is None:

@@ -23,16 +23,18 @@ FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 
 
-def check_job(job: Job) -> None:
-    """Raise one UserError that holds every problem of every stage."""
-    problems = [f"{name}: {text}" for name, stage in job.stages.items() for text in _stage_problems(job, stage)]
+def check_job(job: Job, needs_corpus: bool = True) -> None:
+    """Raise one UserError that holds every problem of every stage; `needs_corpus` is false to look at a plan only."""
+    problems = [
+        f"{name}: {text}" for name, stage in job.stages.items() for text in _stage_problems(job, stage, needs_corpus)
+    ]
     if problems:
         raise UserError(join_problems(list(dict.fromkeys(problems))))
 
 
-def _stage_problems(job: Job, stage: Any) -> list[str]:
+def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, PrepareStage):
-        return _corpus_problems(stage)
+        return [*(_corpus_problems(stage) if needs_corpus else []), *_tokenizer_problems(stage)]
     if isinstance(stage, TrainStage):
         return [*_architecture_problems(stage), *_token_problems(job, stage)]
     return []
@@ -48,17 +50,23 @@ def _corpus_problems(stage: PrepareStage) -> list[str]:
             find_files(patterns)
     except CorpusError as error:
         problems.append(f"data.corpus: {error}")
-    path = stage.tokenizer_path()
-    if path is not None and not path.startswith(WIRE):
-        problems += _directory_problems("teacher.path" if stage.teacher else "tokenizer.path", path)
     return problems
+
+
+def _tokenizer_problems(stage: PrepareStage) -> list[str]:
+    path = stage.tokenizer_path()
+    if path is None or path.startswith(WIRE):
+        return []
+    return _directory_problems("teacher.path" if stage.teacher else "tokenizer.path", path)
 
 
 def _directory_problems(key: str, path: str) -> list[str]:
     """A path that is neither a folder nor could be a hub name (`name` or `organisation/name`)."""
     if Path(path).is_dir() or (path.count("/") <= 1 and not path.startswith((".", "~", "/"))):
         return []
-    return [f"{key}={path}: no such folder (a Hugging Face directory, or a hub name such as google-bert/bert-base-chinese)"]
+    return [
+        f"{key}={path}: no such folder (a Hugging Face directory, or a hub name like google-bert/bert-base-chinese)"
+    ]
 
 
 def _architecture_problems(stage: TrainStage) -> list[str]:
@@ -86,7 +94,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
-    return content | {name: content[alias] for name, alias in ALIASES.items() if name not in content and alias in content}
+    return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
 def _head_size_problems(config: dict[str, Any], name: str) -> list[str]:
@@ -101,8 +109,8 @@ def teacher_problems(stage: TrainStage, teacher: dict[str, Any], student: dict[s
     family = teacher.get("model_type")
     if family not in FAMILIES or teacher.get("is_decoder") or teacher.get("is_encoder_decoder"):
         return [
-            f"teacher.path={stage.teacher.path if stage.teacher else ''} is a `{family}` model, not an encoder that can "
-            f"be distilled; supported families: {', '.join(FAMILIES)}"
+            f"teacher.path={stage.teacher.path if stage.teacher else ''} is a `{family}` model, not an encoder that can be "
+            f"distilled; supported families: {', '.join(FAMILIES)}"
         ]
     if isinstance(stage.objective, TinyBertObjective):
         return _tinybert_problems(stage.objective, teacher, student)
@@ -114,13 +122,15 @@ def _tinybert_problems(objective: TinyBertObjective, teacher: dict[str, Any], st
     heads = teacher["num_attention_heads"], student["num_attention_heads"]
     if objective.attention_weight > 0 and heads[0] != heads[1]:
         problems.append(
-            f"the teacher has {heads[0]} attention heads and the student {heads[1]}: attention scores cannot be compared. "
+            f"the teacher has {heads[0]} attention heads and the student {heads[1]}: their scores cannot be compared. "
             f"Choose a student with {heads[0]} heads (student.config), or set objective.attention_weight=0"
         )
     layers = teacher["num_hidden_layers"], student["num_hidden_layers"]
     if objective.layer_map is None:
         if layers[0] < layers[1]:
-            problems.append(f"a student of {layers[1]} layers is deeper than its teacher of {layers[0]}: set objective.layer_map")
+            problems.append(
+                f"the student's {layers[1]} layers are more than the teacher's {layers[0]}: set objective.layer_map"
+            )
         return problems
     if len(objective.layer_map) != layers[1]:
         problems.append(

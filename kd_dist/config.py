@@ -112,8 +112,10 @@ class Train(Section):
             return [f"train.global_batch_size={total} is no multiple of train.micro_batch_size={micro}"]
         if (total // micro) % world_size:
             sizes = [s for s in range(1, total + 1) if total % s == 0 and (total // s) % world_size == 0]
-            way_out = f"set train.micro_batch_size={max(sizes)} (or a divisor of it)" if sizes else (
-                f"set train.global_batch_size to a multiple of {world_size}"
+            way_out = (
+                f"set train.micro_batch_size={max(sizes)} (or a divisor of it)"
+                if sizes
+                else (f"set train.global_batch_size to a multiple of {world_size}")
             )
             return [
                 f"train.global_batch_size={total} is {total // micro} micro-batches of {micro} sequences, which do not "
@@ -236,7 +238,7 @@ class Stage(Section):
             if isinstance(value := getattr(self, name), Section):
                 yield name, value
 
-    def keys(self) -> Iterator[str]:
+    def options(self) -> Iterator[str]:
         """Every `section.key` that can be set."""
         for name, section in self.sections():
             yield from (f"{name}.{key}" for key in type(section).model_fields if key != "name")
@@ -424,7 +426,7 @@ def _overlay_pairs(job: Job, overlay: Path | None) -> list[tuple[str, Any]]:
         raise UserError(f"--config {overlay}: expected `section:` with keys below it, found {type(content).__name__}")
     if "stages" in content:  # the job.json of a run: the same settings again
         content = content["stages"]
-        keys = {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.keys()}
+        keys = {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
         return [(key, value) for key, value in _flatten(content, "") if key in keys]
     return list(_flatten(content, ""))
 
@@ -440,12 +442,12 @@ def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
 def _apply(job: Job, settings: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     stage_name, _, rest = key.partition(".")
     if stage_name in job.stages:
-        if rest not in set(job.stages[stage_name].keys()):
+        if rest not in set(job.stages[stage_name].options()):
             problems.append(_unknown(key, job))
             return
         targets, target_key = [stage_name], rest
     else:
-        having = [name for name, stage in job.stages.items() if key in set(stage.keys())]
+        having = [name for name, stage in job.stages.items() if key in set(stage.options())]
         targets, target_key = [name for name in having if key not in job.stages[name].wires()], key
         if not having:
             problems.append(_unknown(key, job))
@@ -458,8 +460,8 @@ def _apply(job: Job, settings: dict[str, Any], key: str, value: Any, problems: l
 
 
 def _unknown(key: str, job: Job) -> str:
-    valid = {key for stage in job.stages.values() for key in stage.keys()}
-    valid |= {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.keys()}
+    valid = {key for stage in job.stages.values() for key in stage.options()}
+    valid |= {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
     return f"unknown option `{key}`{nearest(key, valid)}"
 
 

@@ -608,20 +608,32 @@ def _tokenise(work: Path, options: dict[str, Any], num_processes: int) -> Any:
     if options["word_starts"]:
         columns["word_starts"] = datasets.List(datasets.Value("bool"))
     units = datasets.Dataset.from_file(str(work / "units.arrow"))
-    rows = units.map(
-        functools.partial(_tokenise_batch, **options),
-        batched=True,
-        batch_size=1,
-        num_proc=min(num_processes, len(units)),
-        remove_columns=["blocks"],
-        features=datasets.Features(columns),
-        cache_file_name=str(work / "rows.arrow"),
-        new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
-        load_from_cache_file=False,
-        desc="tokenising",
-    )
+    with _interruption_as_itself():
+        rows = units.map(
+            functools.partial(_tokenise_batch, **options),
+            batched=True,
+            batch_size=1,
+            num_proc=min(num_processes, len(units)),
+            remove_columns=["blocks"],
+            features=datasets.Features(columns),
+            cache_file_name=str(work / "rows.arrow"),
+            new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
+            load_from_cache_file=False,
+            desc="tokenising",
+        )
     (work / "units.arrow").unlink()
     return rows
+
+
+@contextlib.contextmanager
+def _interruption_as_itself() -> Iterator[None]:
+    """`Dataset.map`, interrupted, asks its workers for results first, and their time-out hides the interruption."""
+    import multiprocess  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except multiprocess.TimeoutError as error:
+        raise (error.__context__ or error) from None
 
 
 def _tokenise_batch(batch: dict[str, Any], tokenizer_path: str, **options: Any) -> dict[str, list]:

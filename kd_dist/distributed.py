@@ -5,13 +5,14 @@ Everything below runs on the CPU group (gloo), so that it never waits for a GPU 
 """
 
 import os
-import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from kd_dist.ports import free_port
 
 # Ranks may wait for hours while rank 0 prepares a corpus.
 PATIENCE = timedelta(days=2)
@@ -26,12 +27,6 @@ def set_environment_defaults() -> None:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
 def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
@@ -44,9 +39,19 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def threads_per_rank() -> int:
+    """The cores of this machine shared out among the ranks on it, so that CPU ranks do not fight for them."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    return max(1, len(os.sched_getaffinity(0)) // ranks_here)
+
+
 def device() -> torch.device:
     """This rank's GPU, or the CPU."""
-    return torch.device("cuda", local_rank() % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", local_rank() % torch.cuda.device_count())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def cpu_group() -> dist.ProcessGroup:

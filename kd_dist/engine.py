@@ -5,12 +5,18 @@ Parameters are fp32 everywhere; bf16 is autocast over them. That keeps one kind 
 
 import json
 import logging
+import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+# Before the import, or DeepSpeed says so on every rank.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
 import deepspeed
 import deepspeed.ops
-import torch
 from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_fp32_param, safe_set_full_optimizer_state
 from torch import Tensor, nn
 from transformers import get_scheduler
@@ -39,9 +45,12 @@ def start() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     for name in ("DeepSpeed", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     deepspeed.init_distributed(timeout=distributed.PATIENCE, verbose=False)
     if torch.cuda.is_available():
         torch.cuda.set_device(distributed.device())
+    else:
+        torch.set_num_threads(distributed.threads_per_rank())
     distributed.cpu_group()
 
 
@@ -58,7 +67,7 @@ class ClippedAdamW(torch.optim.AdamW):
         self.gradient_norm = 0.0
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         parameters = [p for group in self.param_groups for p in group["params"]]
         self.gradient_norm = float(nn.utils.clip_grad_norm_(parameters, self.max_norm))
         if torch.isfinite(torch.tensor(self.gradient_norm)):
@@ -87,7 +96,7 @@ class Engine:
             SCHEDULES[optim.schedule], self._optimizer, round(optim.warmup_fraction * total_steps), total_steps
         )
         self._schedule = schedule.lr_lambdas[0]
-        # The loss is already divided by the counts of the global batch: undo DeepSpeed's averaging over ranks and turns.
+        # The loss is divided by the counts of the global batch: undo DeepSpeed's averaging over ranks and turns.
         self._scale = accumulation_steps * distributed.world_size()
         self._engine, *_ = deepspeed.initialize(
             model=self.module,
@@ -156,7 +165,7 @@ class Engine:
 
         The optimizer state is empty when no step was applied yet.
         """
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._weights()}
         applied = self._applied_steps()
         moments: Tensors = {}
         if applied:
@@ -169,7 +178,9 @@ class Engine:
 
     def load(self, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
         """Put back what `save` gave, on any number of ranks and any ZeRO stage. Collective."""
-        self.module.load_state_dict(tensors["weights"])
+        with torch.no_grad():
+            for name, tensor in self._weights():
+                tensor.copy_(tensors["weights"][name])
         if self._stage:
             for _, parameter in self._trained():
                 safe_set_full_fp32_param(parameter, parameter.detach().clone())
@@ -183,6 +194,10 @@ class Engine:
                 value = tensors["optimizer"][f"{moment}/{name}"].to(parameter.device)
                 self._write_moment(parameter, moment, value)
 
+    def _weights(self) -> list[tuple[str, Tensor]]:
+        """Parameters and buffers; tied weights once, under their first name."""
+        return [*self.module.named_parameters(), *self.module.named_buffers()]
+
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
@@ -191,7 +206,7 @@ class Engine:
         return max((int(state["step"]) for state in self._optimizer.state.values() if "step" in state), default=0)
 
     def _create_optimizer_state(self, applied: int) -> None:
-        """What AdamW's first step would create. Under ZeRO its parameters are flat slices, which must then be linked."""
+        """What AdamW's first step would create. Under ZeRO its parameters are flat slices of many."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
                 self._optimizer.state[p] = {

@@ -77,6 +77,7 @@ def _quietly(load: Any, *arguments: Any, **options: Any) -> Any:
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         return load(*arguments, **options)
     finally:

@@ -22,9 +22,20 @@ from typing import Any
 from kd_dist.config import REPOSITORY, WIRE, Job, Stage, model_config_file, read_stage
 from kd_dist.errors import UserError
 
-# Fields that hold paths. Jobs run from a snapshot of the code, so what a user types relative to his folder is made absolute.
+# Fields that hold paths. Jobs run from a snapshot of the code, so what is typed relative to a folder is made absolute.
 PATH_KEYS = ("data.corpus", "data.tokens", "teacher.path", "tokenizer.path", "student.config")
-PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "pydantic", "submitit", "wandb", "jieba", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "datasets",
+    "pyarrow",
+    "pydantic",
+    "submitit",
+    "wandb",
+    "jieba",
+    "numpy",
+)
 
 
 def default_run_id() -> str:
@@ -134,7 +145,9 @@ def _named_paths(stage: Any) -> list[str]:
 
 def _files_at(pattern: str) -> list[str]:
     found = sorted(glob(pattern))
-    nested = [sorted(str(file) for file in Path(path).iterdir() if file.is_file()) for path in found if os.path.isdir(path)]
+    nested = [
+        sorted(str(file) for file in Path(path).iterdir() if file.is_file()) for path in found if os.path.isdir(path)
+    ]
     return [path for path in found if os.path.isfile(path)] + [file for files in nested for file in files]
 
 

@@ -150,7 +150,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     parser.add_argument("--config", type=Path, help="YAML file with settings, applied before the overrides")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher appends it
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings, for example train.steps=300")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="settings, for example train.steps=300"
+    )
     return parser.parse_intermixed_args(arguments)
 
 
@@ -158,7 +160,9 @@ def _job_of_this_world(options: argparse.Namespace) -> Job:
     """The job with the ranks that are really here."""
     taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
     if taken:
-        raise UserError(f"{taken[0]}: here the launcher decides how many ranks there are (deepspeed --num_accelerators N)")
+        raise UserError(
+            f"{taken[0]}: here the launcher decides how many ranks there are (deepspeed --num_accelerators N)"
+        )
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or distributed.world_size())
     nodes = distributed.world_size() // per_node
     world = [f"resources.nodes={nodes}", f"resources.gpus_per_node={per_node}"]

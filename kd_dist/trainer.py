@@ -1,4 +1,4 @@
-"""The loop: resume, step, log, evaluate, save, and stop when asked to. It knows no method, no model and no scheduler."""
+"""The loop: resume, step, log, evaluate, save, and stop when asked to. It knows no method, no model, no scheduler."""
 
 import resource
 import sys

@@ -19,7 +19,7 @@ KEPT = -100
 
 
 class MaskedLanguageModel(Objective):
-    """The student predicts 15 % of the tokens: 80 % of them masked, 10 % replaced by any token, 10 % left as they are."""
+    """Some tokens are predicted: of those 80 % are masked, 10 % replaced by any token, and 10 % left as they are."""
 
     def __init__(self, student: PreTrainedModel, settings: MlmObjective, tokenizer: Any) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class MaskedLanguageModel(Objective):
         }
 
     def _chosen(self, batch: dict[str, Tensor], random: torch.Generator) -> Tensor:
-        """(B, S) positions to be predicted: each word, or each token, with the same probability; at least one a batch."""
+        """(B, S) positions to be predicted: words, or tokens, with equal probability; at least one in a batch."""
         ids, allowed = batch["input_ids"], ~torch.isin(batch["input_ids"], self._special_ids)
         score = torch.rand(ids.shape, generator=random)
         if self._settings.whole_word_masking:

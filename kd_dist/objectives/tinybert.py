@@ -98,6 +98,7 @@ def _projection_name(kind: str, layer: int) -> str:
 
 
 def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
-    assert isinstance(stage.objective, TinyBertObjective) and stage.teacher is not None
+    assert isinstance(stage.objective, TinyBertObjective)
+    assert stage.teacher is not None
     student = build_encoder(student_config(stage.student.config, tokenizer), stage.engine)
     return TinyBert(student, AutoConfig.from_pretrained(stage.teacher.path), stage.objective)

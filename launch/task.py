@@ -1,0 +1,95 @@
+"""What each rank runs, and what it does when it was asked to stop."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import submitit
+
+from kd_dist.errors import Preempted, UserError
+from kd_dist.runs import run_stage
+
+
+class StageTask:
+    """One stage as submitit's callable. It holds a path only: whatever a requeued run needs is on disk."""
+
+    def __init__(self, stage_dir: Path) -> None:
+        self.stage_dir = stage_dir
+
+    def __call__(self) -> None:
+        # CUDA_VISIBLE_DEVICES stays as it is: the scheduler may have confined the task to its GPU.
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        requeue = signal.getsignal(signal.SIGUSR2)
+        try:
+            run_stage(self.stage_dir)
+        except Preempted as stopped:
+            _leave_to_slurm(stopped, requeue)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_status)
+        _shut_down()
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """submitit asks for this before it requeues the job."""
+        return submitit.helpers.DelayedSubmission(StageTask(self.stage_dir))
+
+
+def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:
+    """The state is saved. Before a time limit rank 0 requeues the job; where SLURM itself will requeue it, all wait.
+
+    No rank may return or raise: submitit would store that as the job's result, and a later look would believe it.
+    """
+    rank = int(os.environ["RANK"])
+    if rank == 0:
+        print(stopped, file=sys.stderr, flush=True)
+        if stopped.signal_number == signal.SIGUSR2 and not _slurm_requeues():
+            requeue(stopped.signal_number, None)
+    while True:
+        signal.pause()
+
+
+def _slurm_requeues() -> bool:
+    """Whether this job is being preempted in a partition whose jobs SLURM puts back into the queue by itself."""
+    job = _scontrol("job", os.environ["SLURM_JOB_ID"])
+    if job.get("PreemptTime", "None") == "None":
+        return False
+    return "REQUEUE" in _scontrol("partition", job["Partition"]).get("PreemptMode", "")
+
+
+def _scontrol(kind: str, name: str) -> dict[str, str]:
+    """What scontrol shows of a job or partition; nothing where it cannot be asked, as on some compute nodes."""
+    try:
+        shown = subprocess.run(
+            ["scontrol", "--oneliner", "show", kind, name], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(part.split("=", 1) for part in shown.split() if "=" in part)
+
+
+def _shut_down() -> None:
+    """Leave together, if the stage joined the ranks at all."""
+    if "torch" in sys.modules:
+        from kd_dist import distributed
+
+        distributed.shut_down()
+
+
+def main() -> None:
+    """One rank on this machine: `python -m launch.task STAGE_DIR`, with torch's variables in the environment."""
+    try:
+        run_stage(Path(sys.argv[1]))
+    except Preempted as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        os._exit(128 + stopped.signal_number)  # peers are leaving too: no collective clean-up
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_status)
+    _shut_down()
+
+
+if __name__ == "__main__":
+    main()
