@@ -11,11 +11,14 @@ from kd_dist.config import (
     PrepareStage,
     TinyBertObjective,
     TrainStage,
+    find_job,
     join_problems,
     model_config_file,
+    resolve_job,
 )
 from kd_dist.corpus import CorpusError, find_files
 from kd_dist.errors import UserError
+from kd_dist.runs import with_absolute_paths
 
 # Encoders whose attention can be captured (kd_dist/attention.py asserts that both lists agree).
 FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
@@ -23,20 +26,46 @@ FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 
 
+NUMBERS = ("num_hidden_layers", "num_attention_heads", "hidden_size")
+
+
+def load_checked_job(name: str, overrides: list[str], overlay: Path | None = None, plan_only: bool = False) -> Job:
+    """`load_job` and `check_job` in one, with absolute paths and every problem of both reported at once.
+
+    `plan_only` shows what a job would do before there is any text: its default corpus need not exist, but what the
+    user did name must.
+    """
+    job, problems = resolve_job(name, overrides, overlay)
+    if job is not None:
+        needs_corpus = not (plan_only and _corpora(find_job(name)) == _corpora(job))
+        job = with_absolute_paths(job)
+        problems += _job_problems(job, needs_corpus)
+    if problems or job is None:
+        raise UserError(join_problems(problems))
+    return job
+
+
 def check_job(job: Job, needs_corpus: bool = True) -> None:
     """Raise one UserError that holds every problem of every stage; `needs_corpus` is false to look at a plan only."""
-    problems = [
+    if problems := _job_problems(job, needs_corpus):
+        raise UserError(join_problems(problems))
+
+
+def _job_problems(job: Job, needs_corpus: bool) -> list[str]:
+    return [
         f"{name}: {text}" for name, stage in job.stages.items() for text in _stage_problems(job, stage, needs_corpus)
     ]
-    if problems:
-        raise UserError(join_problems(list(dict.fromkeys(problems))))
+
+
+def _corpora(job: Job) -> list[list[str]]:
+    return [stage.data.corpus for stage in job.stages.values() if isinstance(stage, PrepareStage)]
 
 
 def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, PrepareStage):
         return [*(_corpus_problems(stage) if needs_corpus else []), *_tokenizer_problems(stage)]
     if isinstance(stage, TrainStage):
-        return [*_architecture_problems(stage), *_token_problems(job, stage)]
+        return [*_architecture_problems(job, stage), *_token_problems(job, stage)]
     return []
 
 
@@ -46,8 +75,8 @@ def _corpus_problems(stage: PrepareStage) -> list[str]:
     if not stage.data.corpus:
         problems.append("data.corpus is empty: name text files, for example data.corpus='corpus/*.txt.gz'")
     try:
-        if patterns:
-            find_files(patterns)
+        if patterns and not any(file.stat().st_size for file in find_files(patterns)):
+            problems.append(f"data.corpus={','.join(patterns)}: there is no text in these files, all are empty")
     except CorpusError as error:
         problems.append(f"data.corpus: {error}")
     return problems
@@ -69,21 +98,28 @@ def _directory_problems(key: str, path: str) -> list[str]:
     ]
 
 
-def _architecture_problems(stage: TrainStage) -> list[str]:
+def _architecture_problems(job: Job, stage: TrainStage) -> list[str]:
     try:
         student = _read_config(model_config_file(stage.student.config))
     except UserError as error:
         return [str(error)]
-    problems = _head_size_problems(student, stage.student.config)
-    if stage.teacher is None or stage.teacher.path.startswith(WIRE):
+    problems = _student_problems(student, stage.student.config)
+    if problems:
         return problems
+    problems += _length_problems(job, stage, f"student.config={stage.student.config}", student)
+    if stage.teacher is None:
+        return problems
+    if stage.teacher.path.startswith(WIRE):
+        return problems + _problems_with_trained_teacher(job, stage, student)
     problems += _directory_problems("teacher.path", stage.teacher.path)
     file = Path(stage.teacher.path) / "config.json"
     if Path(stage.teacher.path).is_dir() and not file.exists():
         return [*problems, f"teacher.path={stage.teacher.path} holds no config.json: not a Hugging Face directory"]
     if file.exists():
         try:
-            problems += teacher_problems(stage, _read_config(file), student)
+            teacher = _read_config(file)
+            problems += teacher_problems(stage, teacher, student)
+            problems += _length_problems(job, stage, f"teacher.path={stage.teacher.path}", teacher)
         except UserError as error:
             problems.append(str(error))
     return problems
@@ -94,10 +130,43 @@ def _read_config(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no Hugging Face config.json: expected an object, found {type(content).__name__}")
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
-def _head_size_problems(config: dict[str, Any], name: str) -> list[str]:
+def _problems_with_trained_teacher(job: Job, stage: TrainStage, student: dict[str, Any]) -> list[str]:
+    """The teacher is what an earlier stage of this job trains: its architecture is that stage's student."""
+    source = job.stages[stage.teacher.path.removeprefix(WIRE).split("/")[0]] if stage.teacher else None
+    if not isinstance(source, TrainStage):
+        return []
+    try:
+        teacher = _read_config(model_config_file(source.student.config))
+    except UserError:
+        return []  # said of that stage
+    return [] if _student_problems(teacher, "") else teacher_problems(stage, teacher, student)
+
+
+def _length_problems(job: Job, stage: TrainStage, whose: str, config: dict[str, Any]) -> list[str]:
+    """Sequences longer than the position embeddings would only fail on the GPU."""
+    source = job.stages.get(stage.data.tokens.removeprefix(WIRE).split("/")[0])
+    limit = config.get("max_position_embeddings")
+    if not isinstance(source, PrepareStage) or not isinstance(limit, int) or source.data.max_length <= limit:
+        return []
+    return [f"data.max_length={source.data.max_length} is more than the {limit} positions of {whose}"]
+
+
+def _missing(config: dict[str, Any]) -> str:
+    return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
+
+
+def _student_problems(config: dict[str, Any], name: str) -> list[str]:
+    if config.get("model_type") not in FAMILIES:
+        return [
+            f"student.config={name} is a `{config.get('model_type')}` model; supported families: {', '.join(FAMILIES)}"
+        ]
+    if missing := _missing(config):
+        return [f"student.config={name} does not say {missing}"]
     if config["hidden_size"] % config["num_attention_heads"]:
         width, heads = config["hidden_size"], config["num_attention_heads"]
         return [f"student.config={name}: hidden_size={width} does not divide among num_attention_heads={heads}"]
@@ -109,9 +178,11 @@ def teacher_problems(stage: TrainStage, teacher: dict[str, Any], student: dict[s
     family = teacher.get("model_type")
     if family not in FAMILIES or teacher.get("is_decoder") or teacher.get("is_encoder_decoder"):
         return [
-            f"teacher.path={stage.teacher.path if stage.teacher else ''} is a `{family}` model, not an encoder that can be "
-            f"distilled; supported families: {', '.join(FAMILIES)}"
+            f"teacher.path={stage.teacher.path if stage.teacher else ''} is a `{family}` model, not an encoder that "
+            f"can be distilled; supported families: {', '.join(FAMILIES)}"
         ]
+    if missing := _missing(teacher):
+        return [f"teacher.path={stage.teacher.path if stage.teacher else ''}: its config.json does not say {missing}"]
     if isinstance(stage.objective, TinyBertObjective):
         return _tinybert_problems(stage.objective, teacher, student)
     return []

@@ -36,7 +36,7 @@ def _listed(value: Any) -> Any:
 class Section(BaseModel):
     """A frozen part of a stage that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Teacher(Section):
@@ -136,7 +136,7 @@ class Optim(Section):
 
 
 class Engine(Section):
-    zero_stage: Literal[0, 1, 2] = Field(default=1, description="DeepSpeed ZeRO: what ranks share out among them")
+    zero_stage: int = Field(default=1, ge=0, le=2, description="DeepSpeed ZeRO: what ranks share out among them")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast over fp32 weights")
     activation_checkpointing: bool = Field(default=False, description="recompute the student's layers in backward")
 
@@ -243,7 +243,7 @@ class Stage(Section):
         for name, section in self.sections():
             yield from (f"{name}.{key}" for key in type(section).model_fields if key != "name")
 
-    def _wired(self) -> Iterator[tuple[str, str]]:
+    def wired_fields(self) -> Iterator[tuple[str, str]]:
         for name, section in self.sections():
             for key in type(section).model_fields:
                 value = getattr(section, key)
@@ -253,11 +253,11 @@ class Stage(Section):
 
     def wires(self) -> set[str]:
         """The `section.key` fields that are fed by an earlier stage."""
-        return {key for key, _ in self._wired()}
+        return {key for key, _ in self.wired_fields()}
 
     def inputs(self) -> set[str]:
         """Names of the stages that must be complete before this one."""
-        return {stage for _, stage in self._wired()}
+        return {stage for _, stage in self.wired_fields()}
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result; where, how fast and how often it is saved do not belong to it."""
@@ -363,6 +363,16 @@ class Job(Section):
             name: [other for other in self.stages if other in stage.inputs()] for name, stage in self.stages.items()
         }
 
+    def wire_problems(self) -> list[str]:
+        """Fields that name an output of a stage that is not there, or does not come before."""
+        order = list(self.stages)
+        return [
+            f"{name}.{key}: `{WIRE}{other}` is no stage before `{name}`{nearest(other, order[: order.index(name)])}"
+            for name, stage in self.stages.items()
+            for key, other in stage.wired_fields()
+            if other not in order[: order.index(name)]
+        ]
+
 
 def job_names() -> list[str]:
     """Every file in jobs/ is a job."""
@@ -382,6 +392,14 @@ def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Jo
     Raises:
         UserError: unknown or wired keys, values of the wrong type, or settings that contradict each other.
     """
+    job, problems = resolve_job(name, overrides, overlay)
+    if problems or job is None:
+        raise UserError(join_problems(problems))
+    return job
+
+
+def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> tuple[Job | None, list[str]]:
+    """The job with overlay and overrides applied as far as they can be, and what is wrong with them."""
     job = find_job(name)
     problems: list[str] = []
     settings = job.model_dump()
@@ -391,9 +409,9 @@ def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Jo
     resolved = _validated(settings, problems)
     if resolved is not None:
         problems += [f"{stage}: {text}" for stage, part in resolved.stages.items() for text in part.problems()]
-    if problems or resolved is None:
-        raise UserError(join_problems(problems))
-    return resolved
+        if wire_problems := resolved.wire_problems():
+            return None, problems + wire_problems
+    return resolved, problems
 
 
 def join_problems(problems: list[str]) -> str:
@@ -424,11 +442,15 @@ def _overlay_pairs(job: Job, overlay: Path | None) -> list[tuple[str, Any]]:
         raise UserError(f"--config {overlay} is not valid YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"--config {overlay}: expected `section:` with keys below it, found {type(content).__name__}")
-    if "stages" in content:  # the job.json of a run: the same settings again
-        content = content["stages"]
-        keys = {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
-        return [(key, value) for key, value in _flatten(content, "") if key in keys]
+    if isinstance(content.get("stages"), Mapping):  # the job.json of a run: the same settings again
+        pairs = _flatten(content["stages"], "")
+        return [(key, value) for key, value in pairs if not _is_fixed(key, value)]
     return list(_flatten(content, ""))
+
+
+def _is_fixed(key: str, value: Any) -> bool:
+    """What a job.json holds beside settings: the kinds of stages and objectives, and sections that are not there."""
+    return key.endswith((".kind", ".objective.name")) or (value is None and key.count(".") == 1)
 
 
 def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -55,9 +55,10 @@ def with_absolute_paths(job: Job) -> Job:
 def _absolute(value: Any, always: bool) -> Any:
     if isinstance(value, list):
         return [_absolute(item, always) for item in value]
-    if value.startswith(WIRE) or not (always or Path(value).exists()):
+    path = Path(value).expanduser()
+    if value.startswith(WIRE) or not (always or path.exists()):
         return value
-    return str(Path(value).expanduser().absolute())
+    return str(path.absolute())
 
 
 def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
@@ -95,10 +96,15 @@ def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None
     if not (run_dir / "job.json").exists():
         return
     before = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))["stages"]
-    differing = []
+    differing, changed = [], []
     for name, stage in job.stages.items():
-        if prints[name] == json.loads((run_dir / name / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]:
+        if name not in before:
+            differing.append(f"{name}: a stage that the run does not have")
             continue
+        inputs = json.loads((run_dir / name / "inputs.json").read_text(encoding="utf-8"))
+        if prints[name] == inputs["fingerprint"]:
+            continue
+        changed.append(name)
         identity = stage.identity()
         differing += [
             f"{name}.{section}.{key}: {before[name][section][key]!r} -> {value!r}"
@@ -106,7 +112,11 @@ def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None
             if isinstance(values, dict) and isinstance(before[name].get(section), dict)
             for key, value in values.items()
             if before[name][section].get(key) != value
-        ] or [f"{name}: its input files have changed"]
+        ]
+        if inputs["files"] != input_files(stage):
+            differing.append(f"{name}: its input files have changed")
+    if changed and not differing:
+        differing = [f"{name}: its description in jobs/ has changed" for name in changed]
     if differing:
         raise UserError(
             f"run {run_dir.name} exists with another configuration:\n  "
@@ -144,9 +154,9 @@ def _named_paths(stage: Any) -> list[str]:
 
 
 def _files_at(pattern: str) -> list[str]:
-    found = sorted(glob(pattern))
+    found = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
     nested = [
-        sorted(str(file) for file in Path(path).iterdir() if file.is_file()) for path in found if os.path.isdir(path)
+        sorted(str(file) for file in Path(path).rglob("*") if file.is_file()) for path in found if os.path.isdir(path)
     ]
     return [path for path in found if os.path.isfile(path)] + [file for files in nested for file in files]
 

@@ -21,7 +21,7 @@ from kd_dist.errors import Preempted, RunError
 from kd_dist.models import Teacher
 from kd_dist.objectives import Objective
 from kd_dist.preemption import Preemption
-from kd_dist.tracking import NullTracker, Tracker
+from kd_dist.tracking import NullTracker
 
 Means = dict[str, float]
 
@@ -94,7 +94,7 @@ class Trainer:
         validation_rows: TokenRows,
         total_steps: int,
         checkpoints: Path,
-        tracker: Tracker | NullTracker,
+        tracker: NullTracker,
         preemption: Preemption,
     ) -> None:
         self._stage, self._engine, self._objective, self._teacher = stage, engine, objective, teacher
@@ -127,7 +127,8 @@ class Trainer:
         for batches in self._batches():
             self.step += 1
             metrics = self._train_step(batches)
-            if self.step == 1 or self._is_due(self._stage.cadence.log_every_n_steps):
+            self._tracker.progress(self.step, None, None)
+            if self._tracker.is_due(self.step):
                 self._log(metrics)
             if self._is_due(self._stage.cadence.evaluate_every_n_steps):
                 self.evaluate()
@@ -199,9 +200,8 @@ class Trainer:
         """Means over the steps since the last logged one, over all ranks. Collective: ranks agree on when it is due."""
         interval, self._interval = self._interval, Interval()
         seconds = time.perf_counter() - interval.started
-        names = sorted(self._weights)
-        own = [float(interval.terms[name]) for name in names if name in interval.terms]
-        names = [name for name in names if name in interval.terms]
+        names = sorted(interval.terms)
+        own = [float(interval.terms[name]) for name in names]
         work = [interval.samples, interval.tokens, interval.padded_tokens, self._teacher_time.read()]
         *sums, samples, tokens, padded_tokens, teacher_seconds = distributed.sum_over_ranks([*own, *work])
         terms = {name: total / interval.steps for name, total in zip(names, sums, strict=True)}

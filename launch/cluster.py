@@ -58,7 +58,7 @@ def load_cluster(name: str) -> Cluster:
         raise UserError(f"--cluster {name}: no such profile{nearest(name, names)}; shipped are: {', '.join(names)}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
@@ -140,7 +140,8 @@ def _setup(cluster: Cluster, code: Path) -> list[str]:
 def rank_environment(cluster: Cluster) -> dict[str, str]:
     """Environment variables of every rank, whatever starts it."""
     wandb = {"WANDB_MODE": cluster.wandb_mode} if cluster.wandb_mode else {}
-    return {"TOKENIZERS_PARALLELISM": "true", **wandb, **cluster.environment}
+    # PYTHONSAFEPATH: `python -m` would put the working folder, often the repository, before the snapshot.
+    return {"PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "true", **wandb, **cluster.environment}
 
 
 def python_of_a_rank() -> str:

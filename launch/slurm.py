@@ -15,10 +15,10 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import argparse
 import json
 
-from kd_dist.checks import check_job
-from kd_dist.config import Job, PrepareStage, find_job, job_names, load_job
+from kd_dist.checks import check_job, load_checked_job
+from kd_dist.config import Job, find_job, job_names
 from kd_dist.errors import UserError, exit_with_message
-from kd_dist.runs import default_run_id, open_run, with_absolute_paths
+from kd_dist.runs import default_run_id, open_run
 from launch.cluster import Cluster, load_cluster
 
 
@@ -33,24 +33,20 @@ def main() -> int:
     if options.options:
         return _show_options(find_job(options.job))
     cluster = load_cluster(options.cluster)
-    job = load_job(options.job, options.overrides, options.config)
-    if not options.dry_run:
-        job = with_fetched_models(job)
-    # A dry run shows what a job would do before there is any text; what the user did name must be there.
-    default_corpus = job_corpus(find_job(options.job)) == job_corpus(job)
-    job = with_absolute_paths(job)
-    check_job(job, needs_corpus=not (options.dry_run and default_corpus))
+    job = load_checked_job(options.job, options.overrides, options.config, plan_only=options.dry_run)
     runs_dir = options.runs_dir or Path(cluster.runs_dir or "runs")
     run_id = options.run_id or default_run_id()
     if options.dry_run:
         from launch.submit import print_plan
 
         return print_plan(job, runs_dir / job.name / run_id, cluster)
+    if cluster.executor == "slurm":
+        from launch.submit import require_slurm
+
+        require_slurm()
+    job = with_fetched_models(job)
+    check_job(job)  # what was fetched may be no encoder
     return launch(job, open_run(job, runs_dir, run_id), cluster)
-
-
-def job_corpus(job: Job) -> list[list[str]]:
-    return [stage.data.corpus for stage in job.stages.values() if isinstance(stage, PrepareStage)]
 
 
 def launch(job: Job, run_dir: Path, cluster: Cluster) -> int:

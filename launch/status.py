@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def _progress(stage_dir: Path, state: str) -> tuple[str, str, str, str]:
     step, speed = last["global_step"], last["speed/samples_per_second"]
     total = stage.train.steps or round(stage.train.epochs * step / max(last["epoch"], 1e-9))
     left = (total - step) * stage.train.global_batch_size / speed
-    shown = "" if state == "COMPLETED" else time.strftime("%H:%M:%S", time.gmtime(left))
+    shown = "" if state == "COMPLETED" else str(timedelta(seconds=round(left)))
     return f"{step:,}/{total:,}", f"{last['train/loss']:.4f}", f"{speed:,.1f}", shown
 
 

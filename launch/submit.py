@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from kd_dist.config import REPOSITORY, CpuResources, GpuResources, Job
@@ -43,16 +44,21 @@ def snapshot(run_dir: Path) -> Path:
     return code
 
 
-def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, str]:
-    """Submit every stage that is not complete; returns stage -> job id and keeps that in submission.json.
-
-    Raises:
-        UserError: there is no SLURM here, or stages of this run are still queued or running.
-    """
+def require_slurm() -> None:
+    """Raise a UserError where nothing can be submitted."""
     if not shutil.which("sbatch"):
         raise UserError(
             "there is no SLURM here (no sbatch): use --cluster local for this machine, or --dry-run to look"
         )
+
+
+def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, str]:
+    """Submit every stage that is not complete; returns stage -> job id and keeps that in submission.json.
+
+    Raises:
+        UserError: there is no SLURM here, it refuses a stage, or stages of this run are still queued or running.
+    """
+    require_slurm()
     running = live_jobs(run_dir)
     if running:
         raise UserError(f"run {run_dir.name} is still queued or running: {running}; scancel it first, or let it go on")
@@ -66,10 +72,22 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
             run_dir / name / "log", max_num_timeout=cluster.max_requeues, python=python_of_a_rank()
         )
         executor.update_parameters(**_parameters(job, name, run_dir, cluster, code, waits_for))
-        submitted[name] = executor.submit(StageTask(run_dir / name)).job_id
+        try:
+            submitted[name] = executor.submit(StageTask(run_dir / name)).job_id
+        except FailedJobError as error:
+            raise UserError(
+                f"stage {name} was refused by SLURM: {str(error).strip()}\n{_already(submitted)}"
+            ) from error
         write_json(run_dir / "submission.json", {**_earlier(run_dir), **submitted})
         print(f"{name}: job {submitted[name]}" + (f", after {', '.join(waits_for)}" if waits_for else ""))
     return submitted
+
+
+def _already(submitted: dict[str, str]) -> str:
+    check = "the cluster profile and resources.* decide what is asked for"
+    if not submitted:
+        return f"nothing was submitted; {check}"
+    return f"{check}; submitted before it: {', '.join(submitted.values())} (scancel them, or let them run)"
 
 
 def _earlier(run_dir: Path) -> dict[str, str]:

@@ -1,0 +1,66 @@
+"""A tiny world of real Chinese text: a tokenizer, a teacher with random weights, and a prepared corpus."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    corpus: Path
+    tokenizer: Path
+    teacher: Path  # 3 layers, width 32, 4 heads
+    student: Path  # config.json: 2 layers, width 24, 4 heads
+    tokens: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    from kd_dist import sample_text
+    from kd_dist.corpus import cached_prepare, train_tokenizer
+
+    root = tmp_path_factory.mktemp("tiny")
+    folder = sample_text._package_folder()
+    lines = (folder / "tag" / "199801.txt").read_text(encoding="utf-8").splitlines()[:400]
+    corpus = root / "corpus.txt"
+    # Documents of one to five paragraphs, so that rows have unequal lengths.
+    paragraphs = [sample_text._untagged(line) + ("\n" if index % 5 in (0, 1) else "") for index, line in enumerate(lines)]
+    corpus.write_text("\n".join(paragraphs), encoding="utf-8")
+    train_tokenizer([corpus], root / "tokenizer", 1500, "text")
+    cached_prepare(
+        cache_dir=root / "cache",
+        link=root / "tokens",
+        files=[corpus],
+        tokenizer_path=str(root / "tokenizer"),
+        max_length=48,
+        pack=True,
+        text_field="text",
+        word_starts=True,
+        validation_fraction=0.05,
+        num_workers=1,
+    )
+    _write_models(root)
+    return TinyWorld(
+        corpus, root / "tokenizer", root / "teacher", root / "student.json", root / "tokens", root / "cache"
+    )
+
+
+def _write_models(root: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(root / "tokenizer")
+    shape = {"vocab_size": len(tokenizer), "num_attention_heads": 4, "max_position_embeddings": 64}
+    torch.manual_seed(7)
+    # Wider initial weights than usual, so that attention is not flat and the losses have something to say.
+    teacher = BertConfig(
+        num_hidden_layers=3, hidden_size=32, intermediate_size=64, initializer_range=0.2, pad_token_id=0, **shape
+    )
+    BertModel(teacher).save_pretrained(root / "teacher")
+    tokenizer.save_pretrained(root / "teacher")
+    student = BertConfig(
+        num_hidden_layers=2, hidden_size=24, intermediate_size=48, attention_probs_dropout_prob=0.0, **shape
+    )
+    student.to_json_file(root / "student.json", use_diff=False)
