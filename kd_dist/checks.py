@@ -24,9 +24,7 @@ from kd_dist.runs import with_absolute_paths
 FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
-
-
-NUMBERS = ("num_hidden_layers", "num_attention_heads", "hidden_size")
+NUMBERS = tuple(ALIASES)
 
 
 def load_checked_job(name: str, overrides: list[str], overlay: Path | None = None, plan_only: bool = False) -> Job:

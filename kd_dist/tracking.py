@@ -194,18 +194,24 @@ class _WandbRun:
         self._rows_sent = 0
 
     def remember(self, rows: list[dict[str, Any]]) -> None:
-        """Note which steps W&B has, given the rows that earlier processes wrote: they sent each right after."""
+        """Note which steps W&B has, given the rows that earlier processes wrote; those with W&B sent each at once."""
         path = self._stage_dir / "wandb.json"
         if path.exists():
             state = json.loads(path.read_text(encoding="utf-8"))
-            sent = [row["global_step"] for row in rows if row["global_step"] > state["last_step_sent"]]
-            self._id = state["id"]
-            self._last_step_sent = max(sent, default=state["last_step_sent"])
-            self._rows_sent = state["rows_sent"] + len(sent)
+            self._id, self._rows_sent = state["id"], state["rows_sent"]
+            self._last_step_sent = state["last_step_sent"]
+            sent = [row["global_step"] for row in rows if row["global_step"] > self._last_step_sent]
+            if state["sending"] and sent:
+                self._last_step_sent = max(sent)
+                self._rows_sent += len(sent)
         else:
             self._id = secrets.token_hex(8)
+        self._write_state(sending=False)
+
+    def _write_state(self, sending: bool) -> None:
+        """While `sending`, the rows of metrics.jsonl say what W&B has got since; no file is written at every step."""
         state = {"id": self._id, "last_step_sent": self._last_step_sent, "rows_sent": self._rows_sent}
-        write_json(path, state)
+        write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
 
     def start(self) -> str | None:
         """Start W&B, and say what went wrong if it does not start."""
@@ -236,9 +242,11 @@ class _WandbRun:
         except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: its own process died
             self._run = None
             return f"W&B did not start, metrics go to metrics.jsonl only: {error}"
+        self._write_state(sending=True)
         return None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        # `_last_step_sent` is what earlier processes sent; this one may have two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
         try:
@@ -259,7 +267,7 @@ class _WandbRun:
         try:
             run.finish(exit_code=exit_code)
         except (OSError, HandleAbandonedError) as error:  # its own process died before, or while it finished
-            return f"W&B did not finish in order: {error or type(error).__name__}"
+            return f"W&B did not finish in order: {error!r}"
         return None
 
 

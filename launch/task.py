@@ -23,6 +23,8 @@ class StageTask:
         # CUDA_VISIBLE_DEVICES stays as it is: the scheduler may have confined the task to its GPU.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         requeue = signal.getsignal(signal.SIGUSR2)
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}, start {restarts + 1}", flush=True)
         try:
             run_stage(self.stage_dir)
         except Preempted as stopped:

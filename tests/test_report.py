@@ -17,6 +17,7 @@ from kd_dist.errors import UserError
 from kd_dist.report import VOID, run, write_report
 
 ODD = '<script>alert("1")</script> & 中文'
+ODD_TERM = '<b class="x"> & 损失'
 
 
 class Page(HTMLParser):
@@ -86,7 +87,7 @@ def run_dir(tmp_path: Path) -> Path:
     )
     with open(directory / "distill" / "metrics.jsonl", "w", encoding="utf-8") as file:
         for step in range(1, 301):
-            row = {"global_step": step, "train/loss": 100 / step, "train/a": 60 / step, f"train/{ODD}": 40 / step}
+            row = {"global_step": step, "train/loss": 100 / step, "train/a": 60 / step, f"train/{ODD_TERM}": 40 / step}
             row |= {"optim/learning_rate": 1e-4, "speed/samples_per_second": 2000.0, "speed/padding_share": 0.25}
             row |= {"speed/teacher_share": 0.5, "train/weighted/a": 1.0}
             row |= {"train/loss": None} if step == 7 else {}
@@ -105,7 +106,9 @@ def test_the_page_is_whole_escaped_and_self_contained(run_dir: Path) -> None:
     assert all(reference.startswith("#") for reference in page.references)
     assert not re.search(r"@import|url\((?!#)", source)
     assert "<script>" not in source
-    assert page.text.count(ODD) >= 6  # title, heading, description, legend, results, settings
+    assert ODD_TERM not in source
+    assert ODD_TERM in page.text
+    assert page.text.count(ODD) >= 6  # title, heading, description, results, settings, files
     assert not [path for path in (run_dir / "report").iterdir() if path.name != "index.html"]
 
 
@@ -122,7 +125,7 @@ def test_the_page_shows_every_stage_and_number(run_dir: Path, tmp_path: Path) ->
         "100.0 → 0.3333",
         "25.0%",
         "50.0%",
-        "2 h 03 min",
+        "2 h 02 min",
         "1 of 300 logged losses are not finite.",
         "12,345",
         "0.8765",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,18 @@ def tracker(root: Path, **settings: Any) -> Tracker:
     return made
 
 
-def wandb_records(root: Path, kind: str) -> list[dict[str, Any]]:
+def wandb_records(root: Path) -> list[dict[str, Any]]:
     """What W&B's own reader finds in the segments of all processes, in the order in which they were written."""
     found = []
     for path in sorted(stage_dir(root).glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        found += [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
+        found += map(json.loads, lines)
     return found
 
 
-def wandb_rows(root: Path) -> list[dict[str, Any]]:
-    return [record.get("item", record) for record in wandb_records(root, "history")]
+def of_kind(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind].get("item", record[kind]) for record in records if record["type"] == kind]
 
 
 def steps(root: Path) -> list[int]:
@@ -78,15 +79,16 @@ def test_resuming_takes_later_rows_back_and_sends_wandb_no_step_twice(tmp_path: 
     second.close()
 
     assert steps(tmp_path) == [1, 10, 20, 30, 40]
-    rows = wandb_rows(tmp_path)
+    records = wandb_records(tmp_path)
+    rows = of_kind(records, "history")
     assert [row["global_step"] for row in rows] == [1, 10, 20, 30, 30, 40]
     assert [row["_step"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert rows[4]["evaluation/loss"] == 0.5
-    runs = wandb_records(tmp_path, "run")
+    runs = of_kind(records, "run")
     assert len({run["run_id"] for run in runs}) == 1
     assert (runs[0]["project"], runs[0]["run_group"], runs[0]["job_type"]) == ("p", "run-7", "distill")
     assert (runs[0]["display_name"], runs[0]["tags"]) == ("run-7/distill", ["mine", "some_job"])
-    assert any(record.get("step_metric") == "global_step" for record in wandb_records(tmp_path, "metric"))
+    assert any(record.get("step_metric") == "global_step" for record in of_kind(records, "metric"))
 
 
 def test_a_killed_process_keeps_its_rows(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ time.sleep(60)
     process.wait()
     process.stdout.close()
     assert steps(tmp_path) == [1, 2, 3]
-    assert [row["global_step"] for row in wandb_rows(tmp_path)] == [1, 2, 3]
+    assert [row["global_step"] for row in of_kind(wandb_records(tmp_path), "history")] == [1, 2, 3]
 
 
 def test_no_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +151,7 @@ def test_wandb_that_does_not_start_or_dies_stops_nothing(
     for init, said in ((fails, "did not start"), (lambda **_: Dead(), "stopped")):
         monkeypatch.setattr(wandb, "init", init)
         made = tracker(tmp_path)
-        made.start(0)
+        made.start(0)  # what was logged without W&B was not sent, so that it is sent now
         made.log(1, {"train/loss": 1.0})
         made.log(10, {"train/loss": 1.0})
         made.close()
@@ -167,6 +169,15 @@ def test_settings_that_wandb_refuses_stop_nothing(
     assert "W&B did not start" in capsys.readouterr().err
 
 
+@pytest.fixture
+def _fresh_wandb() -> Iterator[None]:
+    """W&B reads the environment once per process."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("_fresh_wandb")
 def test_without_credentials_wandb_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {}
 

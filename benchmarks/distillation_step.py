@@ -1,0 +1,376 @@
+"""One training step of TinyBERT's layer distillation, as first published and as kd_dist does it, side by side.
+
+    python benchmarks/distillation_step.py --teacher TEACHER_DIR --titles 'titles/*.txt' --text 'corpus/*.txt'
+
+A step is the teacher's forward pass, the student's, the loss, the backward pass and AdamW. Both forms train on the
+same rows, in turn (A B A B ...), so that whatever else the machine does meets both. Before anything is timed, the
+script proves that they compute the same: with dropout off, kd_dist's `compat="huawei"` must give the published loss.
+
+Shapes: B batch, S sequence, D width, H heads, K head size.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count, islice
+from multiprocessing import get_context
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import transformers
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from kd_dist.batches import BatchPlan, TokenRows
+from kd_dist.config import Engine, Optim, TinyBertObjective, TokenData
+from kd_dist.corpus import find_files, prepare, read_lines, train_tokenizer
+from kd_dist.errors import RunError, UserError, exit_with_message
+from kd_dist.models import Batch, Teacher, build_encoder, load_tokenizer, student_config
+from kd_dist.objectives.tinybert import TinyBert
+
+TOLERANCE = 1e-4  # of the two losses, relative
+WARM_UP_ROUNDS = 2
+MICRO_BATCHES_PER_STEP = 8  # as in the shipped jobs: a step of 256 rows, sorted by length, in micro-batches of 32
+MAX_LINES = 20_000  # read of each input file: more than enough rows for the rounds
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Case(NamedTuple):
+    """What a step trains on. The published form pads every batch to `max_length`."""
+
+    source: str
+    max_length: int
+    pack: bool
+    batch_size: int
+    measures_memory: bool = False
+
+
+CASES = {
+    "titles": Case("titles", max_length=128, pack=False, batch_size=32),
+    "text128": Case("text", max_length=128, pack=True, batch_size=32),
+    "text512": Case("text", max_length=512, pack=True, batch_size=8, measures_memory=True),
+}
+
+
+class Models(NamedTuple):
+    """The models of both forms. The tokenizer is the teacher's."""
+
+    teacher: str
+    student: str
+    precision: str
+
+    def build_student(self, **changes: Any) -> PreTrainedModel:
+        config = student_config(self.student, load_tokenizer(self.teacher))
+        config.update(changes)
+        return build_encoder(config, Engine()).to(DEVICE)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+class Published:
+    """The step of the first published TinyBERT code (`general_distill.py`), in our own words.
+
+    Every layer of both models keeps its S x S scores and its hidden state, the teacher runs in train mode with autograd
+    and is detached afterwards, padding takes part in every mean, and one projection serves all hidden states. What the
+    published loop leaves alive longer than it needs (all detached outputs of the teacher) is freed here.
+    """
+
+    def __init__(self, models: Models) -> None:
+        student = models.build_student(attention_probs_dropout_prob=0.1)  # as in the published student's configuration
+        teacher = AutoModel.from_pretrained(models.teacher, dtype=torch.float32).to(DEVICE)
+        self.student, self.teacher = _with_published_attention(student), _with_published_attention(teacher)
+        self.projection = nn.Linear(student.config.hidden_size, teacher.config.hidden_size).to(DEVICE)
+        self.autocast = models.autocast()
+        self.optimizer = _adamw([*student.parameters(), *self.projection.parameters()])
+
+    def loss(self, batch: Batch) -> Tensor:
+        with self.autocast:
+            student_scores, student_states = self._run(self.student, batch)
+            student_states = [self.projection(state_BSD) for state_BSD in student_states]
+            teacher_scores, teacher_states = self._run(self.teacher, batch)
+            teacher_scores = [score_BHSS.detach() for score_BHSS in teacher_scores]
+            teacher_states = [state_BSD.detach() for state_BSD in teacher_states]
+            stride = len(teacher_scores) // len(student_scores)
+            attention = zip(student_scores, teacher_scores[stride - 1 :: stride], strict=True)
+            hidden = zip(student_states, teacher_states[::stride], strict=True)
+            attention = ([torch.where(score <= -1e2, 0.0, score) for score in pair] for pair in attention)
+            return torch.stack([F.mse_loss(*pair) for pair in (*attention, *hidden)]).sum()
+
+    def _run(self, model: nn.Module, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        ids_BS, mask_BS = batch["input_ids"].to(DEVICE), batch["attention_mask"].to(DEVICE)
+        mask_B11S = (1.0 - mask_BS.float())[:, None, None, :] * -10000.0
+        outputs = model(ids_BS, attention_mask=mask_B11S, output_attentions=True, output_hidden_states=True)
+        return outputs.attentions, outputs.hidden_states
+
+
+def _with_published_attention(model: PreTrainedModel) -> PreTrainedModel:
+    transformers.AttentionInterface.register("published_tinybert", _published_attention)
+    transformers.AttentionMaskInterface.register("published_tinybert", eager_mask)  # lets a finished mask pass
+    model.set_attn_implementation("published_tinybert")
+    return model.train()
+
+
+def _published_attention(
+    module: nn.Module, query_BHSK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, mask_B11S: Tensor, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Plain attention that hands out its masked scores where others hand out their probabilities."""
+    score_BHSS = query_BHSK @ key_BHSK.mT * options["scaling"]
+    score_BHSS = score_BHSS + mask_B11S.to(score_BHSS.dtype)
+    probability_BHSS = F.dropout(score_BHSS.softmax(dim=-1), options["dropout"], module.training)
+    return (probability_BHSS.to(value_BHSK.dtype) @ value_BHSK).transpose(1, 2), score_BHSS
+
+
+class Ours:
+    """The same step as a training run of kd_dist takes it: its objective and its teacher as they stand."""
+
+    def __init__(self, models: Models, settings: TinyBertObjective | None = None) -> None:
+        teacher_config = AutoConfig.from_pretrained(models.teacher)
+        self.objective = TinyBert(models.build_student(), teacher_config, settings or TinyBertObjective()).to(DEVICE)
+        self.objective.train()
+        self.teacher = Teacher(models.teacher, self.objective.wanted(), precision=models.precision, device=DEVICE)
+        self.autocast = models.autocast()
+        self.optimizer = _adamw(list(self.objective.parameters()))
+
+    def loss(self, batch: Batch) -> Tensor:
+        counts = self.objective.counts(batch)  # from the batch on the CPU: no wait for the device
+        batch = {name: column.to(DEVICE) for name, column in batch.items()}
+        targets = self.teacher(batch)
+        with self.autocast:
+            sums = self.objective(batch, targets)
+        return torch.stack([sums[term] / counts[term] for term in sums]).sum()
+
+
+FORMS: dict[str, Any] = {"published": Published, "ours": Ours}
+
+
+def _adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+    return torch.optim.AdamW(parameters, lr=Optim().learning_rate, weight_decay=Optim().weight_decay, fused=True)
+
+
+def random_teacher(patterns: list[str], folder: Path) -> str:
+    """A BERT of 12 layers x 384 with random weights, and a vocabulary trained on the text at hand."""
+    train_tokenizer(find_files(patterns), folder, vocabulary_size=8000, text_field="text")
+    sizes = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536}
+    BertModel(BertConfig(vocab_size=8000, **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
+def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_dir: Path) -> None:
+    """Tokenise the first lines of the files; of a line with tabs, what stands before the first."""
+    lines = [text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES)]
+    source = tokens_dir.with_suffix(".txt")
+    source.write_text("\n".join(line.split("\t")[0] for line in lines), encoding="utf-8")
+    where: dict[str, Any] = {"files": [source], "tokenizer_path": tokenizer_path, "output_dir": tokens_dir}
+    how: dict[str, Any] = {"text_field": "text", "word_starts": False, "validation_fraction": 0.0, "num_workers": 0}
+    prepare(max_length=case.max_length, pack=case.pack, **where, **how)
+
+
+def batches(tokens_dir: Path, case: Case) -> Iterator[dict[str, Batch]]:
+    """The same rows for each form: micro-batches of a training run's plan, from short rows to long ones in turn."""
+    pad_token_id = load_tokenizer(tokens_dir / "tokenizer").pad_token_id
+    rows = TokenRows(tokens_dir, "train", pad_token_id)
+    sizes = {"global_batch_size": case.batch_size * MICRO_BATCHES_PER_STEP, "micro_batch_size": case.batch_size}
+    plan = BatchPlan(rows.lengths, **sizes, bucket_steps=TokenData(tokens="").bucket_steps, seed=42)
+    fills = {"input_ids": pad_token_id, "attention_mask": 0}
+    for step in count(1):
+        ours = rows.collate(plan.micro_batches(step, rank=0, world_size=1)[step % MICRO_BATCHES_PER_STEP].rows)
+        missing = case.max_length - ours["input_ids"].shape[1]
+        published = {name: F.pad(ours[name], (0, missing), value=fill) for name, fill in fills.items()}
+        yield {"published": published, "ours": ours}
+
+
+def check_equality(models: Models, batch: Batch) -> dict[str, float]:
+    """The loss of both forms on one batch with equal weights, without dropout, in fp32.
+
+    Raises:
+        RunError: they differ.
+    """
+    models = models._replace(precision="fp32")
+    published, ours = Published(models), Ours(models, TinyBertObjective(compat="huawei", projection="shared"))
+    published.student.load_state_dict(ours.objective.student.state_dict())
+    published.projection.load_state_dict(ours.objective.projections["all"].state_dict())
+    for module in (published.student, published.teacher, ours.objective):
+        module.eval()
+    with torch.no_grad():
+        expected, found = float(published.loss(batch)), float(ours.loss(batch))
+    difference = abs(found - expected) / abs(expected)
+    if not difference < TOLERANCE:
+        raise RunError(f"the two forms compute different losses: published {expected}, kd_dist {found}")
+    return {"published": expected, "ours": found, "relative_difference": difference, "tolerance": TOLERANCE}
+
+
+def take_step(form: Any, batch: Batch) -> float:
+    """Seconds of one training step."""
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    form.optimizer.zero_grad()
+    form.loss(batch).backward()
+    form.optimizer.step()
+    wait()
+    return time.perf_counter() - started
+
+
+def measure_time(models: Models, tokens_dir: Path, case: Case, num_rounds: int) -> dict[str, Any]:
+    forms, rounds = {name: form(models) for name, form in FORMS.items()}, []
+    for batch in islice(batches(tokens_dir, case), WARM_UP_ROUNDS + num_rounds):
+        seconds = {name: take_step(form, batch[name]) for name, form in forms.items()}
+        padded_to = {name: batch[name]["input_ids"].shape[1] for name in forms}
+        rounds.append(
+            {"seconds": seconds, "padded_to": padded_to, "tokens": int(batch["ours"]["attention_mask"].sum())}
+        )
+    rounds = rounds[WARM_UP_ROUNDS:]
+    medians = {name: median(each["seconds"][name] for each in rounds) for name in forms}
+    ratios = [each["seconds"]["published"] / each["seconds"]["ours"] for each in rounds]
+    ratio = {"of_medians": medians["published"] / medians["ours"], "lowest": min(ratios), "highest": max(ratios)}
+    return {"median_seconds": medians, "ratio": ratio, "rounds": rounds}
+
+
+def measure_memory(models: Models, tokens_dir: Path, case: Case) -> dict[str, dict[str, int]]:
+    """Peak memory of two steps, each form in a fresh process, since a peak cannot be taken back."""
+    peaks = {}
+    for name in FORMS:
+        with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+            peaks[name] = pool.submit(_memory_of, name, models, tokens_dir, case).result()
+    return peaks
+
+
+def _memory_of(name: str, models: Models, tokens_dir: Path, case: Case) -> dict[str, int]:
+    _quiet()
+    form, batch = FORMS[name](models), next(batches(tokens_dir, case))[name]
+    before = _peak_bytes()
+    for _ in range(2):  # AdamW's moments appear in the first
+        take_step(form, batch)
+    return {"peak_bytes": _peak_bytes(), "before_first_step_bytes": before, "of_steps_bytes": _peak_bytes() - before}
+
+
+def _peak_bytes() -> int:
+    """The highest memory of this process so far: of the GPU if there is one, else resident."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # Not ru_maxrss: a process inherits that from the one that started it, even through exec.
+    return 1024 * int(_value_in("/proc/self/status", "VmHWM").split()[0])
+
+
+def _value_in(path: str, key: str) -> str:
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "unknown")
+
+
+def describe_machine() -> dict[str, Any]:
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "processor": _value_in("/proc/cpuinfo", "model name"),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory": _value_in("/proc/meminfo", "MemTotal"),
+        "load_average_at_start": os.getloadavg(),
+        "versions": versions | {"transformers": transformers.__version__},
+    }
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    machine, unit = result["machine"], "sequences/s"
+    title = f"{machine['device']}, {machine['threads']} threads, {result['options']['precision']}, medians"
+    table = Table("case", "batch", "length", f"published {unit}", f"kd_dist {unit}", "ratio", "of a round", title=title)
+    for name, case in result["cases"].items():
+        lengths = [f"{mean(each['padded_to'][form] for each in case['rounds']):.0f}" for form in FORMS]
+        rates = [f"{case['batch_size'] / case['median_seconds'][form]:.1f}" for form in FORMS]
+        ratios = "{of_medians:.1f}x|{lowest:.1f}x to {highest:.1f}x".format(**case["ratio"]).split("|")
+        table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *rates, *ratios)
+    console.print(table)
+    for name, case in result["cases"].items():
+        for form, memory in case.get("memory", {}).items():
+            peak, steps = memory["peak_bytes"] / 1e9, memory["of_steps_bytes"] / 1e9
+            console.print(f"{name}, {form}: peak memory {peak:.2f} GB, {steps:.2f} GB above that before the first step")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Times a distillation step as first published and as kd_dist takes it, on the same rows in turn.",
+        epilog="example: python benchmarks/distillation_step.py --random-teacher --titles titles.txt --cases titles",
+    )
+    teacher = parser.add_mutually_exclusive_group(required=True)
+    teacher.add_argument("--teacher", metavar="DIR", help="Hugging Face directory of an encoder and its tokenizer")
+    teacher.add_argument("--random-teacher", action="store_true", help="BERT of 12 x 384, 12 heads, random weights")
+    parser.add_argument("--student", default="tinybert_4l_312", metavar="NAME", help="name in configs/models or file")
+    parser.add_argument("--titles", nargs="+", default=[], metavar="FILE", help="short texts, one a line; globs too")
+    parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="long texts; a blank line ends one")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all of them")
+    parser.add_argument("--rounds", type=_positive, default=10, metavar="N", help="counted, of each case (default: 10)")
+    for name, case in CASES.items():
+        text = f"sequences of a step (default: {case.batch_size})"
+        parser.add_argument(f"--batch-size-{name}", type=_positive, default=case.batch_size, metavar="N", help=text)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast (default: fp32)")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="every timing, the machine and the versions")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
+    return int(text)
+
+
+def chosen_cases(options: argparse.Namespace) -> dict[str, Case]:
+    cases = {name: CASES[name]._replace(batch_size=getattr(options, f"batch_size_{name}")) for name in options.cases}
+    for name, case in cases.items():
+        if not getattr(options, case.source):
+            raise UserError(f"the case {name} needs --{case.source} FILE; leave the case out with --cases")
+    return cases
+
+
+def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, Any]:
+    result: dict[str, Any] = {"machine": describe_machine(), "options": vars(options), "cases": {}}
+    cases, texts = chosen_cases(options), options.titles + options.text
+    teacher = random_teacher(texts, work / "teacher") if options.random_teacher else options.teacher
+    models = Models(teacher, options.student, options.precision)
+    for name, case in cases.items():
+        prepare_rows(case, getattr(options, case.source), teacher, work / name)
+    first, case = next(iter(cases.items()))
+    equality = result["equality"] = check_equality(models, next(batches(work / first, case))["published"])
+    losses = "{published:.6f} and {ours:.6f}, relative difference {relative_difference:.1e}".format(**equality)
+    console.print(f"The same loss in both forms: {losses}")
+    for name, case in cases.items():
+        console.print(f"measuring {name} ...")
+        memory = {"memory": measure_memory(models, work / name, case)} if case.measures_memory else {}
+        result["cases"][name] = case._asdict() | memory | measure_time(models, work / name, case, options.rounds)
+    return result
+
+
+def _quiet() -> None:
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def main() -> None:
+    options, console = parse(), Console()
+    _quiet()
+    torch.manual_seed(42)
+    with tempfile.TemporaryDirectory() as work:
+        result = run(options, Path(work), console)
+    show(result, console)
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

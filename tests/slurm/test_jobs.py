@@ -1,0 +1,141 @@
+"""`launch/slurm.py` on a real SLURM: stages in order, preemption, requeue, and nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from kd_dist.tracking import read_metrics
+from tests.conftest import TinyWorld
+from tests.ranks import ROOT
+from tests.slurm.cluster import PrivateCluster, eventually
+
+pytestmark = pytest.mark.slurm
+STEPS = 150
+
+
+@pytest.fixture
+def launcher(slurm: PrivateCluster, tiny: TinyWorld, tmp_path: Path) -> "Launcher":
+    slurm.run(["scontrol", "update", "PartitionName=main", "GraceTime=5"])
+    return Launcher(slurm, tiny, tmp_path)
+
+
+class Launcher:
+    """What a user types, and what he then sees."""
+
+    def __init__(self, slurm: PrivateCluster, tiny: TinyWorld, root: Path) -> None:
+        self.slurm, self.root = slurm, root
+        self.profile = root / "site.yaml"
+        self.profile.write_text(
+            "partition: main\nrequest_gpus: false\nmax_cpus_per_node: 4\nwandb_mode: offline\n"
+            "environment: {OMP_NUM_THREADS: '1'}\n"
+        )
+        self.settings = [
+            f"data.corpus={tiny.corpus}",
+            f"teacher.path={tiny.teacher}",
+            f"student.config={tiny.student}",
+            "data.max_length=48",
+            "data.validation_fraction=0.05",
+            f"train.steps={STEPS}",
+            "train.global_batch_size=16",
+            "train.micro_batch_size=4",
+            "cadence.save_every_n_steps=50",
+            "cadence.log_every_n_steps=5",
+            "resources.timeout_minutes=30",
+        ]
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.root)
+
+    def start(self, run_id: str, nodes: int, ranks: int) -> tuple[Path, dict[str, str]]:
+        world = [f"resources.nodes={nodes}", f"resources.gpus_per_node={ranks}"]
+        run = ["--job", "tinybert_general", "--cluster", str(self.profile), "--run-id", run_id, "--runs-dir", "runs"]
+        result = self.command(*run, *self.settings, *world)
+        assert result.returncode == 0, result.stderr
+        run_dir = self.root / "runs" / "tinybert_general" / run_id
+        return run_dir, json.loads((run_dir / "submission.json").read_text())
+
+    def finish(self, run_dir: Path, jobs: dict[str, str], timeout: float = 180) -> None:
+        for stage, job in jobs.items():
+            state = self.slurm.wait_for(job, ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"], timeout)
+            assert state["JobState"] == "COMPLETED", self.logs(run_dir / stage)
+        assert (run_dir / "export" / "model.safetensors").exists()
+
+    @staticmethod
+    def logs(stage_dir: Path) -> str:
+        return "\n".join(path.read_text() for path in sorted((stage_dir / "log").glob("*.out")))
+
+
+def at_step(stage_dir: Path, step: int) -> bool:
+    path = stage_dir / "metrics.jsonl"
+    return path.exists() and any(row["global_step"] >= step for row in read_metrics(path))
+
+
+def weights(run_dir: Path) -> dict[str, object]:
+    return load_file(run_dir / "distill" / "checkpoints" / f"step_{STEPS:08d}" / "weights.safetensors")
+
+
+def assert_bit_identical(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("nodes", "ranks"), [(2, 1), (2, 2)])
+def test_a_preempted_run_is_requeued_and_ends_with_the_weights_of_an_undisturbed_one(
+    launcher: Launcher, nodes: int, ranks: int
+) -> None:
+    slurm = launcher.slurm
+    disturbed, jobs = launcher.start("disturbed", nodes, ranks)
+    assert eventually(lambda: at_step(disturbed / "distill", 20), timeout=120), launcher.logs(disturbed / "distill")
+    high = slurm.submit_high(1, nodes=2)
+    launcher.finish(disturbed, jobs)
+    assert slurm.show_job(high)["JobState"] == "COMPLETED"
+    assert slurm.show_job(jobs["distill"])["Restarts"] == "1"
+    log = launcher.logs(disturbed / "distill")
+    assert "resumed at step" in log
+    assert f"rank 0 of {nodes * ranks}, start 2" in log  # SLURM_RESTART_COUNT was 1
+    assert eventually(lambda: "PREEMPTED" in _states(slurm, jobs["distill"]), timeout=20)
+    assert _states(slurm, jobs["distill"])[-1] == "COMPLETED"
+
+    undisturbed, jobs = launcher.start("undisturbed", nodes, ranks)
+    launcher.finish(undisturbed, jobs)
+    assert slurm.show_job(jobs["distill"])["Restarts"] == "0"
+    assert_bit_identical(disturbed, undisturbed)
+
+
+def _states(slurm: PrivateCluster, job: str) -> list[str]:
+    return [row["State"] for row in slurm.sacct(job, duplicates=True)]
+
+
+def test_a_warning_before_the_time_limit_requeues_the_run(launcher: Launcher) -> None:
+    run_dir, jobs = launcher.start("warned", 2, 1)
+    assert eventually(lambda: at_step(run_dir / "distill", 10), timeout=120), launcher.logs(run_dir / "distill")
+    launcher.slurm.run(["scancel", "--signal=USR2", jobs["distill"]])
+    launcher.finish(run_dir, jobs)
+    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
+    assert "resumed at step" in launcher.logs(run_dir / "distill")
+
+    status = launcher.command("--status", str(run_dir))
+    assert status.stdout.count("COMPLETED") == 3
+    again = launcher.command(
+        "--job", "tinybert_general", "--cluster", str(launcher.profile), "--run-id", "warned", "--runs-dir", "runs",
+        *launcher.settings, "resources.nodes=2",
+    )  # fmt: skip
+    assert again.stdout.count("complete, skipped") == 3
+
+
+def test_a_stage_that_fails_takes_the_stages_after_it_along(launcher: Launcher, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    launcher.settings[0] = f"data.corpus={empty}"
+    run_dir, jobs = launcher.start("failing", 1, 1)
+    assert launcher.slurm.wait_for(jobs["prepare"], ["FAILED", "COMPLETED"])["JobState"] == "FAILED"
+    assert launcher.slurm.wait_for(jobs["distill"], ["CANCELLED"])["JobState"] == "CANCELLED"
+    log = launcher.logs(run_dir / "prepare")
+    assert "error: no text in" in log
+    assert "Traceback" not in log

@@ -1,0 +1,87 @@
+"""The benchmarks run, prove that they compare like with like, and write what they promise."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertModel
+
+from benchmarks import distillation_step
+from kd_dist.config import REPOSITORY, TinyBertObjective
+from kd_dist.corpus import train_tokenizer
+from kd_dist.errors import RunError, UserError
+
+SCRIPT = REPOSITORY / "benchmarks" / "distillation_step.py"
+CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"
+
+
+@pytest.fixture
+def text_files(tmp_path: Path) -> tuple[Path, Path]:
+    chance = random.Random(0)
+
+    def sentence(length: int) -> str:
+        return "".join(chance.choices(CHARACTERS, k=length))
+
+    titles, text = tmp_path / "titles.txt", tmp_path / "text.txt"
+    titles.write_text("\n".join(f"{sentence(chance.randint(5, 30))}\t3" for _ in range(40)), encoding="utf-8")
+    text.write_text("\n".join(sentence(60) + "。" for _ in range(60)), encoding="utf-8")
+    return titles, text
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, text_files: tuple[Path, Path]) -> Path:
+    folder = tmp_path / "teacher"
+    train_tokenizer(list(text_files), folder, 100, "text")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=100, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def test_distillation_step_compares_two_forms_of_one_loss(tmp_path, text_files, teacher):
+    titles, text = text_files
+    output = tmp_path / "result.json"
+    inputs = ["--teacher", teacher, "--student", "bert_tiny_2l_64", "--titles", titles, "--text", text]
+    sizes = ["--rounds", 1, "--batch-size-titles", 4, "--batch-size-text512", 2]
+    finished = _run(*inputs, *sizes, "--cases", "titles", "text512", "--output", output)
+
+    assert finished.returncode == 0, finished.stderr
+    assert "The same loss in both forms" in finished.stdout
+    result = json.loads(output.read_text(encoding="utf-8"))
+    assert 0 <= result["equality"]["relative_difference"] < result["equality"]["tolerance"] == 1e-4
+    assert result["equality"]["published"] > 0
+    assert result["machine"]["versions"].keys() == {"python", "torch", "transformers"}
+    assert list(result["cases"]) == ["titles", "text512"]
+    for case in result["cases"].values():
+        (timing,) = case["rounds"]
+        assert timing["padded_to"]["published"] == case["max_length"] >= timing["padded_to"]["ours"]
+        assert timing["seconds"] == case["median_seconds"]
+    assert result["cases"]["titles"]["rounds"][0]["padded_to"]["ours"] <= 32
+    memory = result["cases"]["text512"]["memory"]
+    assert memory["published"]["of_steps_bytes"] > memory["ours"]["of_steps_bytes"] > 0
+
+
+def test_another_reduction_of_the_loss_is_noticed(tmp_path, text_files, teacher, monkeypatch):
+    case = distillation_step.CASES["titles"]._replace(batch_size=4)
+    distillation_step.prepare_rows(case, [str(text_files[0])], str(teacher), tmp_path / "tokens")
+    batch = next(distillation_step.batches(tmp_path / "tokens", case))["published"]
+    models = distillation_step.Models(str(teacher), "bert_tiny_2l_64", "fp32")
+    assert distillation_step.check_equality(models, batch)["relative_difference"] < 1e-4
+    monkeypatch.setattr(distillation_step, "TinyBertObjective", lambda **_: TinyBertObjective(projection="shared"))
+    with pytest.raises(RunError, match="different losses"):
+        distillation_step.check_equality(models, batch)
+
+
+def test_a_case_without_its_text_is_refused(teacher):
+    options = distillation_step.parse(["--teacher", str(teacher), "--cases", "text128"])
+    with pytest.raises(UserError, match="text128 needs --text FILE"):
+        distillation_step.chosen_cases(options)

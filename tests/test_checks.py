@@ -1,0 +1,289 @@
+"""A user's mistake: found before any work, exit status 2, a message that shows the way out, no traceback."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd_dist.checks import FAMILIES, load_checked_job
+from kd_dist.config import REPOSITORY
+from kd_dist.errors import UserError
+
+BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
+
+
+def model(folder: Path, name: str = "model", **settings: Any) -> Path:
+    """A Hugging Face directory that holds a config.json alone; a setting of None leaves the key out."""
+    (folder / name).mkdir()
+    content = {key: value for key, value in {**BERT, **settings}.items() if value is not None}
+    (folder / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder / name
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("今天天气很好。\n", encoding="utf-8")
+    return path
+
+
+def refused(folder: Path, *arguments: str, **environment: str) -> str:
+    """What the command line says on stderr; asserts exit status 2, no traceback, and an empty runs folder."""
+    ended = subprocess.run(
+        [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), *arguments],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (folder / "runs").exists(), "work was done before the mistake was found"
+    return ended.stderr
+
+
+def problems(*overrides: str, job: str = "tinybert_general", plan_only: bool = True) -> str:
+    with pytest.raises(UserError) as caught:
+        load_checked_job(job, list(overrides), plan_only=plan_only)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+def test_unknown_option_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, "--job", "tinybert_general", "--dry-run", "trian.steps=3")
+    assert message == "error: unknown option `trian.steps`; did you mean `train.steps`?\n"
+
+
+def test_misspelt_job_is_refused(tmp_path: Path) -> None:
+    assert "did you mean `tinybert_general`?" in refused(tmp_path, "--job", "tinybert_genral")
+
+
+def test_misspelt_flag_is_refused(tmp_path: Path) -> None:
+    assert "--clustr" in refused(tmp_path, "--job", "tinybert_general", "--clustr", "local")
+
+
+def test_settings_without_a_job_are_refused(tmp_path: Path) -> None:
+    assert "settings need a --job" in refused(tmp_path, "--list", "train.steps=3")
+
+
+def test_command_without_a_job_is_refused(tmp_path: Path) -> None:
+    assert "--job --list --status" in refused(tmp_path)
+
+
+def test_missing_default_corpus_is_refused_when_it_is_needed(tmp_path: Path) -> None:
+    teacher = model(tmp_path)
+    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "local", f"teacher.path={teacher}")
+    assert f"no text file matches '{tmp_path}/data/*.txt'" in message
+
+
+def test_named_missing_corpus_is_refused_by_a_dry_run_too(tmp_path: Path) -> None:
+    message = refused(tmp_path, "--job", "tinybert_general", "--dry-run", "data.corpus=nothing/*.txt")
+    assert "prepare: data.corpus: no text file matches" in message
+    assert "give existing files, globs, or folders" in message
+
+
+def test_problems_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
+    overrides = ["trian.steps=3", "data.corpus=nothing.txt", f"teacher.path={model(tmp_path, num_attention_heads=16)}"]
+    message = refused(tmp_path, "--job", "tinybert_general", *overrides, "resources.gpus_per_node=3")
+    assert message.startswith("error: 4 problems:\n")
+    for part in ("did you mean `train.steps`", "nothing.txt", "16 attention heads", "divide among 3 ranks"):
+        assert part in message
+
+
+def test_corpus_is_checked_before_a_teacher_is_fetched(tmp_path: Path) -> None:
+    assert "no text file" in refused(tmp_path, "--job", "tinybert_general", "--cluster", "local")
+
+
+def test_teacher_that_cannot_be_fetched_is_refused(tmp_path: Path, corpus: Path) -> None:
+    overrides = [f"data.corpus={corpus}", "teacher.path=nobody/nothing"]
+    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "local", *overrides)
+    assert "teacher.path=nobody/nothing is no folder here, and could not be fetched" in message
+    assert "Give the path of a Hugging Face directory" in message
+
+
+def test_without_sbatch_the_other_ways_are_named(tmp_path: Path, corpus: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    overrides = [f"data.corpus={corpus}", f"teacher.path={model(tmp_path)}"]
+    message = refused(tmp_path, "--job", "tinybert_general", *overrides, PATH=str(tmp_path / "bin"))
+    assert "no sbatch" in message
+    assert "--cluster local" in message
+    assert "--dry-run" in message
+
+
+def test_cluster_profile_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("partitoin: gpu\n", encoding="utf-8")
+    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "site.yaml", "--dry-run")
+    assert "site.yaml: unknown key `partitoin`; did you mean `partition`?" in message
+
+
+def test_unknown_cluster_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "slrum", "--dry-run")
+    assert "did you mean `slurm`?; shipped are: example, local, slurm" in message
+
+
+def test_status_of_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    assert f"--status {tmp_path}: not a run folder" in refused(tmp_path, "--status", str(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------------------- corpus
+
+
+@pytest.mark.parametrize("value", ["", "[]"])
+def test_no_corpus_is_refused(value: str) -> None:
+    assert "data.corpus is empty: name text files" in problems(f"data.corpus={value}")
+
+
+def test_corpus_of_empty_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    assert f"data.corpus={tmp_path}: there is no text in these files" in problems(f"data.corpus={tmp_path}")
+
+
+def test_corpus_folder_without_text_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(b"1")
+    assert "no text file matches" in problems(f"data.corpus={tmp_path}")
+
+
+def test_every_missing_corpus_is_named(corpus: Path) -> None:
+    message = problems(f"data.corpus={corpus},one.txt,two.txt")
+    assert "one.txt" in message
+    assert "two.txt" in message
+    assert f"'{corpus}'" not in message
+
+
+def test_tokens_that_were_not_prepared_are_refused(tmp_path: Path) -> None:
+    assert "was not written by a prepare stage" in problems(f"distill.data.tokens={tmp_path}")
+
+
+def test_whole_words_need_word_borders() -> None:
+    assert "set data.word_starts=true" in problems("objective.whole_word_masking=true", job="pretrain")
+    load_checked_job("pretrain", ["objective.whole_word_masking=true", "data.word_starts=true"], plan_only=True)
+
+
+# -------------------------------------------------------------------------------------------------- teacher and student
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_teacher_that_is_no_encoder_is_refused(tmp_path: Path, family: str) -> None:
+    message = problems(f"teacher.path={model(tmp_path, model_type=family)}")
+    assert f"is a `{family}` model, not an encoder that can be distilled; supported families: albert, bert" in message
+
+
+@pytest.mark.parametrize("flag", ["is_decoder", "is_encoder_decoder"])
+def test_encoder_family_used_as_decoder_is_refused(tmp_path: Path, flag: str) -> None:
+    assert "not an encoder" in problems(f"teacher.path={model(tmp_path, **{flag: True})}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_supported_family_can_teach(tmp_path: Path, family: str) -> None:
+    load_checked_job("tinybert_general", [f"teacher.path={model(tmp_path, model_type=family)}"], plan_only=True)
+
+
+def test_families_are_those_whose_attention_can_be_captured() -> None:
+    tree = ast.parse((REPOSITORY / "kd_dist" / "attention.py").read_text(encoding="utf-8"))
+    values = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+              and node.targets[0].id == "SUPPORTED_FAMILIES"]  # fmt: skip
+    assert isinstance(values[0], ast.Call)
+    assert ast.literal_eval(values[0].args[0]) == set(FAMILIES)
+
+
+def test_distilbert_names_are_understood(tmp_path: Path) -> None:
+    names = {"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None}
+    teacher = model(tmp_path, model_type="distilbert", n_layers=6, n_heads=12, dim=768, **names)
+    load_checked_job("tinybert_general", [f"teacher.path={teacher}"], plan_only=True)
+    assert "names layers [7]" in problems(f"teacher.path={teacher}", "objective.layer_map=1,2,3,7")
+
+
+def test_heads_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    message = problems(f"teacher.path={model(tmp_path, num_attention_heads=16)}")
+    assert "the teacher has 16 attention heads and the student 12" in message
+    assert "Choose a student with 16 heads (student.config), or set objective.attention_weight=0" in message
+
+
+def test_heads_need_not_match_without_the_attention_term(tmp_path: Path) -> None:
+    teacher = model(tmp_path, num_attention_heads=16)
+    load_checked_job("tinybert_general", [f"teacher.path={teacher}", "objective.attention_weight=0"], plan_only=True)
+
+
+def test_heads_of_a_teacher_that_is_trained_by_the_same_job_are_compared() -> None:
+    message = problems("distill.student.config=tinybert_4l_312", job="demo")
+    assert "distill: the teacher has 4 attention heads and the student 12" in message
+
+
+@pytest.mark.parametrize(
+    ("layer_map", "said"),
+    [
+        ("3,6,9", "names 3 teacher layers, but the student has 4 layers: name one for each"),
+        ("3,6,9,13", "names layers [13]: the teacher's layers are 1 to 12"),
+        ("0,6,9,12", "names layers [0]: the teacher's layers are 1 to 12"),
+    ],
+)
+def test_layer_map_that_does_not_fit_is_refused(tmp_path: Path, layer_map: str, said: str) -> None:
+    assert said in problems(f"teacher.path={model(tmp_path)}", f"objective.layer_map={layer_map}")
+
+
+def test_student_with_more_layers_than_the_teacher_needs_a_layer_map(tmp_path: Path) -> None:
+    teacher = f"teacher.path={model(tmp_path, num_hidden_layers=2)}"
+    assert "set objective.layer_map" in problems(teacher)
+    load_checked_job("tinybert_general", [teacher, "objective.layer_map=1,1,2,2"], plan_only=True)
+
+
+@pytest.mark.parametrize("path", ["./nothing", "/no/such/folder", "a/b/c", "~/no/such/folder"])
+def test_teacher_folder_that_is_not_there_is_refused(path: str) -> None:
+    assert f"teacher.path={path}: no such folder (a Hugging Face directory, or a hub name" in problems(
+        f"teacher.path={path}"
+    )
+
+
+def test_teacher_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    teacher = model(tmp_path)
+    job = load_checked_job("tinybert_general", ["teacher.path=~/model"], plan_only=True)
+    assert job.stages["distill"].teacher.path == str(teacher)
+
+
+def test_teacher_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    assert "holds no config.json: not a Hugging Face directory" in problems(f"teacher.path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "is not readable as JSON"), ("[]", "expected an object, found list"), ('{"model_type": "bert"}', "not say")],
+)
+def test_broken_config_of_a_teacher_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    assert said in problems(f"teacher.path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model_type": "gpt2"}, "is a `gpt2` model; supported families"),
+        ({"model_type": None}, "is a `None` model; supported families"),
+        ({"hidden_size": None, "num_hidden_layers": 0}, "does not say num_hidden_layers, hidden_size"),
+        ({"hidden_size": 100}, "hidden_size=100 does not divide among num_attention_heads=12"),
+    ],
+)
+def test_student_that_cannot_be_built_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    assert said in problems(f"student.config={model(tmp_path, **settings) / 'config.json'}")
+
+
+def test_misspelt_student_is_answered_with_the_nearest() -> None:
+    assert "did you mean `tinybert_4l_312`?" in problems("student.config=tinybert_4l_321")
+
+
+def test_sequences_longer_than_the_positions_are_refused() -> None:
+    message = problems("data.max_length=513")
+    assert "data.max_length=513 is more than the 512 positions of student.config=tinybert_4l_312" in message
+
+
+def test_batch_that_does_not_divide_among_the_ranks_is_refused() -> None:
+    message = problems("resources.nodes=3", "resources.gpus_per_node=2")
+    assert "do not divide among 6 ranks: set train.global_batch_size to a multiple of 6" in message

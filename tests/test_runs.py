@@ -1,0 +1,281 @@
+"""The run folder: what is in it, who may continue it, and when a stage counts as complete."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd_dist import runs
+from kd_dist.config import Job, SampleTextStage, load_job, model_config_file, read_stage
+from kd_dist.errors import UserError
+from kd_dist.runs import add_result, complete, fingerprints, is_complete, open_run, run_stage, with_absolute_paths
+
+SECRET = "kd-dist-secret-0123456789"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    (folder / "nested").mkdir(parents=True)
+    for path in (folder / "a.txt", folder / "nested" / "b.txt"):
+        path.write_text("今天天气很好。\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    path = tmp_path / "student.json"
+    path.write_bytes(model_config_file("tinybert_4l_312").read_bytes())
+    return path
+
+
+@pytest.fixture
+def settings(corpus: Path, student: Path) -> list[str]:
+    return [f"data.corpus={corpus}", f"student.config={student}"]
+
+
+def job(settings: list[str], *more: str) -> Job:
+    return with_absolute_paths(load_job("tinybert_general", [*settings, *more]))
+
+
+def written(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------------------------------------------- what is written
+
+
+def test_folder_is_named_by_job_and_run_id(tmp_path: Path, settings: list[str]) -> None:
+    assert open_run(job(settings), tmp_path / "runs", "first") == tmp_path / "runs" / "tinybert_general" / "first"
+
+
+def test_folder_holds_the_resolved_configuration(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings, "train.steps=7"), tmp_path / "runs", "a")
+    assert written(run_dir / "job.json") == job(settings, "train.steps=7").model_dump()
+    assert load_job("tinybert_general", [], run_dir / "job.json") == job(settings, "train.steps=7")
+
+
+def test_stage_configuration_has_paths_in_place_of_wires(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    assert read_stage(run_dir / "distill").data.tokens == str(run_dir / "prepare" / "tokens")
+    assert read_stage(run_dir / "report").inputs() == set()
+    assert not [path for path in run_dir.glob("*/config.json") if '"@' in path.read_text(encoding="utf-8")]
+
+
+def test_every_stage_has_a_log_folder(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    assert all((run_dir / name / "log").is_dir() for name in job(settings).stages)
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages = job(["data.corpus=corpus,later/*.txt", "student.config=student.json"]).stages
+    assert stages["prepare"].data.corpus == [str(tmp_path / "corpus"), str(tmp_path / "later" / "*.txt")]
+    assert stages["distill"].student.config == str(tmp_path / "student.json")
+
+
+def test_names_of_shipped_and_hub_models_stay(settings: list[str]) -> None:
+    stage = job(settings[:1]).stages["distill"]
+    assert (stage.student.config, stage.teacher.path) == ("tinybert_4l_312", "google-bert/bert-base-chinese")
+
+
+def test_environment_is_an_allow_list(tmp_path: Path, settings: list[str]) -> None:
+    environment = written(open_run(job(settings), tmp_path / "runs", "a") / "environment.json")
+    assert set(environment) == {"python", "platform", "packages", "git"}
+    assert set(environment["packages"]) == set(runs.PACKAGES)
+    assert environment["packages"]["torch"]
+
+
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "HF_TOKEN", "MY_SECRET"])
+def test_no_secret_is_written(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, SECRET)
+    open_run(job(settings), tmp_path / "runs", "a")
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(files) == 8  # job, environment; three stages of two files
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_files_are_written_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    runs.write_json(path, {"old": "价值"})
+    with pytest.raises(TypeError):
+        runs.write_json(path, {"new": object()})
+    assert written(path) == {"old": "价值"}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_writing_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.write_text(tmp_path / "x", "old")
+
+    def die(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", die)
+    with pytest.raises(OSError, match="no space"):
+        runs.write_text(tmp_path / "x", "new")
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "old"
+
+
+# -------------------------------------------------------------------------------------------------- who may continue it
+
+
+def test_same_settings_continue_the_run(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    (run_dir / "distill" / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+    assert open_run(job(settings), tmp_path / "runs", "a") == run_dir
+    assert (run_dir / "distill" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "resources.nodes=2",
+        "resources.timeout_minutes=5",
+        "cadence.save_every_n_steps=1",
+        "engine.zero_stage=2",
+        "tracking.tags=new",
+        "data.num_workers=3",
+    ],
+)
+def test_where_and_how_often_may_change(tmp_path: Path, settings: list[str], change: str) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    open_run(job(settings, change), tmp_path / "runs", "a")
+    assert written(run_dir / "job.json") == job(settings, change).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("optim.learning_rate=0.5", "distill.optim.learning_rate: 0.0001 -> 0.5"),
+        ("train.steps=7", "distill.train.steps: None -> 7"),
+        ("engine.precision=bf16", "distill.engine.precision: 'fp32' -> 'bf16'"),
+        ("data.max_length=64", "prepare.data.max_length: 128 -> 64"),
+        ("objective.layer_map=1,2,3,4", "distill.objective.layer_map: None -> [1, 2, 3, 4]"),
+    ],
+)
+def test_run_id_of_another_configuration_is_refused(
+    tmp_path: Path, settings: list[str], change: str, said: str
+) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    before = (run_dir / "job.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        open_run(job(settings, change), tmp_path / "runs", "a")
+    assert caught.value.exit_status == 2
+    assert str(caught.value).splitlines() == [
+        "run a exists with another configuration:",
+        f"  {said}",
+        "choose another --run-id, or go back to the settings of that run to continue it",
+    ]
+    assert (run_dir / "job.json").read_bytes() == before
+
+
+def test_run_id_with_changed_input_files_is_refused(tmp_path: Path, settings: list[str], corpus: Path) -> None:
+    open_run(job(settings), tmp_path / "runs", "a")
+    (corpus / "a.txt").write_text("别的\n", encoding="utf-8")
+    with pytest.raises(UserError, match="prepare: its input files have changed\nchoose another --run-id"):
+        open_run(job(settings), tmp_path / "runs", "a")
+
+
+def test_run_id_of_a_job_with_other_stages_is_refused(tmp_path: Path, settings: list[str]) -> None:
+    open_run(job(settings), tmp_path / "runs", "a")
+    larger = job(settings).model_copy(update={"stages": {**job(settings).stages, "texts": SampleTextStage()}})
+    with pytest.raises(UserError, match="texts: a stage that the run does not have"):
+        open_run(larger, tmp_path / "runs", "a")
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprints
+
+
+@pytest.mark.parametrize("name", ["a.txt", "nested/b.txt"])
+def test_changed_corpus_file_changes_every_stage_after_it(settings: list[str], corpus: Path, name: str) -> None:
+    before = fingerprints(job(settings))
+    (corpus / name).write_text("别的\n", encoding="utf-8")
+    after = fingerprints(job(settings))
+    assert all(before[stage] != after[stage] for stage in before)
+
+
+@pytest.mark.parametrize("pattern", ["**/*.txt", "nested", "*/b.txt"])
+def test_changed_file_behind_a_pattern_is_noticed(settings: list[str], corpus: Path, pattern: str) -> None:
+    settings[0] = f"data.corpus={corpus / pattern}"
+    before = fingerprints(job(settings))
+    (corpus / "nested" / "b.txt").write_text("别的\n", encoding="utf-8")
+    assert fingerprints(job(settings)) != before
+
+
+def test_changed_architecture_changes_the_stage_that_trains_it(settings: list[str], student: Path) -> None:
+    before = fingerprints(job(settings))
+    student.write_text(student.read_text(encoding="utf-8").replace("312", "384"), encoding="utf-8")
+    after = fingerprints(job(settings))
+    assert [name for name in before if before[name] != after[name]] == ["distill", "report"]
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("data.max_length=64", ["prepare", "distill", "report"]),
+        ("train.seed=1", ["distill", "report"]),
+        ("resources.nodes=2", []),
+        ("cadence.log_every_n_steps=1", []),
+        ("data.num_workers=3", []),
+    ],
+)
+def test_setting_changes_the_stages_that_depend_on_it(settings: list[str], change: str, changed: list[str]) -> None:
+    before, after = fingerprints(job(settings)), fingerprints(job(settings, change))
+    assert [name for name in before if before[name] != after[name]] == changed
+
+
+# -------------------------------------------------------------------------------------------------------------- complete
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A run of the one cheap stage."""
+    stages = {"texts": SampleTextStage()}
+    only = Job(name="texts", description="texts only", stages=stages, result="texts")
+    return open_run(only, tmp_path / "runs", "a") / "texts"
+
+
+def test_stage_is_complete_after_it_ran(texts: Path) -> None:
+    assert not is_complete(texts)
+    run_stage(texts)
+    assert is_complete(texts)
+    assert (texts / "texts" / "news.txt").stat().st_size > 1_000_000
+
+
+def test_complete_stage_is_left_alone(texts: Path) -> None:
+    complete(texts, seconds=1.0)
+    run_stage(texts)
+    assert not (texts / "texts").exists()
+
+
+def test_other_ranks_do_not_mark_the_stage(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run_stage(texts)
+    assert not is_complete(texts)
+
+
+def test_stage_with_other_inputs_than_it_ran_with_is_not_complete(texts: Path) -> None:
+    complete(texts, seconds=1.0)
+    runs.write_json(texts / "inputs.json", {"fingerprint": "another", "files": []})
+    assert not is_complete(texts)
+
+
+def test_export_of_the_result_stage_becomes_the_export_of_the_run(texts: Path) -> None:
+    for content in ("first", "second"):
+        (texts / "export").mkdir(exist_ok=True)
+        (texts / "export" / "model").write_text(content, encoding="utf-8")
+        complete(texts, seconds=1.0)
+        assert (texts.parent / "export" / "model").read_text(encoding="utf-8") == content
+
+
+def test_result_replaces_the_older_one_of_the_same_model(tmp_path: Path) -> None:
+    row = {"stage": "distill", "model": "student", "split": "validation"}
+    for loss in (2.0, 1.0):
+        add_result(tmp_path, {**row, "loss": loss})
+        add_result(tmp_path, {**row, "split": "test", "loss": loss})
+    assert [(row["split"], row["loss"]) for row in written(tmp_path / "results.json")] == [
+        ("validation", 1.0),
+        ("test", 1.0),
+    ]
