@@ -110,8 +110,8 @@ class Published:
             stride = len(teacher_scores) // len(student_scores)
             attention = zip(student_scores, teacher_scores[stride - 1 :: stride], strict=True)
             hidden = zip(student_states, teacher_states[::stride], strict=True)
-            attention = ([torch.where(score <= -1e2, 0.0, score) for score in pair] for pair in attention)
-            return torch.stack([F.mse_loss(*pair) for pair in (*attention, *hidden)]).sum()
+            unmasked = ([torch.where(score <= -1e2, 0.0, score) for score in pair] for pair in attention)
+            return torch.stack([F.mse_loss(*pair) for pair in (*unmasked, *hidden)]).sum()
 
     def _run(self, model: nn.Module, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         ids_BS, mask_BS = batch["input_ids"].to(DEVICE), batch["attention_mask"].to(DEVICE)
@@ -288,19 +288,19 @@ def describe_machine() -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    machine, unit = result["machine"], "sequences/s"
-    title = f"{machine['device']}, {machine['threads']} threads, {result['options']['precision']}, medians"
-    table = Table("case", "batch", "length", f"published {unit}", f"kd_dist {unit}", "ratio", "of a round", title=title)
+    machine = result["machine"]
+    title = f"sequences per second: medians; {machine['device']}, {machine['threads']} threads"
+    table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "of one round", title=title)
     for name, case in result["cases"].items():
         lengths = [f"{mean(each['padded_to'][form] for each in case['rounds']):.0f}" for form in FORMS]
         rates = [f"{case['batch_size'] / case['median_seconds'][form]:.1f}" for form in FORMS]
-        ratios = "{of_medians:.1f}x|{lowest:.1f}x to {highest:.1f}x".format(**case["ratio"]).split("|")
+        ratios = "{of_medians:.1f}|{lowest:.1f} to {highest:.1f}".format(**case["ratio"]).split("|")
         table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *rates, *ratios)
     console.print(table)
     for name, case in result["cases"].items():
         for form, memory in case.get("memory", {}).items():
             peak, steps = memory["peak_bytes"] / 1e9, memory["of_steps_bytes"] / 1e9
-            console.print(f"{name}, {form}: peak memory {peak:.2f} GB, {steps:.2f} GB above that before the first step")
+            console.print(f"{name}, {form}: peak memory {peak:.2f} GB, {steps:.2f} GB more than before the first step")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

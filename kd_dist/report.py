@@ -169,7 +169,7 @@ def _wired(value: Any) -> Iterator[str]:
 def _parameters_in(directory: Path) -> int | None:
     """Number of weights in the safetensors files of a model folder, by their headers; None without such files."""
     total = None
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in sorted(directory.glob("model*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as file:
                 shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a mapping

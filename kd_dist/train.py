@@ -15,6 +15,7 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import argparse
 import json
 import os
+import statistics
 from typing import Any
 
 import torch
@@ -109,15 +110,15 @@ def _make_deterministic(stage: TrainStage) -> None:
 
 def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
     """Export and score, on rank 0."""
-    metrics: dict[str, Any] = {}
-    for row in read_metrics(stage_dir / "metrics.jsonl"):
-        metrics.update(row)
+    rows = read_metrics(stage_dir / "metrics.jsonl")
+    metrics = {key: value for row in rows for key, value in row.items()}
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
-    row = {"stage": stage_dir.name, "model": "student", "split": "validation", "steps": trainer.total_steps}
+    row: dict[str, Any] = {"stage": stage_dir.name, "model": "student", "split": "validation", "steps": trainer.total_steps}
     row["parameters"] = num_parameters(objective.student)
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
-    row["samples_per_second"] = metrics["speed/samples_per_second"]
+    speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
+    row["samples_per_second"] = round(statistics.median(speeds), 1)
     add_result(stage_dir.parent, row)
 
 

@@ -26,7 +26,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     lines = (folder / "tag" / "199801.txt").read_text(encoding="utf-8").splitlines()[:400]
     corpus = root / "corpus.txt"
     # Documents of one to five paragraphs, so that rows have unequal lengths.
-    paragraphs = [sample_text._untagged(line) + ("\n" if index % 5 in (0, 1) else "") for index, line in enumerate(lines)]
+    paragraphs = [
+        sample_text._untagged(line) + ("\n" if index % 5 in (0, 1) else "") for index, line in enumerate(lines)
+    ]
     corpus.write_text("\n".join(paragraphs), encoding="utf-8")
     train_tokenizer([corpus], root / "tokenizer", 1500, "text")
     cached_prepare(

@@ -28,7 +28,7 @@ def environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 
 
 def run_ranks(world_size: int, function: str, *arguments: Any, timeout: float = 240) -> Any:
-    """Call `module:function(*arguments)` on every rank; returns rank 0's result (JSON). A failing rank fails the test."""
+    """Call `module:function(*arguments)` on every rank; returns rank 0's result. A failing rank fails the test."""
     port = free_port()
     call = json.dumps([function, arguments])
     processes = [

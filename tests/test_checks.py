@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from kd_dist.checks import FAMILIES, load_checked_job
 from kd_dist.config import REPOSITORY
-from kd_dist.errors import UserError
+from kd_dist.errors import UserError, exit_with_message
+from launch import slurm
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
@@ -47,6 +49,24 @@ def refused(folder: Path, *arguments: str, **environment: str) -> str:
     return ended.stderr
 
 
+@pytest.fixture
+def refused_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """`refused` without the start of a process."""
+
+    def refused(*arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["launch/slurm.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            exit_with_message(slurm.main)
+        assert ended.value.code == 2
+        assert not (tmp_path / "runs").exists(), "work was done before the mistake was found"
+        return capsys.readouterr().err
+
+    return refused
+
+
 def problems(*overrides: str, job: str = "tinybert_general", plan_only: bool = True) -> str:
     with pytest.raises(UserError) as caught:
         load_checked_job(job, list(overrides), plan_only=plan_only)
@@ -54,7 +74,7 @@ def problems(*overrides: str, job: str = "tinybert_general", plan_only: bool = T
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------- the command line
+# ------------------------------------------------------------ the command line
 
 
 def test_unknown_option_is_refused(tmp_path: Path) -> None:
@@ -62,25 +82,25 @@ def test_unknown_option_is_refused(tmp_path: Path) -> None:
     assert message == "error: unknown option `trian.steps`; did you mean `train.steps`?\n"
 
 
-def test_misspelt_job_is_refused(tmp_path: Path) -> None:
-    assert "did you mean `tinybert_general`?" in refused(tmp_path, "--job", "tinybert_genral")
+def test_misspelt_job_is_refused(refused_here: Callable[..., str]) -> None:
+    assert "did you mean `tinybert_general`?" in refused_here("--job", "tinybert_genral")
 
 
-def test_misspelt_flag_is_refused(tmp_path: Path) -> None:
-    assert "--clustr" in refused(tmp_path, "--job", "tinybert_general", "--clustr", "local")
+def test_misspelt_flag_is_refused(refused_here: Callable[..., str]) -> None:
+    assert "--clustr" in refused_here("--job", "tinybert_general", "--clustr", "local")
 
 
-def test_settings_without_a_job_are_refused(tmp_path: Path) -> None:
-    assert "settings need a --job" in refused(tmp_path, "--list", "train.steps=3")
+def test_settings_without_a_job_are_refused(refused_here: Callable[..., str]) -> None:
+    assert "settings need a --job" in refused_here("--list", "train.steps=3")
 
 
-def test_command_without_a_job_is_refused(tmp_path: Path) -> None:
-    assert "--job --list --status" in refused(tmp_path)
+def test_command_without_a_job_is_refused(refused_here: Callable[..., str]) -> None:
+    assert "--job --list --status" in refused_here()
 
 
-def test_missing_default_corpus_is_refused_when_it_is_needed(tmp_path: Path) -> None:
+def test_missing_default_corpus_is_refused_when_it_is_needed(tmp_path: Path, refused_here: Callable[..., str]) -> None:
     teacher = model(tmp_path)
-    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "local", f"teacher.path={teacher}")
+    message = refused_here("--job", "tinybert_general", "--cluster", "local", f"teacher.path={teacher}")
     assert f"no text file matches '{tmp_path}/data/*.txt'" in message
 
 
@@ -98,8 +118,8 @@ def test_problems_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         assert part in message
 
 
-def test_corpus_is_checked_before_a_teacher_is_fetched(tmp_path: Path) -> None:
-    assert "no text file" in refused(tmp_path, "--job", "tinybert_general", "--cluster", "local")
+def test_corpus_is_checked_before_a_teacher_is_fetched(refused_here: Callable[..., str]) -> None:
+    assert "no text file" in refused_here("--job", "tinybert_general", "--cluster", "local")
 
 
 def test_teacher_that_cannot_be_fetched_is_refused(tmp_path: Path, corpus: Path) -> None:
@@ -118,22 +138,22 @@ def test_without_sbatch_the_other_ways_are_named(tmp_path: Path, corpus: Path) -
     assert "--dry-run" in message
 
 
-def test_cluster_profile_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+def test_cluster_profile_with_an_unknown_key_is_refused(tmp_path: Path, refused_here: Callable[..., str]) -> None:
     (tmp_path / "site.yaml").write_text("partitoin: gpu\n", encoding="utf-8")
-    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "site.yaml", "--dry-run")
+    message = refused_here("--job", "tinybert_general", "--cluster", "site.yaml", "--dry-run")
     assert "site.yaml: unknown key `partitoin`; did you mean `partition`?" in message
 
 
-def test_unknown_cluster_is_refused(tmp_path: Path) -> None:
-    message = refused(tmp_path, "--job", "tinybert_general", "--cluster", "slrum", "--dry-run")
+def test_unknown_cluster_is_refused(refused_here: Callable[..., str]) -> None:
+    message = refused_here("--job", "tinybert_general", "--cluster", "slrum", "--dry-run")
     assert "did you mean `slurm`?; shipped are: example, local, slurm" in message
 
 
-def test_status_of_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    assert f"--status {tmp_path}: not a run folder" in refused(tmp_path, "--status", str(tmp_path))
+def test_status_of_what_is_no_run_is_refused(tmp_path: Path, refused_here: Callable[..., str]) -> None:
+    assert f"--status {tmp_path}: not a run folder" in refused_here("--status", str(tmp_path))
 
 
-# ------------------------------------------------------------------------------------------------------------- corpus
+# ------------------------------------------------------------ corpus
 
 
 @pytest.mark.parametrize("value", ["", "[]"])
@@ -167,7 +187,7 @@ def test_whole_words_need_word_borders() -> None:
     load_checked_job("pretrain", ["objective.whole_word_masking=true", "data.word_starts=true"], plan_only=True)
 
 
-# -------------------------------------------------------------------------------------------------- teacher and student
+# ------------------------------------------------------------ teacher and student
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -16,7 +16,7 @@ def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------- overrides
+# ------------------------------------------------------------ overrides
 
 
 def test_key_reaches_every_stage_that_has_it() -> None:
@@ -77,7 +77,7 @@ def test_value_may_hold_an_equals_sign() -> None:
     assert load_job("tinybert_general", ["data.corpus=a=b.txt"]).stages["prepare"].data.corpus == ["a=b.txt"]
 
 
-# ----------------------------------------------------------------------------------------------------------- mistakes
+# ------------------------------------------------------------ mistakes
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_misspelt_student_is_answered_with_the_nearest() -> None:
     assert caught.value.exit_status == 2
 
 
-# ---------------------------------------------------------------------------------------------------- batch arithmetic
+# ------------------------------------------------------------ batch arithmetic
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
@@ -188,7 +188,7 @@ def test_total_steps_cover_the_epochs(settings: dict[str, float], steps: int) ->
     assert Train(global_batch_size=256, **settings).total_steps(num_rows=1000) == steps
 
 
-# ----------------------------------------------------------------------------------------------------------- overlays
+# ------------------------------------------------------------ overlays
 
 
 def overlay(folder: Path, text: str) -> Path:

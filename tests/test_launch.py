@@ -57,7 +57,7 @@ def settings(tmp_path: Path, corpus: Path) -> list[str]:
     return [f"data.corpus={corpus}", f"teacher.path={tmp_path / 'teacher'}"]
 
 
-# ------------------------------------------------------------------------------------------------------ looking at a job
+# ------------------------------------------------------------ looking at a job
 
 
 def test_list_names_every_job_with_one_line_each(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_job_json_runs_again(tmp_path: Path, settings: list[str]) -> None:
     assert str(tmp_path / "corpus.txt") in text
 
 
-# ------------------------------------------------------------------------------------------------------ cluster profiles
+# ------------------------------------------------------------ cluster profiles
 
 
 @pytest.mark.parametrize("file", sorted(PROFILES.glob("*.yaml")), ids=lambda file: file.stem)
@@ -248,7 +248,7 @@ def test_setup_stops_at_the_first_failing_line() -> None:
     assert {"export PYTHONPATH=/code", "export A='b c'", "export WANDB_MODE=offline"} <= set(lines)
 
 
-# ------------------------------------------------------------------------------------------------------------- snapshots
+# ------------------------------------------------------------ snapshots
 
 
 @pytest.fixture(scope="module")
@@ -289,11 +289,11 @@ def test_snapshot_suffices_to_run(code: Path, tmp_path: Path) -> None:
     assert [file for file in files if not file.startswith(str(code))] == []
 
 
-# ------------------------------------------------------------------------------------------------------------ submission
+# ------------------------------------------------------------ submission
 
 SBATCH = """#!/bin/bash
 echo "$(($(cat $0.count 2>/dev/null || echo 100) + 1))" > $0.count
-[ "$(cat $0.count)" = "$(cat $0.refuse 2>/dev/null)" ] && echo "sbatch: error: invalid partition specified" >&2 && exit 1
+[ "$(cat $0.count)" = "$(cat $0.refuse 2>/dev/null)" ] && echo "sbatch: error: invalid partition" >&2 && exit 1
 echo "Submitted batch job $(cat $0.count)"
 """
 
@@ -345,7 +345,7 @@ def test_refusal_by_slurm_is_explained(tmp_path: Path, settings: list[str], sche
     (scheduler / "sbatch.refuse").write_text("102", encoding="utf-8")
     ended = command(tmp_path, "--job", "tinybert_general", "--run-id", "a", *settings, path=scheduler)
     assert ended.returncode == 2
-    assert "error: stage distill was refused by SLURM: sbatch: error: invalid partition specified" in ended.stderr
+    assert "error: stage distill was refused by SLURM: sbatch: error: invalid partition" in ended.stderr
     assert "submitted before it: 101" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -368,7 +368,7 @@ def test_run_id_of_another_configuration_is_refused(tmp_path: Path, settings: li
     assert not (scheduler / "sbatch.count").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------- status
+# ------------------------------------------------------------ status
 
 
 def metrics(run_dir: Path, *, step: int, speed: float) -> None:
@@ -417,7 +417,7 @@ def test_status_shows_what_slurm_says(tmp_path: Path, run_dir: Path, scheduler: 
     assert re.search(r"distill +│ PENDING +│ 102", text)
 
 
-# ---------------------------------------------------------------------------------------------------- runs on this machine
+# ------------------------------------------------------------ runs on this machine
 
 
 def fake_code(folder: Path, text: str) -> Path:
@@ -470,15 +470,12 @@ def test_ranks_get_torchs_variables(tmp_path: Path, settings: list[str]) -> None
     assert (run_dir / "distill" / "1").read_text(encoding="utf-8") == "1 1 2 2 127.0.0.1 b"
 
 
-@pytest.mark.parametrize("change", ["vanished", "empty"])
 def test_corpus_that_is_gone_when_the_stage_starts_is_one_message(
-    tmp_path: Path, settings: list[str], corpus: Path, code: Path, capfd: pytest.CaptureFixture[str], change: str
+    tmp_path: Path, settings: list[str], corpus: Path, code: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     job, run_dir = opened(tmp_path, settings, "prepare")
     corpus.unlink()
-    if change == "empty":
-        corpus.touch()
-    assert local.run(job, run_dir, LOCAL, code) in (1, 2)
+    assert local.run(job, run_dir, LOCAL, code) == 2
     told = capfd.readouterr().err
     assert told.count("error: ") == 1
     assert "Traceback" not in told
@@ -501,7 +498,7 @@ def test_failing_rank_ends_the_others_and_gives_its_status(
 ) -> None:
     monkeypatch.setattr(local, "SECONDS_TO_FOLLOW", 0.2)
     job, run_dir = opened(tmp_path, settings, "distill", "resources.gpus_per_node=2")
-    code = fake_code(tmp_path, "sys.exit(3) if rank == '1' else time.sleep(60)")
+    code = fake_code(tmp_path, "sys.exit(3) if rank == '1' else time.sleep(30)")
     began = time.monotonic()
     assert local.run(job, run_dir, LOCAL, code) == 3
     assert time.monotonic() - began < 20

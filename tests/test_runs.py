@@ -44,7 +44,7 @@ def written(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-# ------------------------------------------------------------------------------------------------------- what is written
+# ------------------------------------------------------------ what is written
 
 
 def test_folder_is_named_by_job_and_run_id(tmp_path: Path, settings: list[str]) -> None:
@@ -118,7 +118,7 @@ def test_writing_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "x").read_text(encoding="utf-8") == "old"
 
 
-# -------------------------------------------------------------------------------------------------- who may continue it
+# ------------------------------------------------------------ who may continue it
 
 
 def test_same_settings_continue_the_run(tmp_path: Path, settings: list[str]) -> None:
@@ -185,7 +185,7 @@ def test_run_id_of_a_job_with_other_stages_is_refused(tmp_path: Path, settings: 
         open_run(larger, tmp_path / "runs", "a")
 
 
-# --------------------------------------------------------------------------------------------------------- fingerprints
+# ------------------------------------------------------------ fingerprints
 
 
 @pytest.mark.parametrize("name", ["a.txt", "nested/b.txt"])
@@ -226,7 +226,7 @@ def test_setting_changes_the_stages_that_depend_on_it(settings: list[str], chang
     assert [name for name in before if before[name] != after[name]] == changed
 
 
-# -------------------------------------------------------------------------------------------------------------- complete
+# ------------------------------------------------------------ complete
 
 
 @pytest.fixture

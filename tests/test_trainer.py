@@ -22,7 +22,7 @@ HERE = "tests.test_trainer"
 def train(plans: list[list[Any]]) -> list[str]:
     """Run (stage_dir, stop_at, poison) one after another in this process; says how each ended.
 
-    `stop_at`: the last rank gets a real SIGUSR2 in that step. `poison`: the steps whose loss is not a number, on rank 0.
+    `stop_at`: the last rank gets a real SIGUSR2 in that step. `poison`: steps whose loss is not a number, on rank 0.
     """
     from kd_dist.errors import Preempted, RunError
     from kd_dist.train import run
@@ -98,9 +98,7 @@ class Runs:
         stage = self.root / "tinybert_general" / run_id / "distill"
         return load_file(stage / "checkpoints" / f"step_{STEPS:08d}" / "weights.safetensors") | {
             f"optimizer/{name}": tensor
-            for name, tensor in load_file(
-                stage / "checkpoints" / f"step_{STEPS:08d}" / "optimizer.safetensors"
-            ).items()
+            for name, tensor in load_file(stage / "checkpoints" / f"step_{STEPS:08d}" / "optimizer.safetensors").items()
         }
 
 
@@ -202,7 +200,9 @@ def test_a_step_that_is_not_finite_is_refused_and_the_run_goes_on(runs: Any, run
 def test_too_many_refused_steps_end_the_run_and_the_last_good_checkpoint_stays(runs: Any) -> None:
     from kd_dist.checkpoint import newest_good
 
-    assert runs[1]["hopeless@1"].startswith("3 steps in a row had a loss or gradient that is not finite (the last: step 7)")
+    assert runs[1]["hopeless@1"].startswith(
+        "3 steps in a row had a loss or gradient that is not finite (the last: step 7)"
+    )
     path, damaged = newest_good(runs[0].root / "tinybert_general" / "hopeless" / "distill" / "checkpoints")
     assert path is not None
     assert (path.name, damaged) == ("step_00000006", [])

@@ -1,0 +1,153 @@
+"""The commands a user types on one machine, with real processes and real signals."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from kd_dist.tracking import read_metrics
+from tests.conftest import TinyWorld
+from tests.ranks import ROOT
+
+BIN = Path(sys.executable).parent
+STEPS = 60
+
+
+def settings(tiny: TinyWorld) -> list[str]:
+    return [
+        f"data.corpus={tiny.corpus}",
+        f"teacher.path={tiny.teacher}",
+        f"student.config={tiny.student}",
+        "data.max_length=48",
+        f"train.steps={STEPS}",
+        "train.global_batch_size=16",
+        "train.micro_batch_size=4",
+        "optim.learning_rate=2e-3",
+        "cadence.save_every_n_steps=20",
+        "cadence.log_every_n_steps=1",
+        "cadence.keep_checkpoints=3",
+    ]
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD_SIZE", "MASTER"))}
+    return kept | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
+def finish(command: list[str], root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def weights(root: Path, run_id: str) -> dict[str, object]:
+    return load_file(root / "runs" / "tinybert_general" / run_id / "export" / "model.safetensors")
+
+
+def assert_close(first: dict[str, object], second: dict[str, object], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) <= tolerance  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path, tiny: TinyWorld) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "tinybert_general", "--run-id", "plain"]
+    return finish([*script, *settings(tiny)], root)
+
+
+def test_plain_python_trains_on_one_rank_from_text_to_report(
+    root: Path, plain: subprocess.CompletedProcess[str]
+) -> None:
+    assert plain.returncode == 0, plain.stderr
+    run_dir = root / "runs" / "tinybert_general" / "plain"
+    assert (run_dir / "report" / "index.html").stat().st_size > 10_000
+    rows = [row for row in read_metrics(run_dir / "distill" / "metrics.jsonl") if "train/loss" in row]
+    assert [row["global_step"] for row in rows] == list(range(1, STEPS + 1))
+    for term in ("attention", "hidden", "embeddings"):
+        first, last = (statistics.mean(row[f"train/{term}"] for row in part) for part in (rows[:10], rows[-10:]))
+        assert last < first
+
+
+@pytest.mark.parametrize("launcher", [["deepspeed", "--num_accelerators", "2"], ["torchrun", "--nproc-per-node", "2"]])
+def test_launchers_start_two_ranks_that_learn_the_same(
+    root: Path, tiny: TinyWorld, plain: subprocess.CompletedProcess[str], launcher: list[str]
+) -> None:
+    name, *options = launcher
+    script = [str(ROOT / "kd_dist" / "train.py"), "--job", "tinybert_general", "--run-id", name]
+    result = finish([str(BIN / name), *options, *script, *settings(tiny)], root)
+    assert result.returncode == 0, result.stderr
+    assert_close(weights(root, name), weights(root, "plain"), tolerance=1e-4)
+
+
+class Launched:
+    """`launch/slurm.py --cluster local` in the background, as from a terminal."""
+
+    def __init__(self, root: Path, tiny: TinyWorld, run_id: str) -> None:
+        self.stage = root / "runs" / "tinybert_general" / run_id / "distill"
+        script = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "tinybert_general", "--cluster", "local"]
+        self.command = [*script, "--run-id", run_id, *settings(tiny), "resources.gpus_per_node=2"]
+        self.root = root
+
+    def interrupt_at_step(self, step: int, action: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
+        process = subprocess.Popen(
+            self.command, cwd=self.root, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        metrics = self.stage / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and any(row["global_step"] >= step for row in read_metrics(metrics))):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        action(process)
+        output = process.communicate(timeout=120)[0]
+        return process.returncode, output
+
+    def finish(self) -> subprocess.CompletedProcess[str]:
+        return finish(self.command, self.root)
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on_even_past_a_damaged_checkpoint(
+    root: Path, tiny: TinyWorld, plain: subprocess.CompletedProcess[str]
+) -> None:
+    launched = Launched(root, tiny, "interrupted")
+    status, output = launched.interrupt_at_step(25, lambda process: process.send_signal(signal.SIGINT))
+    assert status == 128 + signal.SIGINT, output
+    assert "--run-id interrupted goes on from there" in output
+    assert "Traceback" not in output
+    newest = sorted((launched.stage / "checkpoints").glob("step_*"))[-1]
+    assert newest.name > "step_00000025"
+    flip_last_byte(newest / "weights.safetensors")
+    result = launched.finish()
+    assert result.returncode == 0, result.stderr
+    assert "prepare: complete, skipped" in result.stdout
+    assert f"checkpoint {newest.name} is damaged" in result.stderr
+    assert "resumed at step 20" in result.stderr
+    assert_close(weights(root, "interrupted"), weights(root, "torchrun"), tolerance=0.0)
+
+
+def test_a_killed_rank_ends_the_run_with_the_way_out_and_nothing_lost(root: Path, tiny: TinyWorld) -> None:
+    def kill_a_rank(process: subprocess.Popen[str]) -> None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+
+    launched = Launched(root, tiny, "killed")
+    status, output = launched.interrupt_at_step(25, kill_a_rank)
+    assert status == 1
+    assert "goes on from there" in output
+    assert (launched.stage / "checkpoints" / "step_00000020" / "COMPLETE").exists()
