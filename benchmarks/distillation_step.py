@@ -39,10 +39,12 @@ from transformers.masking_utils import eager_mask
 
 from kd_dist.batches import BatchPlan, TokenRows
 from kd_dist.config import Engine, Optim, TinyBertObjective, TokenData
-from kd_dist.corpus import find_files, prepare, read_lines, train_tokenizer
+from kd_dist.corpus import prepare
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models import Batch, Teacher, build_encoder, load_tokenizer, student_config
 from kd_dist.objectives.tinybert import TinyBert
+from kd_dist.texts import find_files, read_lines
+from kd_dist.tokenising import train_tokenizer
 
 TOLERANCE = 1e-4  # of the two losses, relative
 WARM_UP_ROUNDS = 2
@@ -288,8 +290,8 @@ def describe_machine() -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    machine = result["machine"]
-    title = f"sequences per second: medians; {machine['device']}, {machine['threads']} threads"
+    machine, precision = result["machine"], result["options"]["precision"]
+    title = f"sequences per second: medians; {machine['device']}, {machine['threads']} threads, {precision}"
     table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "of one round", title=title)
     for name, case in result["cases"].items():
         lengths = [f"{mean(each['padded_to'][form] for each in case['rounds']):.0f}" for form in FORMS]

@@ -50,7 +50,7 @@ JOB = Job(
             optim=Optim(learning_rate=1e-3),
             cadence=CADENCE,
         ),
-        "report": ReportStage(report=ReportOptions(stages=["@pretrain", "@distill"])),
+        "report": ReportStage(page=ReportOptions(stages=["@pretrain", "@distill"])),
     },
     result="distill",
 )

@@ -23,7 +23,7 @@ JOB = Job(
             data=TokenData(tokens="@prepare/tokens"),
             objective=MlmObjective(),
         ),
-        "report": ReportStage(report=ReportOptions(stages=["@pretrain"])),
+        "report": ReportStage(page=ReportOptions(stages=["@pretrain"])),
     },
     result="pretrain",
 )

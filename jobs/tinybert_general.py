@@ -26,7 +26,7 @@ JOB = Job(
             data=TokenData(tokens="@prepare/tokens"),
             objective=TinyBertObjective(),
         ),
-        "report": ReportStage(report=ReportOptions(stages=["@distill"])),
+        "report": ReportStage(page=ReportOptions(stages=["@distill"])),
     },
     result="distill",
 )

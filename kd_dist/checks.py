@@ -16,9 +16,9 @@ from kd_dist.config import (
     model_config_file,
     resolve_job,
 )
-from kd_dist.corpus import CorpusError, find_files
 from kd_dist.errors import UserError
 from kd_dist.runs import with_absolute_paths
+from kd_dist.texts import CorpusError, find_files
 
 # Encoders whose attention can be captured (kd_dist/attention.py asserts that both lists agree).
 FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")

@@ -342,7 +342,7 @@ class ReportStage(Stage):
 
     kind: Literal["report"] = "report"
     entry: ClassVar[str] = "kd_dist.report:run"
-    report: ReportOptions
+    page: ReportOptions
     resources: CpuResources = CpuResources(cpus=1, timeout_minutes=30)
 
 

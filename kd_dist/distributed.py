@@ -39,10 +39,14 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def ranks_of_this_node() -> int:
+    """torchrun and our launchers say it as LOCAL_WORLD_SIZE, deepspeed as LOCAL_SIZE."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+
+
 def threads_per_rank() -> int:
     """The cores of this machine shared out among the ranks on it, so that CPU ranks do not fight for them."""
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-    return max(1, len(os.sched_getaffinity(0)) // ranks_here)
+    return max(1, len(os.sched_getaffinity(0)) // ranks_of_this_node())
 
 
 def device() -> torch.device:

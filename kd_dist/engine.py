@@ -40,7 +40,7 @@ class StepOutcome:
 
 
 def start() -> None:
-    """Join the other ranks. On a CPU no compiler is needed: the shared-memory op would be built at every first start."""
+    """Join the other ranks. On a CPU no compiler is needed: DeepSpeed's shared-memory op, which would be, is left out."""
     distributed.set_environment_defaults()
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     for name in ("DeepSpeed", "torch.distributed"):
@@ -57,8 +57,8 @@ def start() -> None:
 class ClippedAdamW(torch.optim.AdamW):
     """AdamW that clips by the global norm itself and refuses a step whose norm is not finite.
 
-    For ZeRO stage 0, where DeepSpeed neither reports the norm nor checks it. Gradients have been averaged over the ranks
-    by then, so every rank sees the same norm and decides alike.
+    For ZeRO stage 0, where DeepSpeed neither reports the norm nor checks it. Gradients have been averaged over the
+    ranks by then, so every rank sees the same norm and decides alike.
     """
 
     def __init__(self, groups: Any, *, max_norm: float, **options: Any) -> None:

@@ -1,8 +1,10 @@
 """Errors that are the user's to mend: one clear message, no traceback, and an exit status that says when."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -35,10 +37,21 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
-def exit_with_message(main: Callable[[], int | None]) -> None:
-    """Run a command line's `main`, turning a `UserError` into its message on stderr and its exit status."""
+def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> NoReturn:
+    """Run a command line's `main` and leave with its status; a `UserError` or a stop is a message, not a traceback.
+
+    A rank leaves at once: the others are leaving too, and a collective clean-up would wait for them.
+    """
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_status)
+        print(f"error: {error}", file=sys.stderr)
+        status = error.exit_status
+    except Preempted as stopped:
+        print(stopped, file=sys.stderr)
+        status = 128 + stopped.signal_number
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_rank:
+        os._exit(status)
+    sys.exit(status)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from kd_dist.config import PrepareStage, read_stage
-from kd_dist.corpus import cached_prepare, find_files, train_tokenizer
+from kd_dist.corpus import cached_prepare
+from kd_dist.texts import find_files
+from kd_dist.tokenising import train_tokenizer
 
 
 def run(stage_dir: Path) -> None:

@@ -208,6 +208,11 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def read_job(run_dir: Path) -> Job:
+    """The resolved job as its run folder describes it."""
+    return Job.model_validate_json((run_dir / "job.json").read_text(encoding="utf-8"))
+
+
 def stage_fingerprint(stage_dir: Path) -> str:
     return json.loads((stage_dir / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]
 

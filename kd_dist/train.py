@@ -13,7 +13,6 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import json
 import os
 import statistics
 from typing import Any
@@ -22,15 +21,16 @@ import torch
 
 from kd_dist import distributed, engine
 from kd_dist.batches import TokenRows
-from kd_dist.checks import check_job
-from kd_dist.config import Job, TrainStage, load_job, read_stage
+from kd_dist.checks import load_checked_job
+from kd_dist.config import TrainStage, read_stage
 from kd_dist.engine import Engine
-from kd_dist.errors import Preempted, UserError, exit_with_message
+from kd_dist.errors import UserError, exit_with_message
 from kd_dist.export import export
+from kd_dist.hub import with_fetched_models
 from kd_dist.models import Teacher, load_tokenizer, num_parameters
 from kd_dist.objectives import Objective, build
 from kd_dist.preemption import Preemption
-from kd_dist.runs import add_result, default_run_id, is_complete, open_run, run_stage, with_absolute_paths
+from kd_dist.runs import add_result, default_run_id, open_run, read_job, run_stage
 from kd_dist.tracking import make_tracker, read_metrics
 from kd_dist.trainer import Trainer
 
@@ -114,8 +114,8 @@ def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: P
     metrics = {key: value for row in rows for key, value in row.items()}
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
-    row: dict[str, Any] = {"stage": stage_dir.name, "model": "student", "split": "validation", "steps": trainer.total_steps}
-    row["parameters"] = num_parameters(objective.student)
+    row: dict[str, Any] = {"stage": stage_dir.name, "model": "student", "split": "validation"}
+    row |= {"steps": trainer.total_steps, "parameters": num_parameters(objective.student)}
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
     speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
     row["samples_per_second"] = round(statistics.median(speeds), 1)
@@ -125,19 +125,33 @@ def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: P
 def main() -> int:
     """Run a whole job on this machine's ranks, one stage after another."""
     options = _parse(sys.argv[1:])
+    distributed.set_environment_defaults()
+    # Rank 0 finds mistakes before it meets the others; a launcher ends those when it leaves.
+    opened = _open_run(options) if distributed.rank() == 0 else None
     engine.start()
-    job = _job_of_this_world(options)
-    run_dir = Path(distributed.broadcast(_opened(job, options) if distributed.rank() == 0 else None))
-    for name, stage in job.stages.items():
+    run_dir = distributed.broadcast(opened)
+    for name, stage in read_job(run_dir).stages.items():
         if stage.needs_gpus() or distributed.rank() == 0:
             run_stage(run_dir / name)
         distributed.barrier()
-        if not is_complete(run_dir / name):
-            raise UserError(f"stage {name} did not complete; its folder is {run_dir / name}")
     if distributed.rank() == 0:
         print(f"done: {run_dir}")
     distributed.shut_down()
     return 0
+
+
+def _open_run(options: argparse.Namespace) -> Path:
+    """The run folder of a job that asks for the ranks that are really here."""
+    taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
+    if taken:
+        raise UserError(f"{taken[0]}: the launcher decides how many ranks there are (deepspeed --num_accelerators N)")
+    ranks_here = distributed.ranks_of_this_node()
+    world = [
+        f"resources.nodes={distributed.world_size() // ranks_here}",
+        f"resources.gpus_per_node={ranks_here}",
+    ]
+    job = load_checked_job(options.job, [*options.overrides, *world], options.config)
+    return open_run(with_fetched_models(job), options.runs_dir, options.run_id or default_run_id())
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -157,34 +171,5 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def _job_of_this_world(options: argparse.Namespace) -> Job:
-    """The job with the ranks that are really here."""
-    taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
-    if taken:
-        raise UserError(
-            f"{taken[0]}: here the launcher decides how many ranks there are (deepspeed --num_accelerators N)"
-        )
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or distributed.world_size())
-    nodes = distributed.world_size() // per_node
-    world = [f"resources.nodes={nodes}", f"resources.gpus_per_node={per_node}"]
-    job = with_absolute_paths(load_job(options.job, [*options.overrides, *world], options.config))
-    check_job(job)
-    return job
-
-
-def _opened(job: Job, options: argparse.Namespace) -> str:
-    return str(open_run(job, options.runs_dir, options.run_id or default_run_id()))
-
-
-def report_preemption(run: Any) -> int:
-    """Run something that may be preempted; say so and exit with the status that the signal's default would give."""
-    try:
-        return run() or 0
-    except Preempted as stopped:
-        if distributed.rank() == 0:
-            print(json.dumps({"stopped": str(stopped)}), file=sys.stderr)
-        return 128 + stopped.signal_number
-
-
 if __name__ == "__main__":
-    exit_with_message(lambda: report_preemption(main))
+    exit_with_message(main, is_rank=True)

@@ -51,16 +51,19 @@ class Ranks:
 
     def wait(self) -> int:
         """The first exit status that is not 0. The other ranks get some time to follow a failed one, then are ended."""
-        failed_at = None
-        while any(process.poll() is None for process in self.processes):
-            if failed_at is None and any(process.returncode for process in self.processes):
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > SECONDS_TO_FOLLOW:
+        first_failure, failed_at = 0, 0.0
+        while True:
+            statuses = [process.poll() for process in self.processes]  # all of them: any() would stop at a running one
+            if not first_failure and any(statuses):
+                first_failure, failed_at = next(status for status in statuses if status), time.monotonic()
+            if None not in statuses:
+                break
+            if first_failure and time.monotonic() - failed_at > SECONDS_TO_FOLLOW:
                 self.send(signal.SIGKILL)
             time.sleep(0.05)
         for log in self._logs:
             log.close()
-        return next((process.returncode for process in self.processes if process.returncode), 0)
+        return first_failure
 
 
 def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:

@@ -18,6 +18,7 @@ import json
 from kd_dist.checks import check_job, load_checked_job
 from kd_dist.config import Job, find_job, job_names
 from kd_dist.errors import UserError, exit_with_message
+from kd_dist.hub import with_fetched_models
 from kd_dist.runs import default_run_id, open_run
 from launch.cluster import Cluster, load_cluster
 
@@ -44,9 +45,7 @@ def main() -> int:
         from launch.submit import require_slurm
 
         require_slurm()
-    job = with_fetched_models(job)
-    check_job(job)  # what was fetched may be no encoder
-    return launch(job, open_run(job, runs_dir, run_id), cluster)
+    return launch(job := with_fetched_models(job), open_run(job, runs_dir, run_id), cluster)
 
 
 def launch(job: Job, run_dir: Path, cluster: Cluster) -> int:
@@ -62,36 +61,6 @@ def launch(job: Job, run_dir: Path, cluster: Cluster) -> int:
     submit(job, run_dir, cluster, code)
     print(f"follow it with: python launch/slurm.py --status {run_dir}")
     return 0
-
-
-def with_fetched_models(job: Job) -> Job:
-    """Hub names replaced by the folders they were fetched to: compute nodes often have no internet.
-
-    Raises:
-        UserError: a name that is neither a folder nor on the hub, or no way to the hub.
-    """
-    settings = job.model_dump()
-    for stage in settings["stages"].values():
-        for section in ("teacher", "tokenizer"):
-            path = (stage.get(section) or {}).get("path")
-            if path and not path.startswith("@") and not Path(path).exists():
-                stage[section]["path"] = _fetched(path, f"{section}.path")
-    return Job.model_validate(settings)
-
-
-def _fetched(name: str, key: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.txt", "*.safetensors", "*.model", "*.bin"]
-    try:
-        return snapshot_download(name, allow_patterns=patterns)
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{key}={name} is no folder here, and could not be fetched from the hub ({reason}). Give the path of a "
-            "Hugging Face directory, or run this where the hub can be reached"
-        ) from error
 
 
 def _list() -> int:

@@ -82,7 +82,8 @@ def _progress(stage_dir: Path, state: str) -> tuple[str, str, str, str]:
     total = stage.train.steps or round(stage.train.epochs * step / max(last["epoch"], 1e-9))
     left = (total - step) * stage.train.global_batch_size / speed
     shown = "" if state == "COMPLETED" else str(timedelta(seconds=round(left)))
-    return f"{step:,}/{total:,}", f"{last['train/loss']:.4f}", f"{speed:,.1f}", shown
+    loss = "not finite" if last["train/loss"] is None else f"{last['train/loss']:.4f}"
+    return f"{step:,}/{total:,}", loss, f"{speed:,.1f}", shown
 
 
 def _last_rows(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What each rank runs, and what it does when it was asked to stop."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -9,8 +10,11 @@ from typing import Any, NoReturn
 
 import submitit
 
-from kd_dist.errors import Preempted, UserError
+from kd_dist.errors import Preempted, UserError, exit_with_message
 from kd_dist.runs import run_stage
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StageTask:
@@ -82,16 +86,11 @@ def _shut_down() -> None:
 
 def main() -> None:
     """One rank on this machine: `python -m launch.task STAGE_DIR`, with torch's variables in the environment."""
-    try:
-        run_stage(Path(sys.argv[1]))
-    except Preempted as stopped:
-        print(stopped, file=sys.stderr, flush=True)
-        os._exit(128 + stopped.signal_number)  # peers are leaving too: no collective clean-up
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(error.exit_status)
+    if sys.platform == "linux":  # a launcher that is killed takes its ranks along: they get SIGTERM, save and stop
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    run_stage(Path(sys.argv[1]))
     _shut_down()
 
 
 if __name__ == "__main__":
-    main()
+    exit_with_message(main, is_rank=True)

@@ -19,7 +19,8 @@ class TinyWorld:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     from kd_dist import sample_text
-    from kd_dist.corpus import cached_prepare, train_tokenizer
+    from kd_dist.corpus import cached_prepare
+    from kd_dist.tokenising import train_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
     folder = sample_text._package_folder()

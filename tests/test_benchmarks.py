@@ -12,8 +12,8 @@ from transformers import BertConfig, BertModel
 
 from benchmarks import distillation_step
 from kd_dist.config import REPOSITORY, TinyBertObjective
-from kd_dist.corpus import train_tokenizer
 from kd_dist.errors import RunError, UserError
+from kd_dist.tokenising import train_tokenizer
 
 SCRIPT = REPOSITORY / "benchmarks" / "distillation_step.py"
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"

@@ -1,0 +1,39 @@
+"""Models of the Hugging Face hub become folders before a job starts."""
+
+from pathlib import Path
+
+from kd_dist.checks import check_job
+from kd_dist.config import Job
+from kd_dist.errors import UserError
+
+
+def with_fetched_models(job: Job) -> Job:
+    """Hub names replaced by the folders they were fetched to: compute nodes often have no internet.
+
+    Raises:
+        UserError: a name that is neither a folder nor on the hub, no way to the hub, or a model that cannot be used.
+    """
+    settings = job.model_dump()
+    for stage in settings["stages"].values():
+        for section in ("teacher", "tokenizer"):
+            path = (stage.get(section) or {}).get("path")
+            if path and not path.startswith("@") and not Path(path).exists():
+                stage[section]["path"] = _fetched(path, f"{section}.path")
+    fetched = Job.model_validate(settings)
+    check_job(fetched)  # what was fetched may be no encoder
+    return fetched
+
+
+def _fetched(name: str, key: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.txt", "*.safetensors", "*.model", "*.bin"]
+    try:
+        return snapshot_download(name, allow_patterns=patterns)
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{key}={name} is no folder here, and could not be fetched from the hub ({reason}). Give the path of a "
+            "Hugging Face directory, or run this where the hub can be reached"
+        ) from error
