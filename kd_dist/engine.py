@@ -40,7 +40,7 @@ class StepOutcome:
 
 
 def start() -> None:
-    """Join the other ranks. On a CPU no compiler is needed: DeepSpeed's shared-memory op, which would be, is left out."""
+    """Join the other ranks. DeepSpeed's shared-memory op is left out, which would need a compiler on a CPU machine."""
     distributed.set_environment_defaults()
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     for name in ("DeepSpeed", "torch.distributed"):

@@ -13,7 +13,6 @@ import submitit
 from kd_dist.errors import Preempted, UserError, exit_with_message
 from kd_dist.runs import run_stage
 
-
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -27,6 +26,7 @@ class StageTask:
         # CUDA_VISIBLE_DEVICES stays as it is: the scheduler may have confined the task to its GPU.
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         requeue = signal.getsignal(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, _in_this_process_only(requeue))
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}, start {restarts + 1}", flush=True)
         try:
@@ -41,6 +41,17 @@ class StageTask:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """submitit asks for this before it requeues the job."""
         return submitit.helpers.DelayedSubmission(StageTask(self.stage_dir))
+
+
+def _in_this_process_only(handler: Any) -> Any:
+    """SLURM signals every process of a step; forked workers inherit the handler, and each would requeue the job."""
+    process = os.getpid()
+
+    def handle(number: int, frame: Any) -> None:
+        if os.getpid() == process:
+            handler(number, frame)
+
+    return handle
 
 
 def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:

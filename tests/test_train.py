@@ -151,3 +151,30 @@ def test_a_killed_rank_ends_the_run_with_the_way_out_and_nothing_lost(root: Path
     assert status == 1
     assert "goes on from there" in output
     assert (launched.stage / "checkpoints" / "step_00000020" / "COMPLETE").exists()
+
+
+def test_the_demo_job_makes_a_teacher_and_distils_it(root: Path, tiny: TinyWorld) -> None:
+    script = [
+        sys.executable,
+        str(ROOT / "launch" / "slurm.py"),
+        "--job",
+        "demo",
+        "--cluster",
+        "local",
+        "--run-id",
+        "small",
+    ]
+    # A smaller corpus than the embedded one, and a few steps: the same stages.
+    result = finish(
+        [*script, f"prepare.data.corpus={tiny.corpus}", "train.steps=4", "prepare.tokenizer.vocabulary_size=1500"], root
+    )
+    assert result.returncode == 0, result.stderr
+    run_dir = root / "runs" / "demo" / "small"
+    reviews = (run_dir / "texts" / "texts" / "reviews.txt").read_text(encoding="utf-8")
+    assert reviews.count("\n\n") == 35_123
+    assert "/" not in (run_dir / "texts" / "texts" / "news.txt").read_text(encoding="utf-8")[:100]
+    assert (run_dir / "pretrain" / "export" / "manifest.json").exists()
+    assert (run_dir / "export").resolve() == (run_dir / "distill" / "export").resolve()
+    page = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+    assert "pretrain" in page
+    assert "distill" in page
