@@ -33,18 +33,16 @@ def test_all_ranks_agree_one_step_later_and_a_requeue_is_not_taken_back() -> Non
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_sets_the_flag_and_nothing_else(number: int) -> None:
     preemption = Preemption()
-    with pytest.raises(RuntimeError, match="out"), preemption:
+    with preemption:
         os.kill(os.getpid(), number)
         assert preemption._received == number
-        raise RuntimeError("out")
 
 
 def test_a_forked_helper_does_not_take_the_signal_for_its_own() -> None:
     preemption = Preemption()
-    with pytest.raises(RuntimeError, match="out"), preemption:
+    with preemption:
         child = os.fork()
         if child == 0:
             os.kill(os.getpid(), signal.SIGUSR2)
             os._exit(preemption._received)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        raise RuntimeError("out")
