@@ -45,7 +45,9 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         _write(temporary, checkpoint)
-        shutil.rmtree(place, ignore_errors=True)
+        # Later ones are damaged, or the run would not be here: they must not crowd out good ones.
+        for stale in [path for path in _newest_first(directory) if path.name >= place.name]:
+            shutil.rmtree(stale, ignore_errors=True)
         os.rename(temporary, place)
         _sync(directory)
     except OSError as error:
@@ -112,6 +114,8 @@ def _problem(path: Path) -> str | None:
                 return f"{name} has another SHA-256 than when it was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError):
         return "COMPLETE is not readable"
     return None

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from kd_dist import distributed
 from kd_dist.checkpoint import Tensors
 from kd_dist.config import REPOSITORY, Optim
 from kd_dist.config import Engine as EngineSettings
+from kd_dist.errors import RunError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -42,16 +44,36 @@ class StepOutcome:
 def start() -> None:
     """Join the other ranks. DeepSpeed's shared-memory op is left out, which would need a compiler on a CPU machine."""
     distributed.set_environment_defaults()
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _claim_device()
     for name in ("DeepSpeed", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    deepspeed.init_distributed(timeout=distributed.PATIENCE, verbose=False)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(distributed.device())
-    else:
-        torch.set_num_threads(distributed.threads_per_rank())
+    # Long waits are on the CPU group; a GPU collective that takes this long is dead, and must end the job.
+    deepspeed.init_distributed(timeout=timedelta(minutes=30), verbose=False)
     distributed.cpu_group()
+
+
+def _claim_device() -> None:
+    """This rank's GPU, or its share of the CPU cores.
+
+    Raises:
+        RunError: the job was given GPUs that torch does not see, or there are more ranks than GPUs here.
+    """
+    if not torch.cuda.is_available():
+        if os.environ.get("SLURM_GPUS_ON_NODE", "0") != "0" and os.environ.get("KD_DIST_NEEDS_GPUS") == "1":
+            raise RunError(
+                "this node was asked for GPUs, but torch sees none: look at the driver, or whether the installed torch "
+                "is a CPU build (`python -c 'import torch; print(torch.version.cuda)'`)"
+            )
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        torch.set_num_threads(distributed.threads_per_rank())
+        return
+    visible, ranks = torch.cuda.device_count(), distributed.ranks_of_this_node()
+    if 1 < visible < ranks or (visible == 1 and ranks > 1 and "SLURM_JOB_ID" not in os.environ):
+        raise RunError(f"{ranks} ranks on this machine, but {visible} GPU{'s' * (visible > 1)}: start one rank a GPU")
+    torch.cuda.set_device(distributed.device())
+    # Where a scheduler confines a task to its GPU, that is number 0 on every rank, and DeepSpeed goes by LOCAL_RANK.
+    os.environ["LOCAL_RANK"] = str(distributed.device().index)
 
 
 class ClippedAdamW(torch.optim.AdamW):
@@ -139,16 +161,13 @@ class Engine:
         checked = torch.where(torch.isfinite(loss), 1.0, float("nan"))
         self._engine.backward(loss * (checked * self._scale))
 
-    def is_boundary(self) -> bool:
-        return bool(self._engine.is_gradient_accumulation_boundary())
-
     def step(self, number: int) -> StepOutcome:
         """Ends a micro-batch; at the last one of step `number` (from 1) the optimizer moves, unless gradients are not
         finite. Collective."""
         learning_rate = self._base_learning_rate * self._schedule(number - 1)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        boundary = self.is_boundary()
+        boundary = self._engine.is_gradient_accumulation_boundary()
         self._engine.step()
         if not boundary:
             return StepOutcome(True, 0.0, learning_rate)

@@ -1,6 +1,7 @@
 """Errors that are the user's to mend: one clear message, no traceback, and an exit status that says when."""
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -37,19 +38,39 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
+# What `report` can explain, beside what it must raise again: torch's OutOfMemoryError is a RuntimeError.
+USERS_MISTAKES = (UserError, OSError, RuntimeError, KeyboardInterrupt)
+
+
+def report(error: BaseException) -> int:
+    """Say on stderr what went wrong and what to do, and return the exit status; anything else is raised again."""
+    if isinstance(error, UserError):
+        message, status = str(error), error.exit_status
+    elif isinstance(error, KeyboardInterrupt):
+        message, status = "interrupted", 130
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message, status = f"{error.strerror}: {error.filename or 'while writing'}; make room and start again", 1
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which login nodes must not import
+        way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
+        message, status = f"out of GPU memory: {way_out} ({error})", 1
+    else:
+        raise error
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return status
+
+
 def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> NoReturn:
-    """Run a command line's `main` and leave with its status; a `UserError` or a stop is a message, not a traceback.
+    """Run a command line's `main` and leave with its status; a mistake or a stop is a message, not a traceback.
 
     A rank leaves at once: the others are leaving too, and a collective clean-up would wait for them.
     """
     try:
         status = main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = error.exit_status
     except Preempted as stopped:
         print(stopped, file=sys.stderr)
         status = 128 + stopped.signal_number
+    except USERS_MISTAKES as error:
+        status = report(error)
     sys.stdout.flush()
     sys.stderr.flush()
     if is_rank:

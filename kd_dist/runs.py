@@ -107,7 +107,7 @@ def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None
         changed.append(name)
         identity = stage.identity()
         differing += [
-            f"{name}.{section}.{key}: {before[name][section][key]!r} -> {value!r}"
+            f"{name}.{section}.{key}: {before[name][section].get(key)!r} -> {value!r}"
             for section, values in identity.items()
             if isinstance(values, dict) and isinstance(before[name].get(section), dict)
             for key, value in values.items()

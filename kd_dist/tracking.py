@@ -26,7 +26,7 @@ from kd_dist.runs import write_json, write_text
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
 # A preempted run has a minute or two to leave; what is not uploaded by then stays on disk, for `wandb sync`.
-WANDB_FINISH_SECONDS = 60.0
+WANDB_FINISH_SECONDS = 15.0
 
 
 class NullTracker:
@@ -249,10 +249,12 @@ class _WandbRun:
         # `_last_step_sent` is what earlier processes sent; this one may have two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
+        import wandb
+
         try:
             # Without commit, W&B holds the row back until the next one comes, and a kill would take it.
             self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
-        except OSError as error:
+        except (OSError, wandb.errors.Error) as error:
             self._run = None
             return f"W&B stopped, metrics go to metrics.jsonl only: {error}"
         self._rows_sent += 1

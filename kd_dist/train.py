@@ -13,18 +13,20 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
+import json
 import os
 import statistics
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from kd_dist import distributed, engine
 from kd_dist.batches import TokenRows
 from kd_dist.checks import load_checked_job
-from kd_dist.config import TrainStage, read_stage
+from kd_dist.config import MlmObjective, TrainStage, read_stage
 from kd_dist.engine import Engine
-from kd_dist.errors import UserError, exit_with_message
+from kd_dist.errors import Preempted, RunError, UserError, exit_with_message
 from kd_dist.export import export
 from kd_dist.hub import with_fetched_models
 from kd_dist.models import Teacher, load_tokenizer, num_parameters
@@ -50,10 +52,14 @@ def run(stage_dir: Path) -> None:
         try:
             trainer.train()
             status = 0
+        except Preempted:
+            status = 0  # it goes on later: no failure for W&B
+            raise
         finally:
             tracker.close(status)
     if distributed.rank() == 0:
         _finish(trainer, objective, tokenizer, stage_dir)
+    trainer.close()
     distributed.barrier()
 
 
@@ -63,6 +69,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     tokenizer = load_tokenizer(tokens / "tokenizer")
     torch.manual_seed(stage.train.seed)
     objective = build(stage, tokenizer)
+    _check_tokens(stage, objective, tokens)
     rows = TokenRows(tokens, "train", tokenizer.pad_token_id)
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
@@ -95,6 +102,29 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     return trainer, objective, tokenizer, tracker
 
 
+def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None:
+    """Refuse rows that a model has no embedding or position for: a GPU would only say `device-side assert`."""
+    statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
+    configs = {"student": objective.student.config}
+    if stage.teacher is not None:
+        configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
+    for name, config in configs.items():
+        # RoBERTa counts positions from the padding id on.
+        positions = config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+        for what, needed, there in (
+            ("ids of tokens", statistics["vocabulary_size"], config.vocab_size),
+            ("positions", statistics["max_length"], positions),
+        ):
+            if needed > there:
+                raise RunError(
+                    f"{tokens} needs {needed:,} {what}, but the {name} has {there:,}: prepare it anew for it"
+                )
+    if isinstance(stage.objective, MlmObjective) and stage.objective.whole_word_masking > statistics["word_starts"]:
+        raise RunError(
+            f"{tokens} has no word borders, which whole-word masking needs: prepare it with data.word_starts=true"
+        )
+
+
 def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
     wanted = objective.wanted()
     if wanted is None or stage.teacher is None:
@@ -103,9 +133,8 @@ def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
 
 
 def _make_deterministic(stage: TrainStage) -> None:
-    if stage.train.deterministic:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # must be set before the first matrix product
-        torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be there before the first matrix product
+    torch.use_deterministic_algorithms(stage.train.deterministic)
 
 
 def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,13 @@ class Interval:
         self.terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         self.samples = self.tokens = self.padded_tokens = 0
 
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What happens inside does not count as training time."""
+        begun = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - begun
+
     def add_batch(self, batch: PreparedBatch) -> None:
         mask = batch.tensors["attention_mask"]
         self.samples += mask.shape[0]
@@ -130,14 +138,19 @@ class Trainer:
             self._tracker.progress(self.step, None, None)
             if self._tracker.is_due(self.step):
                 self._log(metrics)
-            if self._is_due(self._stage.cadence.evaluate_every_n_steps):
-                self.evaluate()
-            if self._is_due(self._stage.cadence.save_every_n_steps):
-                self._save()
+            with self._interval.pause():
+                if self._is_due(self._stage.cadence.evaluate_every_n_steps):
+                    self.evaluate()
+                if self._is_due(self._stage.cadence.save_every_n_steps):
+                    self._save()
             if signal_number := self._preemption.agreed():
                 self._save()
                 raise Preempted(self.step, signal_number)
+
+    def close(self) -> None:
+        """Give back threads and memory; the next stage may run in the same process."""
         self._prefetcher.shutdown()
+        self._engine.close()
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.total_steps
@@ -156,7 +169,10 @@ class Trainer:
         prepared = []
         for micro_batch in micro_batches:
             tensors = self._objective.prepare(self._rows.collate(micro_batch.rows), micro_batch.seed)
-            prepared.append(PreparedBatch(tensors, self._objective.counts(tensors), micro_batch.seed))
+            counts = self._objective.counts(tensors)
+            if torch.cuda.is_available():  # so that the copy to the GPU does not wait
+                tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+            prepared.append(PreparedBatch(tensors, counts, micro_batch.seed))
         return prepared
 
     def _train_step(self, batches: list[PreparedBatch]) -> Means:
@@ -164,7 +180,7 @@ class Trainer:
         counts = _summed([batch.counts for batch in batches])
         for batch in batches:
             torch.manual_seed(batch.seed)
-            sums = self._forward(batch)
+            sums = self._forward(batch, self._teacher_time)
             terms = {term: total / counts[term] for term, total in sums.items()}
             self._engine.backward(torch.stack([self._weights[term] * value for term, value in terms.items()]).sum())
             for term, value in terms.items():
@@ -175,11 +191,11 @@ class Trainer:
         self._count_refusals(outcome.applied)
         return {"optim/learning_rate": outcome.learning_rate, "optim/gradient_norm": outcome.gradient_norm}
 
-    def _forward(self, batch: PreparedBatch) -> dict[str, Tensor]:
+    def _forward(self, batch: PreparedBatch, teacher_time: Stopwatch) -> dict[str, Tensor]:
         tensors = {name: t.to(distributed.device(), non_blocking=True) for name, t in batch.tensors.items()}
         targets = None
         if self._teacher is not None:
-            with self._teacher_time:
+            with teacher_time:
                 targets = self._teacher(tensors)
         return self._engine(tensors, targets)
 
@@ -231,11 +247,10 @@ class Trainer:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, float] = defaultdict(float)
         for batch in self._validation_batches():
-            for term, total in self._forward(batch).items():
+            for term, total in self._forward(batch, Stopwatch()).items():
                 sums[term] += float(total)
                 counts[term] += batch.counts[term]
         self._objective.train()
-        self._teacher_time.read()
         names = sorted(name for name, weight in self._weights.items() if weight > 0)
         totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
         terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
@@ -299,7 +314,16 @@ def _memory_and_use() -> Means:
     if not torch.cuda.is_available():
         unit = 1024**3 if sys.platform == "darwin" else 1024**2
         return {"speed/memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
-    return {
-        "speed/memory_gb": torch.cuda.max_memory_allocated() / 1024**3,
-        "speed/gpu_utilization": torch.cuda.utilization() / 100,
-    }
+    return {"speed/memory_gb": torch.cuda.max_memory_allocated() / 1024**3, **_gpu_use()}
+
+
+def _gpu_use() -> Means:
+    """Nothing where the driver does not tell, as for parts of a GPU."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(distributed.device()).uuid}")
+        return {"speed/gpu_utilization": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100}
+    except pynvml.NVMLError:
+        return {}

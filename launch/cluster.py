@@ -30,7 +30,7 @@ class Cluster(BaseModel):
     cpu_partition: str | None = Field(default=None, description="partition of the stages without GPUs")
     account: str | None = Field(default=None, description="account that is charged")
     qos: str | None = Field(default=None, description="quality of service")
-    constraint: str | None = Field(default=None, description="node features")
+    constraint: str | None = Field(default=None, description="node features of the training stages")
     request_gpus: bool = Field(default=True, description="false: a cluster without GPUs, every rank is a CPU rank")
     max_cpus_per_node: int | None = Field(default=None, ge=1, description="no job asks for more CPU cores of a node")
     seconds_to_save: int = Field(default=SECONDS_TO_SAVE, ge=10, description="warning before the time limit")
@@ -93,12 +93,12 @@ def slurm_parameters(
         "signal_delay_s": min(cluster.seconds_to_save, resources.timeout_minutes * 30),
         "account": cluster.account,
         "qos": cluster.qos,
-        "constraint": cluster.constraint,
         "mem": f"{resources.memory_gb}GB" if resources.memory_gb else None,
         "dependency": "afterok:" + ":".join(dependencies) if dependencies else None,
         # One rank that fails must end the others, which wait for it in a collective.
         "srun_args": ["--kill-on-bad-exit=1"],
-        "additional_parameters": {"requeue": True, **cluster.sbatch},
+        # A stage whose predecessor failed is cancelled, instead of waiting for ever.
+        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch},
         "setup": _setup(cluster, code),
         "stderr_to_stdout": True,
         **_shape(cluster, resources),
@@ -120,6 +120,7 @@ def _shape(cluster: Cluster, resources: CpuResources | GpuResources) -> dict[str
         cpus = max(1, min(cpus, cluster.max_cpus_per_node // tasks))
     return {
         "partition": cluster.partition,
+        "constraint": cluster.constraint,
         "nodes": resources.nodes,
         "ntasks_per_node": tasks,
         "cpus_per_task": cpus,
@@ -128,7 +129,8 @@ def _shape(cluster: Cluster, resources: CpuResources | GpuResources) -> dict[str
 
 
 def _setup(cluster: Cluster, code: Path) -> list[str]:
-    variables = {"PYTHONPATH": str(code), **rank_environment(cluster)}
+    needs_gpus = {"KD_DIST_NEEDS_GPUS": "1"} if cluster.request_gpus else {}
+    variables = {"PYTHONPATH": str(code), **needs_gpus, **rank_environment(cluster)}
     return [
         "set -e",  # or a failing line below would be passed over
         *cluster.setup,

@@ -87,6 +87,8 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
                 continue
             print(f"{name}: started on {_ranks(stage.resources.world_size())}", flush=True)
             ranks = Ranks(run_dir / name, stage.resources.world_size(), cluster, code)
+            if received:  # while they were being started
+                ranks.send(received[-1])
             status = ranks.wait()
             if status or received:
                 return _explain(status, received, name, run_dir)

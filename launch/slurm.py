@@ -41,11 +41,13 @@ def main() -> int:
         from launch.submit import print_plan
 
         return print_plan(job, runs_dir / job.name / run_id, cluster)
-    if cluster.executor == "slurm":
-        from launch.submit import require_slurm
+    from launch.submit import require_idle, require_slurm
 
+    if cluster.executor == "slurm":
         require_slurm()
-    return launch(job := with_fetched_models(job), open_run(job, runs_dir, run_id), cluster)
+    require_idle(runs_dir / job.name / run_id)
+    job = with_fetched_models(job)
+    return launch(job, open_run(job, runs_dir, run_id), cluster)
 
 
 def launch(job: Job, run_dir: Path, cluster: Cluster) -> int:

@@ -38,7 +38,11 @@ def show_status(run_dir: Path) -> int:
 
 
 def live_jobs(run_dir: Path) -> str:
-    """`stage (job id, state)` of every stage that SLURM still holds."""
+    """`stage (job id, state)` of every stage that SLURM still holds.
+
+    Raises:
+        UserError: SLURM does not answer, so nobody knows.
+    """
     jobs = _submitted(run_dir)
     states = _slurm_states(list(jobs.values()))
     return ", ".join(f"{name} ({job}, {states[job]})" for name, job in jobs.items() if states.get(job) in LIVE)
@@ -54,16 +58,21 @@ def _slurm_states(job_ids: list[str]) -> dict[str, str]:
     if not job_ids or not shutil.which("squeue"):
         return {}
     ids = ",".join(job_ids)
-    past = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={ids}"])
-    present = _ask(["squeue", "--noheader", "--states=all", "--format=%i|%T", f"--jobs={ids}"])
+    past, _ = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={ids}"])
+    present, problem = _ask(["squeue", "--noheader", "--states=all", "--format=%i|%T", f"--jobs={ids}"])
+    if problem and "Invalid job id" not in problem:  # that one it has forgotten: it is in the accounting
+        raise UserError(f"SLURM does not answer (squeue: {problem}): try again later")
     return {**past, **present}
 
 
-def _ask(command: list[str]) -> dict[str, str]:
-    # squeue fails for a job it has forgotten; that job is in the accounting.
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def _ask(command: list[str]) -> tuple[dict[str, str], str]:
+    """Job id -> state, and what was complained about."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {}, str(error)
     pairs = (line.split("|", 1) for line in result.stdout.splitlines() if "|" in line)
-    return {job: state.split()[0] for job, state in pairs}
+    return {job: state.split()[0] for job, state in pairs}, result.stderr.strip() if result.returncode else ""
 
 
 def _local_state(stage_dir: Path) -> str:

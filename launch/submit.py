@@ -44,6 +44,12 @@ def snapshot(run_dir: Path) -> Path:
     return code
 
 
+def require_idle(run_dir: Path) -> None:
+    """Raise a UserError while SLURM holds stages of this run: two writers would spoil it."""
+    if running := live_jobs(run_dir):
+        raise UserError(f"run {run_dir.name} is still queued or running: {running}; scancel it first, or let it go on")
+
+
 def require_slurm() -> None:
     """Raise a UserError where nothing can be submitted."""
     if not shutil.which("sbatch"):
@@ -56,12 +62,9 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
     """Submit every stage that is not complete; returns stage -> job id and keeps that in submission.json.
 
     Raises:
-        UserError: there is no SLURM here, it refuses a stage, or stages of this run are still queued or running.
+        UserError: there is no SLURM here, or it refuses a stage.
     """
     require_slurm()
-    running = live_jobs(run_dir)
-    if running:
-        raise UserError(f"run {run_dir.name} is still queued or running: {running}; scancel it first, or let it go on")
     submitted: dict[str, str] = {}
     for name, inputs in job.edges().items():
         if is_complete(run_dir / name):

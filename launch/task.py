@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import submitit
 
-from kd_dist.errors import Preempted, UserError, exit_with_message
+from kd_dist.errors import USERS_MISTAKES, Preempted, exit_with_message, report
 from kd_dist.runs import run_stage
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,9 +33,8 @@ class StageTask:
             run_stage(self.stage_dir)
         except Preempted as stopped:
             _leave_to_slurm(stopped, requeue)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.exit_status)
+        except USERS_MISTAKES as error:
+            sys.exit(report(error))
         _shut_down()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -64,6 +63,8 @@ def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:
         print(stopped, file=sys.stderr, flush=True)
         if stopped.signal_number == signal.SIGUSR2 and not _slurm_requeues():
             requeue(stopped.signal_number, None)
+    if stopped.signal_number == signal.SIGINT:  # somebody wants the job to end
+        sys.exit(128 + signal.SIGINT)
     while True:
         signal.pause()
 

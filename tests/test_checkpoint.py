@@ -65,6 +65,14 @@ def test_a_damaged_checkpoint_is_passed_over_with_the_reason(
     assert reason in lines[0]
 
 
+def test_a_damaged_checkpoint_does_not_crowd_out_the_good_one_that_is_saved_next(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, checkpoint(5), keep=2)
+    _cut(save_checkpoint(tmp_path, checkpoint(10), keep=2) / "weights.safetensors")
+    save_checkpoint(tmp_path, checkpoint(6), keep=1)
+    assert newest_good(tmp_path) == (tmp_path / "step_00000006", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000006"]
+
+
 def test_without_any_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert newest_good(tmp_path / "nothing") == (None, [])
 

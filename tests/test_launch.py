@@ -233,7 +233,7 @@ def test_stage_waits_for_all_that_feed_it() -> None:
 def test_failing_rank_ends_the_others_and_preempted_jobs_go_back_to_the_queue() -> None:
     asked = parameters(Cluster(sbatch={"exclusive": True}), GpuResources())
     assert asked["srun_args"] == ["--kill-on-bad-exit=1"]
-    assert asked["additional_parameters"] == {"requeue": True, "exclusive": True}
+    assert asked["additional_parameters"] == {"requeue": True, "kill_on_invalid_dep": "yes", "exclusive": True}
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(1440, 300), (5, 150)])

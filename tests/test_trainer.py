@@ -60,8 +60,8 @@ def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
 
     forward = Trainer._forward
 
-    def poisoned(self: Trainer, batch: Any) -> Any:
-        sums = forward(self, batch)
+    def poisoned(self: Trainer, batch: Any, teacher_time: Any) -> Any:
+        sums = forward(self, batch, teacher_time)
         if self.step in steps and os.environ["RANK"] == "0":
             sums["hidden"] = sums["hidden"] * float("nan")
         return sums

@@ -74,7 +74,6 @@ DefMemPerCPU=100
 GresTypes=gpu
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-DependencyParameters=kill_invalid_depend
 # A request that can never be met fails at once instead of waiting for ever.
 EnforcePartLimits=ALL
 PriorityType=priority/multifactor
