@@ -78,6 +78,19 @@ def test_plain_python_trains_on_one_rank_from_text_to_report(
         assert last < first
 
 
+def test_the_learning_rate_is_the_schedule_of_transformers(root: Path, plain: subprocess.CompletedProcess[str]) -> None:
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
+    schedule = get_linear_schedule_with_warmup(optimizer, STEPS // 10, STEPS)
+    rows = read_metrics(root / "runs" / "tinybert_general" / "plain" / "distill" / "metrics.jsonl")
+    for rate in [row["optim/learning_rate"] for row in rows if "optim/learning_rate" in row]:
+        assert rate == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+
 @pytest.mark.parametrize("launcher", [["deepspeed", "--num_accelerators", "2"], ["torchrun", "--nproc-per-node", "2"]])
 def test_launchers_start_two_ranks_that_learn_the_same(
     root: Path, tiny: TinyWorld, plain: subprocess.CompletedProcess[str], launcher: list[str]
