@@ -384,7 +384,7 @@ def _dress(axes: Any, values: np.ndarray, kind: str) -> None:
         "number": FuncFormatter(_tick),
         "count": EngFormatter(sep=""),
         "from_zero": FuncFormatter(_tick),
-        "share": PercentFormatter(1, decimals=0),
+        "share": PercentFormatter(1, decimals=None),
     }
     low, high = values.min(), values.max()
     if kind == "number" and low > 0 and high / low > 10**LOG_DECADES:
@@ -422,7 +422,7 @@ def _for_the_page(svg: str, title: str) -> _Html:
 
 # ------------------------------------------------------------------------------------------------------------- diagram
 
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 204, 62, 56, 20
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 190, 62, 40, 20
 
 
 def _diagram(run: _Run) -> _Html:

@@ -233,7 +233,7 @@ class Trainer:
             "speed/samples_per_second": speed,
             "speed/tokens_per_second": tokens / seconds,
             "speed/padding_share": 1 - tokens / padded_tokens,
-            "speed/teacher_share": teacher_seconds / seconds / distributed.world_size(),
+            **({"speed/teacher_share": teacher_seconds / seconds / distributed.world_size()} if self._teacher else {}),
             **_memory_and_use(),
         }
         self._tracker.log(self.step, metrics)
