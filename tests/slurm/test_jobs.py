@@ -14,7 +14,7 @@ from tests.ranks import ROOT
 from tests.slurm.cluster import PrivateCluster, eventually
 
 pytestmark = pytest.mark.slurm
-STEPS = 150
+STEPS = 120
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class Launcher:
         run_dir = self.root / "runs" / "tinybert_general" / run_id
         return run_dir, json.loads((run_dir / "submission.json").read_text())
 
-    def finish(self, run_dir: Path, jobs: dict[str, str], timeout: float = 180) -> None:
+    def finish(self, run_dir: Path, jobs: dict[str, str], timeout: float = 600) -> None:
         for stage, job in jobs.items():
             state = self.slurm.wait_for(job, ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"], timeout)
             assert state["JobState"] == "COMPLETED", self.logs(run_dir / stage)
@@ -91,7 +91,7 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_weights_of_an_undisturbed
 ) -> None:
     slurm = launcher.slurm
     disturbed, jobs = launcher.start("disturbed", nodes, ranks)
-    assert eventually(lambda: at_step(disturbed / "distill", 20), timeout=120), launcher.logs(disturbed / "distill")
+    assert eventually(lambda: at_step(disturbed / "distill", 20), timeout=300), launcher.logs(disturbed / "distill")
     high = slurm.submit_high(1, nodes=2)
     launcher.finish(disturbed, jobs)
     assert slurm.show_job(high)["JobState"] == "COMPLETED"
@@ -114,7 +114,7 @@ def _states(slurm: PrivateCluster, job: str) -> list[str]:
 
 def test_a_warning_before_the_time_limit_requeues_the_run(launcher: Launcher) -> None:
     run_dir, jobs = launcher.start("warned", 2, 1)
-    assert eventually(lambda: at_step(run_dir / "distill", 10), timeout=120), launcher.logs(run_dir / "distill")
+    assert eventually(lambda: at_step(run_dir / "distill", 10), timeout=300), launcher.logs(run_dir / "distill")
     launcher.slurm.run(["scancel", "--signal=USR2", jobs["distill"]])
     launcher.finish(run_dir, jobs)
     assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
