@@ -17,10 +17,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from kd_dist.config import FAMILIES
 from kd_dist.errors import UserError, nearest
 
-# The `model_type` of every family whose layers call transformers' AttentionInterface and whose scores are plain QK'.
-SUPPORTED_FAMILIES = frozenset({"albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta"})
+SUPPORTED_FAMILIES = frozenset(FAMILIES)
 
 _IMPLEMENTATION = "sdpa_kd_dist"
 

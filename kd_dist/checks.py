@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config import (
+    FAMILIES,
     WIRE,
     Job,
     MlmObjective,
@@ -20,8 +21,6 @@ from kd_dist.errors import UserError
 from kd_dist.runs import with_absolute_paths
 from kd_dist.texts import CorpusError, find_files
 
-# Encoders whose attention can be captured (kd_dist/attention.py asserts that both lists agree).
-FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 NUMBERS = tuple(ALIASES)

@@ -19,6 +19,8 @@ from kd_dist.errors import UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WIRE = "@"
+# The `model_type` of every encoder whose layers call transformers' AttentionInterface and whose scores are plain QK'.
+FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 
 
 def _optional(value: Any) -> Any:

@@ -124,6 +124,7 @@ def test_fused_attention_in_train_mode(family):
     with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
         outputs, captured = run_with_attention(model, {1}, **inputs())
         (outputs.logits.sum() + captured[1].query_BHSK.sum()).backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.base_model.parameters())
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
