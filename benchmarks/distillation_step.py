@@ -38,11 +38,11 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 from transformers.masking_utils import eager_mask
 
 from kd_dist.batches import BatchPlan, TokenRows
-from kd_dist.config import Engine, Optim, TinyBertObjective, TokenData
 from kd_dist.corpus import prepare
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models import Batch, Teacher, build_encoder, load_tokenizer, student_config
 from kd_dist.objectives.tinybert import TinyBert
+from kd_dist.sections import Engine, Optim, TinyBertObjective, TokenData
 from kd_dist.texts import find_files, read_lines
 from kd_dist.tokenising import train_tokenizer
 

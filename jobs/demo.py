@@ -1,24 +1,20 @@
 """The whole way on a small scale: real text, a teacher made from it, a student distilled from that, and the report."""
 
-from kd_dist.config import (
+from kd_dist.sections import (
     Cadence,
     CorpusData,
     CpuResources,
-    Job,
     MlmObjective,
     Optim,
-    PrepareStage,
     ReportOptions,
-    ReportStage,
-    SampleTextStage,
     Student,
     Teacher,
     TinyBertObjective,
     TokenData,
     Tokenizer,
     Train,
-    TrainStage,
 )
+from kd_dist.stages import Job, PrepareStage, ReportStage, SampleTextStage, TrainStage
 
 TOKENS = TokenData(tokens="@prepare/tokens")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=100, evaluate_every_n_steps=100)

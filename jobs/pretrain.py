@@ -1,17 +1,7 @@
 """Masked language modelling from scratch: makes a teacher where none is to be had."""
 
-from kd_dist.config import (
-    CorpusData,
-    Job,
-    MlmObjective,
-    PrepareStage,
-    ReportOptions,
-    ReportStage,
-    Student,
-    TokenData,
-    Tokenizer,
-    TrainStage,
-)
+from kd_dist.sections import CorpusData, MlmObjective, ReportOptions, Student, TokenData, Tokenizer
+from kd_dist.stages import Job, PrepareStage, ReportStage, TrainStage
 
 JOB = Job(
     name="pretrain",

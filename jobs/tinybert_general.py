@@ -1,17 +1,7 @@
 """TinyBERT general distillation: raw text and a pretrained teacher to a small pretrained student."""
 
-from kd_dist.config import (
-    CorpusData,
-    Job,
-    PrepareStage,
-    ReportOptions,
-    ReportStage,
-    Student,
-    Teacher,
-    TinyBertObjective,
-    TokenData,
-    TrainStage,
-)
+from kd_dist.sections import CorpusData, ReportOptions, Student, Teacher, TinyBertObjective, TokenData
+from kd_dist.stages import Job, PrepareStage, ReportStage, TrainStage
 
 TEACHER = Teacher(path="google-bert/bert-base-chinese")
 

@@ -17,8 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kd_dist.config import FAMILIES
 from kd_dist.errors import UserError, nearest
+from kd_dist.sections import FAMILIES
 
 SUPPORTED_FAMILIES = frozenset(FAMILIES)
 

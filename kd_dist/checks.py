@@ -4,21 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config import (
-    FAMILIES,
-    WIRE,
-    Job,
-    MlmObjective,
-    PrepareStage,
-    TinyBertObjective,
-    TrainStage,
-    find_job,
-    join_problems,
-    model_config_file,
-    resolve_job,
-)
+from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
 from kd_dist.errors import UserError
 from kd_dist.runs import with_absolute_paths
+from kd_dist.sections import FAMILIES, MlmObjective, TinyBertObjective
+from kd_dist.stages import WIRE, Job, PrepareStage, TrainStage
 from kd_dist.texts import CorpusError, find_files
 
 # A family may call the same number by another name.

@@ -24,9 +24,10 @@ from transformers import get_scheduler
 
 from kd_dist import distributed
 from kd_dist.checkpoint import Tensors
-from kd_dist.config import REPOSITORY, Optim
-from kd_dist.config import Engine as EngineSettings
+from kd_dist.config import REPOSITORY
 from kd_dist.errors import RunError
+from kd_dist.sections import Engine as EngineSettings
+from kd_dist.sections import Optim
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from kd_dist.checks import check_job
-from kd_dist.config import Job
 from kd_dist.errors import UserError
+from kd_dist.stages import Job
 
 
 def with_fetched_models(job: Job) -> Job:

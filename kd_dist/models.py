@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 
 from kd_dist.attention import Attention, capture_attention, run_with_attention
-from kd_dist.config import Engine, model_config_file
+from kd_dist.config import model_config_file
+from kd_dist.sections import Engine
 
 Batch = Mapping[str, Tensor]
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from kd_dist.config import PrepareStage, read_stage
+from kd_dist.config import read_stage
 from kd_dist.corpus import cached_prepare
+from kd_dist.stages import PrepareStage
 from kd_dist.texts import find_files
 from kd_dist.tokenising import train_tokenizer
 

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kd_dist.config import WIRE
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.runs import write_text
+from kd_dist.stages import WIRE
 from kd_dist.tracking import read_metrics
 
 Row = dict[str, Any]

@@ -19,8 +19,9 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config import REPOSITORY, WIRE, Job, Stage, model_config_file, read_stage
+from kd_dist.config import REPOSITORY, model_config_file, read_stage
 from kd_dist.errors import UserError
+from kd_dist.stages import WIRE, Job, Stage
 
 # Fields that hold paths. Jobs run from a snapshot of the code, so what is typed relative to a folder is made absolute.
 PATH_KEYS = ("data.corpus", "data.tokens", "teacher.path", "tokenizer.path", "student.config")

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from kd_dist.config import Tracking
 from kd_dist.errors import RunError
 from kd_dist.runs import write_json, write_text
+from kd_dist.sections import Tracking
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0

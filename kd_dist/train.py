@@ -24,7 +24,7 @@ from transformers import AutoConfig
 from kd_dist import distributed, engine
 from kd_dist.batches import TokenRows
 from kd_dist.checks import load_checked_job
-from kd_dist.config import MlmObjective, TrainStage, read_stage
+from kd_dist.config import read_stage
 from kd_dist.engine import Engine
 from kd_dist.errors import Preempted, RunError, UserError, exit_with_message
 from kd_dist.export import export
@@ -33,6 +33,8 @@ from kd_dist.models import Teacher, load_tokenizer, num_parameters
 from kd_dist.objectives import Objective, build
 from kd_dist.preemption import Preemption
 from kd_dist.runs import add_result, default_run_id, open_run, read_job, run_stage
+from kd_dist.sections import MlmObjective
+from kd_dist.stages import TrainStage
 from kd_dist.tracking import make_tracker, read_metrics
 from kd_dist.trainer import Trainer
 

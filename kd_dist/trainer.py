@@ -16,12 +16,12 @@ from torch import Tensor
 from kd_dist import distributed
 from kd_dist.batches import BatchPlan, TokenRows, mix
 from kd_dist.checkpoint import Checkpoint, newest_good, read_checkpoint, save_checkpoint
-from kd_dist.config import TrainStage
 from kd_dist.engine import Engine
 from kd_dist.errors import Preempted, RunError
 from kd_dist.models import Teacher
 from kd_dist.objectives import Objective
 from kd_dist.preemption import Preemption
+from kd_dist.stages import TrainStage
 from kd_dist.tracking import NullTracker
 
 Means = dict[str, float]

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from kd_dist.config import REPOSITORY, CpuResources, GpuResources, join_problems
+from kd_dist.config import REPOSITORY, join_problems
 from kd_dist.errors import UserError, nearest
+from kd_dist.sections import CpuResources, GpuResources
 
 PROFILES = REPOSITORY / "configs" / "clusters"
 SECONDS_TO_SAVE = 300

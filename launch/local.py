@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from kd_dist.config import Job
 from kd_dist.errors import RunError
 from kd_dist.ports import free_port
 from kd_dist.runs import is_complete
+from kd_dist.stages import Job
 from launch.cluster import Cluster, rank_environment
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)

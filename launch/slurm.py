@@ -16,10 +16,11 @@ import argparse
 import json
 
 from kd_dist.checks import load_checked_job
-from kd_dist.config import Job, find_job, job_names
+from kd_dist.config import find_job, job_names
 from kd_dist.errors import exit_with_message
 from kd_dist.hub import with_fetched_models
 from kd_dist.runs import default_run_id, open_run
+from kd_dist.stages import Job
 from launch.cluster import Cluster, load_cluster
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kd_dist.config import TrainStage, read_stage
+from kd_dist.config import read_stage
 from kd_dist.errors import UserError
 from kd_dist.runs import is_complete
+from kd_dist.stages import TrainStage
 
 LIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "PREEMPTED"}
 

@@ -10,9 +10,11 @@ from typing import Any
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from kd_dist.config import REPOSITORY, CpuResources, GpuResources, Job
+from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError
 from kd_dist.runs import git_state, is_complete, write_json
+from kd_dist.sections import CpuResources, GpuResources
+from kd_dist.stages import Job
 from launch.cluster import Cluster, python_of_a_rank, slurm_parameters
 from launch.status import live_jobs
 from launch.task import StageTask

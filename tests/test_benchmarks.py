@@ -11,8 +11,9 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from benchmarks import distillation_step
-from kd_dist.config import REPOSITORY, TinyBertObjective
+from kd_dist.config import REPOSITORY
 from kd_dist.errors import RunError, UserError
+from kd_dist.sections import TinyBertObjective
 from kd_dist.tokenising import train_tokenizer
 
 SCRIPT = REPOSITORY / "benchmarks" / "distillation_step.py"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.config import Job, Train, load_job, model_config_file
+from kd_dist.config import load_job, model_config_file
 from kd_dist.errors import UserError
+from kd_dist.sections import Train
+from kd_dist.stages import Job
 
 
 def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None = None) -> str:

@@ -9,8 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from kd_dist.checks import check_job
-from kd_dist.config import REPOSITORY, Job, Section, Stage, find_job, job_names, load_job
+from kd_dist.config import REPOSITORY, find_job, job_names, load_job
 from kd_dist.errors import UserError
+from kd_dist.sections import Section
+from kd_dist.stages import Job, Stage
 from launch.cluster import Cluster
 
 JOBS = job_names()

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kd_dist.config import REPOSITORY, CpuResources, GpuResources, Job, SampleTextStage, find_job, job_names, load_job
+from kd_dist.config import REPOSITORY, find_job, job_names, load_job
 from kd_dist.errors import RunError, UserError
 from kd_dist.runs import complete, is_complete, open_run, with_absolute_paths
+from kd_dist.sections import CpuResources, GpuResources
+from kd_dist.stages import Job, SampleTextStage
 from launch import local
 from launch.cluster import PROFILES, Cluster, load_cluster, slurm_parameters
 from launch.submit import snapshot

@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from kd_dist.attention import SUPPORTED_FAMILIES, capture_attention
 from kd_dist.batches import TokenRows
 from kd_dist.checks import FAMILIES
-from kd_dist.config import Engine, MlmObjective, TinyBertObjective
 from kd_dist.models import Teacher, build_encoder, build_masked_language_model
 from kd_dist.objectives.mlm import MaskedLanguageModel
 from kd_dist.objectives.tinybert import TinyBert
+from kd_dist.sections import Engine, MlmObjective, TinyBertObjective
 from tests.conftest import TinyWorld
 
 CPU = torch.device("cpu")

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kd_dist import runs
-from kd_dist.config import Job, SampleTextStage, load_job, model_config_file, read_stage
+from kd_dist.config import load_job, model_config_file, read_stage
 from kd_dist.errors import UserError
 from kd_dist.runs import add_result, complete, fingerprints, is_complete, open_run, run_stage, with_absolute_paths
+from kd_dist.stages import Job, SampleTextStage
 
 SECRET = "kd-dist-secret-0123456789"
 

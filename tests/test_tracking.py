@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import wandb
 
-from kd_dist.config import REPOSITORY, Tracking
+from kd_dist.config import REPOSITORY
 from kd_dist.errors import RunError
+from kd_dist.sections import Tracking
 from kd_dist.tracking import NullTracker, Tracker, _Status, make_tracker, read_metrics
 
 

