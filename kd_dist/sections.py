@@ -104,8 +104,8 @@ class CorpusData(Section):
 class LabelledData(Section):
     PATHS = ("train", "validation", "test", "hint_words", "label_names")
     train: Words = Field(
-        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, plain or .gz; in a folder "
-        "of folders each is a class, and each file a document"
+        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, plain or .gz; or a "
+        "folder of folders, each a class with a document in every file"
     )
     validation: Words = Field(default=[], description="the same; none: split off train")
     test: Words = Field(default=[], description="the same; none: split off train when there is no validation either")
