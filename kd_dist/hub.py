@@ -4,7 +4,8 @@ from pathlib import Path
 
 from kd_dist.checks import check_job
 from kd_dist.errors import UserError
-from kd_dist.stages import Job
+from kd_dist.sections import Section
+from kd_dist.stages import WIRE, Job
 
 
 def with_fetched_models(job: Job) -> Job:
@@ -13,15 +14,16 @@ def with_fetched_models(job: Job) -> Job:
     Raises:
         UserError: a name that is neither a folder nor on the hub, no way to the hub, or a model that cannot be used.
     """
-    settings = job.model_dump()
-    for stage in settings["stages"].values():
-        for section in ("teacher", "tokenizer"):
-            path = (stage.get(section) or {}).get("path")
-            if path and not path.startswith("@") and not Path(path).exists():
-                stage[section]["path"] = _fetched(path, f"{section}.path")
-    fetched = Job.model_validate(settings)
+    fetched = job.with_stages(lambda stage: stage.with_sections(_with_local_models))
     check_job(fetched)  # what was fetched may be no encoder
     return fetched
+
+
+def _with_local_models(name: str, section: Section) -> Section:
+    def local(key: str, path: str) -> str:
+        return path if path.startswith(WIRE) or Path(path).exists() else _fetched(path, f"{name}.{key}")
+
+    return section.with_changed(section.MODELS, local)
 
 
 def _fetched(name: str, key: str) -> str:

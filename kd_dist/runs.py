@@ -21,10 +21,9 @@ from typing import Any
 
 from kd_dist.config import REPOSITORY, model_config_file, read_stage
 from kd_dist.errors import UserError
+from kd_dist.sections import Section, Student
 from kd_dist.stages import WIRE, Job, Stage
 
-# Fields that hold paths. Jobs run from a snapshot of the code, so what is typed relative to a folder is made absolute.
-PATH_KEYS = ("data.corpus", "data.tokens", "teacher.path", "tokenizer.path", "student.config")
 PACKAGES = (
     "torch",
     "transformers",
@@ -44,35 +43,34 @@ def default_run_id() -> str:
 
 
 def with_absolute_paths(job: Job) -> Job:
-    """The job with every local path made absolute; names of shipped models and hub names stay as they are."""
-    settings = job.model_dump()
-    for stage in settings["stages"].values():
-        for section, key in (name.split(".") for name in PATH_KEYS):
-            if stage.get(section) and stage[section].get(key):
-                stage[section][key] = _absolute(stage[section][key], always=key == "corpus")
-    return Job.model_validate(settings)
+    """The job with every local path made absolute; names of shipped models and hub names stay as they are.
+
+    Jobs run from a snapshot of the code: what is typed relative to a folder would not be found from there.
+    """
+
+    def absolute(_: str, section: Section) -> Section:
+        models = ("config",) if isinstance(section, Student) else ()
+        section = section.with_changed(section.PATHS, lambda _, path: _absolute(path))
+        return section.with_changed(
+            section.MODELS + models, lambda _, path: _absolute(path) if Path(path).expanduser().exists() else path
+        )
+
+    return job.with_stages(lambda stage: stage.with_sections(absolute))
 
 
-def _absolute(value: Any, always: bool) -> Any:
-    if isinstance(value, list):
-        return [_absolute(item, always) for item in value]
-    path = Path(value).expanduser()
-    if value.startswith(WIRE) or not (always or path.exists()):
-        return value
-    return str(path.absolute())
+def _absolute(path: str) -> str:
+    return path if path.startswith(WIRE) else str(Path(path).expanduser().absolute())
 
 
 def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
     """The stage's settings with `@stage/...` replaced by paths in the run folder."""
 
-    def replace(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: replace(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [replace(item) for item in value]
-        return str(run_dir / value[1:]) if isinstance(value, str) and value.startswith(WIRE) else value
+    def replace(_: str, value: str) -> str:
+        return str(run_dir / value.removeprefix(WIRE)) if value.startswith(WIRE) else value
 
-    return replace(stage.model_dump())
+    return stage.with_sections(
+        lambda _, section: section.with_changed(tuple(type(section).model_fields), replace)
+    ).model_dump()
 
 
 def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
@@ -138,20 +136,12 @@ def fingerprints(job: Job) -> dict[str, str]:
 
 def input_files(stage: Any) -> list[list[Any]]:
     """(path, bytes, time of change) of every local file that the settings name; architectures by their content."""
-    paths = [Path(found) for pattern in _named_paths(stage) for found in _files_at(pattern)]
+    paths = [Path(found) for _, pattern in stage.named_paths() for found in _files_at(pattern)]
     rows: list[list[Any]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     if getattr(stage, "student", None) is not None:
         content = model_config_file(stage.student.config).read_bytes()
         rows.append([stage.student.config, hashlib.sha256(content).hexdigest()])
     return rows
-
-
-def _named_paths(stage: Any) -> list[str]:
-    named: list[str] = []
-    for section, key in (name.split(".") for name in PATH_KEYS if name != "student.config"):
-        value = getattr(getattr(stage, section, None), key, None) or []
-        named += [value] if isinstance(value, str) else value
-    return [path for path in named if not path.startswith(WIRE)]
 
 
 def _files_at(pattern: str) -> list[str]:

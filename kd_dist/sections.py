@@ -4,7 +4,8 @@ No torch: a login node validates them in a blink.
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -53,6 +54,18 @@ class Section(BaseModel):
             items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
             found += [(key, item) for item in items if item]
         return found
+
+    def with_changed(self, keys: tuple[str, ...], change: Callable[[str, str], str]) -> Self:
+        """The counterpart of `named`: this section with `change(key, value)` in place of every such string."""
+
+        def changed(key: str, value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: changed(key, item) for name, item in value.items()}
+            if isinstance(value, list):
+                return [changed(key, item) for item in value]
+            return change(key, value) if value and isinstance(value, str) else value
+
+        return self.model_copy(update={key: changed(key, getattr(self, key)) for key in keys})
 
 
 class Teacher(Section):
@@ -147,7 +160,7 @@ class LabelledData(Section):
 
 
 class PlainTokenData(Section):
-    PATHS = ("tokens",)
+    PATHS: ClassVar[tuple[str, ...]] = ("tokens",)
     tokens: str = Field(description="prepared rows: a folder written by a prepare stage")
 
 

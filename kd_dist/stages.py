@@ -4,8 +4,8 @@ A string that begins with `@` names an output of an earlier stage (`@prepare/tok
 edge of the stage graph, and it is replaced by a path in the run folder when the run is written.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -54,6 +54,10 @@ class Stage(Section):
         for name in type(self).model_fields:
             if isinstance(value := getattr(self, name), Section):
                 yield name, value
+
+    def with_sections(self, change: Callable[[str, Section], Section]) -> Self:
+        """This stage with `change(name, section)` in place of every section."""
+        return self.model_copy(update={name: change(name, section) for name, section in self.sections()})
 
     def options(self) -> Iterator[str]:
         """Every `section.key` that can be set."""
@@ -264,6 +268,10 @@ class Job(Section):
         return {
             name: [other for other in self.stages if other in stage.inputs()] for name, stage in self.stages.items()
         }
+
+    def with_stages(self, change: Callable[[Any], Any]) -> Self:
+        """This job with `change(stage)` in place of every stage."""
+        return self.model_copy(update={"stages": {name: change(stage) for name, stage in self.stages.items()}})
 
     def wire_problems(self) -> list[str]:
         """Fields that name an output of a stage that is not there, or does not come before."""

@@ -11,7 +11,8 @@ from kd_dist import runs
 from kd_dist.config import load_job, model_config_file, read_stage
 from kd_dist.errors import UserError
 from kd_dist.runs import add_result, complete, fingerprints, is_complete, open_run, run_stage, with_absolute_paths
-from kd_dist.stages import Job, SampleTextStage
+from kd_dist.sections import Evaluate, LabelledData, PlainTokenData, Teacher
+from kd_dist.stages import EvaluateStage, Job, LabelledStage, SampleTextStage, Stage
 
 SECRET = "kd-dist-secret-0123456789"
 
@@ -80,6 +81,36 @@ def test_relative_paths_become_absolute(tmp_path: Path, settings: list[str], mon
 def test_names_of_shipped_and_hub_models_stay(settings: list[str]) -> None:
     stage = job(settings[:1]).stages["distill"]
     assert (stage.student.config, stage.teacher.path) == ("tinybert_4l_312", "google-bert/bert-base-chinese")
+
+
+def one_stage(stage: Stage) -> Job:
+    return Job(name="one", description="one stage", stages={"one": stage}, result="one")
+
+
+def test_every_path_becomes_absolute_even_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = LabelledData(train=["a/*.tsv", "b.tsv"], hint_words="hints.txt")
+    stage = with_absolute_paths(one_stage(LabelledStage(data=data, teacher=Teacher(path="a/b")))).stages["one"]
+    assert stage.data.train == [str(tmp_path / "a" / "*.tsv"), str(tmp_path / "b.tsv")]
+    assert (stage.data.hint_words, stage.data.label_names) == (str(tmp_path / "hints.txt"), None)
+
+
+def test_models_become_absolute_where_they_are_folders_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    models = {"teacher": "here", "student": "@distill/export", "other": "organisation/name"}
+    stage = EvaluateStage(evaluate=Evaluate(models=models), data=PlainTokenData(tokens="@prepare/tokens"))
+    changed = with_absolute_paths(one_stage(stage)).stages["one"]
+    assert changed.evaluate.models == models | {"teacher": str(tmp_path / "here")}
+    assert changed.data.tokens == "@prepare/tokens"
+
+
+def test_files_of_every_model_are_inputs(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    models = {"teacher": str(tmp_path / "model"), "student": "@distill/export", "other": "organisation/name"}
+    stage = EvaluateStage(evaluate=Evaluate(models=models), data=PlainTokenData(tokens="@prepare/tokens"))
+    assert [row[0] for row in runs.input_files(stage)] == [str(tmp_path / "model" / "config.json")]
 
 
 def test_environment_is_an_allow_list(tmp_path: Path, settings: list[str]) -> None:
