@@ -1,0 +1,201 @@
+"""A trained classifier as others use it: a Hugging Face directory, loaded, that turns texts into logits.
+
+Shapes: N rows, B batch, S sequence, C classes (1 for regression).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from kd_dist.errors import UserError
+from kd_dist.metrics import Task
+from kd_dist.preprocessing import Encoding
+
+HEAD = "ForSequenceClassification"
+OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model in eval mode on its device, its tokenizer, and what its logits mean.
+
+    `labels` are the names of the columns of the logits; `max_length` is how many tokens the model has positions for.
+    """
+
+    directory: Path
+    model: PreTrainedModel
+    tokenizer: Any
+    task: Task
+    labels: list[str]
+    max_length: int
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.labels)}
+
+    def batch(self, rows: Sequence[Encoding]) -> dict[str, Tensor]:
+        """Rows as the model takes them, on its device: each entry (B, S), padded to the longest of them."""
+        columns = {"input_ids": _padded([row.input_ids for row in rows], self.tokenizer.pad_token_id)}
+        if getattr(self.model.config, "type_vocab_size", 1) > 1:
+            # Without types there is one segment, which is what models make of it by themselves.
+            types = [row.token_type_ids for row in rows if row.token_type_ids is not None]
+            columns |= {"token_type_ids": _padded(types, 0)} if types else {}
+        columns["attention_mask"] = _padded([[1] * len(row.input_ids) for row in rows], 0)
+        return {name: tensor.to(self.model.device) for name, tensor in columns.items()}
+
+    def fitted(self, rows: Iterable[Encoding]) -> tuple[list[Encoding], int]:
+        """The rows, cut to the positions of the model, and how many of them were cut, here or before.
+
+        The last token, which marks the end, stays.
+        """
+        kept = [self._cut(row) if len(row.input_ids) > self.max_length else row for row in rows]
+        return kept, sum(row.truncated for row in kept)
+
+    def _cut(self, row: Encoding) -> Encoding:
+        def cut(ids: list[int]) -> list[int]:
+            return [*ids[: self.max_length - 1], ids[-1]]
+
+        return Encoding(cut(row.input_ids), row.token_type_ids and cut(row.token_type_ids), truncated=True)
+
+
+def _padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
+    padded = np.full((len(lists), max(map(len, lists))), padding, dtype=np.int64)
+    for row, ids in zip(padded, lists, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(padded)
+
+
+def load_classifier(directory: str | Path, device: torch.device | None = None) -> Classifier:
+    """Load a trained classifier, in fp32; without a `device` onto the GPU if there is one.
+
+    Raises:
+        UserError: no such folder, no model or tokenizer in it, or a model without a trained classification head.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    model = _load_model(directory)
+    model.to(device or default_device()).eval().requires_grad_(False)
+    return Classifier(
+        directory=directory,
+        model=model,
+        tokenizer=_load_tokenizer(directory),
+        task=task_of(config),
+        labels=[str(config.id2label[index]) for index in range(config.num_labels)],
+        max_length=num_positions(config),
+    )
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_config(directory: Path) -> PretrainedConfig:
+    """The configuration of the classifier in `directory`; loads no weights.
+
+    Raises:
+        UserError: as `load_classifier`.
+    """
+    from transformers import AutoConfig
+
+    if not (directory / "config.json").is_file():
+        inside = next((name for name in ("export", "model") if (directory / name / "config.json").is_file()), None)
+        hint = f"; did you mean `{directory / inside}`?" if inside else ""
+        what = "has no config.json" if directory.is_dir() else "does not exist"
+        raise UserError(f"{directory} {what}{hint or '; give the folder of a trained classifier (runs/.../export)'}")
+    try:
+        config = AutoConfig.from_pretrained(str(directory))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}/config.json cannot be used: {_first_line(error)}") from error
+    architectures = config.architectures or []
+    if not any(name.endswith(HEAD) for name in architectures):
+        raise UserError(_no_head(directory, f"its config.json names {', '.join(architectures) or 'no architecture'}"))
+    return config
+
+
+def _no_head(directory: Path, reason: str) -> str:
+    return (
+        f"{directory} is no trained classifier: {reason}. Fine-tune it on labelled rows first "
+        f"(`--job finetune teacher.path={directory} data.train=FILE`), and give the export of that run"
+    )
+
+
+def _load_model(directory: Path) -> PreTrainedModel:
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is our own message
+    logging.disable_progress_bar()
+    try:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            str(directory), dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        logging.set_verbosity(before)
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(_no_head(directory, f"its weights lack {', '.join(missing[:4])}"))
+    return model
+
+
+def _load_tokenizer(directory: Path) -> Any:
+    # Without these files transformers makes up an empty vocabulary.
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")) and not list(
+        directory.glob("*.model")
+    ):
+        raise UserError(f"{directory} has no tokenizer (tokenizer.json); copy it from where the model was trained")
+    try:
+        return AutoTokenizer.from_pretrained(str(directory))
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def task_of(config: PretrainedConfig) -> Task:
+    """What the model was trained for; a model that does not say predicts one label, or a number with one output."""
+    tasks: dict[str | None, Task] = {
+        "single_label_classification": "single_label",
+        "multi_label_classification": "multi_label",
+        "regression": "regression",
+        None: "regression" if config.num_labels == 1 else "single_label",
+    }
+    return tasks[config.problem_type]
+
+
+def num_positions(config: PretrainedConfig) -> int:
+    """How many tokens, special ones included, the model has positions for."""
+    offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return config.max_position_embeddings - offset
+
+
+def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of like lengths, the longest first: what does not fit into memory fails at once."""
+    lengths = np.array([len(row.input_ids) for row in rows])
+    order = np.argsort(-lengths, kind="stable")
+    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+
+@torch.inference_mode()
+def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:
+    """(N, C) logits in the order of the rows. Padding has no influence on them, so neither has the order of work."""
+    logits_NC = np.empty((len(rows), len(classifier.labels)), dtype=np.float32)
+    for numbers in by_length(rows, batch_size):
+        batch = classifier.batch([rows[number] for number in numbers])
+        logits_NC[numbers] = classifier.model(**batch).logits.float().cpu().numpy()
+    return logits_NC
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """What the export of a run says of itself; empty for a model from elsewhere."""
+    manifest = directory / "manifest.json"
+    return json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
