@@ -65,7 +65,7 @@ def prepare(
     tokenizer = load_fast_tokenizer(tokenizer_path)
     token_budget(tokenizer, max_length)  # refuses a bad max_length now, not after an hour of reading
     options = {"max_length": max_length, "pack": pack, "word_starts": word_starts}
-    with _temporary_sibling(output_dir) as temporary, _quiet():
+    with temporary_sibling(output_dir) as temporary, quiet():
         work, output = temporary / "work", temporary / "output"
         work.mkdir()
         output.mkdir()
@@ -84,7 +84,7 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _temporary_sibling(output_dir: Path) -> Iterator[Path]:
+def temporary_sibling(output_dir: Path) -> Iterator[Path]:
     """A folder beside `output_dir` (so that a rename is atomic), gone afterwards whatever happens."""
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     # The process id alone is not unique: nodes share the folder, and a container restarts with the same ids.
@@ -96,7 +96,7 @@ def _temporary_sibling(output_dir: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars into log files; no threads inside the tokenizer, whose processes fill the cores already."""
     import datasets
 
@@ -140,7 +140,7 @@ def _tokenise(work: Path, options: dict[str, Any], num_workers: int) -> Any:
     if options["word_starts"]:
         columns["word_starts"] = datasets.List(datasets.Value("bool"))
     units = datasets.Dataset.from_file(str(work / "units.arrow"))
-    with _interruption_as_itself():
+    with interruption_as_itself():
         rows = units.map(
             functools.partial(_tokenise_batch, **options),
             batched=True,
@@ -158,7 +158,7 @@ def _tokenise(work: Path, options: dict[str, Any], num_workers: int) -> Any:
 
 
 @contextlib.contextmanager
-def _interruption_as_itself() -> Iterator[None]:
+def interruption_as_itself() -> Iterator[None]:
     """`Dataset.map`, interrupted, asks its workers for results first, and their time-out hides the interruption."""
     import multiprocess  # type: ignore[import-untyped]
 
@@ -192,7 +192,7 @@ def _write_splits(rows: Any, work: Path, output: Path, max_length: int, validati
         "validation_rows": int(validation.sum()),
         "truncated_rows": pc.sum(rows.data.column("truncated")).as_py(),
         "tokens": int(histogram @ np.arange(max_length + 1)),
-        "length_percentiles": _percentiles(histogram),
+        "length_percentiles": percentiles(histogram),
     }
 
 
@@ -241,7 +241,7 @@ def _rows_of_split(rows: Any, split: str, every: int) -> Iterator[Any]:
         yield table.filter(pa.array(for_validation == (split == "validation")))
 
 
-def _percentiles(histogram: np.ndarray) -> dict[str, int]:
+def percentiles(histogram: np.ndarray) -> dict[str, int]:
     """Return the row lengths that 5, 25, 50, 75, 95 and 100 % of the rows do not exceed."""
     cumulative = np.cumsum(histogram)
     return {str(p): int(np.searchsorted(cumulative, cumulative[-1] * p / 100)) for p in (5, 25, 50, 75, 95, 100)}

@@ -3,6 +3,7 @@
 One streaming pass in flat memory. Importing this module is cheap: pyarrow is imported when a parquet file is read.
 """
 
+import contextlib
 import glob
 import gzip
 import itertools
@@ -37,18 +38,18 @@ class CorpusError(UserError):
 # ------------------------------------------------------------------------------------------------------ files and lines
 
 
-def find_files(patterns: Sequence[str]) -> list[Path]:
-    """Return the files that plain paths, folders (searched recursively) and globs name, each once.
+def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
+    """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
 
     The patterns keep their order; what one pattern matches is sorted. Raises CorpusError naming every pattern that
     matches nothing.
     """
-    matches = {pattern: _match(pattern) for pattern in patterns}
+    matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
     if bad := [pattern for pattern, files in matches.items() if not files]:
         names = ", ".join(repr(pattern) for pattern in bad)
         raise CorpusError(
             f"no text file matches {names} (working directory: {Path.cwd()}); "
-            f"give existing files, globs, or folders with {', '.join(SUPPORTED_SUFFIXES)} files (plain or .gz)"
+            f"give existing files, globs, or folders with {', '.join(suffixes)} files (plain or .gz)"
         )
     unique: dict[str, Path] = {}
     for file in itertools.chain.from_iterable(matches.values()):
@@ -56,17 +57,17 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
     return list(unique.values())
 
 
-def _match(pattern: str) -> list[Path]:
+def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
     path = Path(pattern).expanduser()
     found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    return [file for entry in found for file in (_files_inside(entry) if entry.is_dir() else [entry])]
+    return [file for entry in found for file in (_files_inside(entry, suffixes) if entry.is_dir() else [entry])]
 
 
-def _files_inside(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if _kind(file) in SUPPORTED_SUFFIXES and file.is_file())
+def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if kind(file) in suffixes and file.is_file())
 
 
-def _kind(path: Path) -> str:
+def kind(path: Path) -> str:
     """Return the suffix that says how to read the file, without .gz."""
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
 
@@ -80,21 +81,33 @@ def read_lines(path: Path, text_field: str = "text") -> Iterator[tuple[int, str 
     or non-text field.
     """
     readers = {".jsonl": _read_json_lines, ".json": _read_json_lines, ".parquet": _read_parquet}
-    reader = readers.get(_kind(path), _read_text)
-    try:
+    reader = readers.get(kind(path), _read_text)
+    with damage_explained(path):
         yield from reader(path, text_field)
+
+
+@contextlib.contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """A file that cannot be unpacked becomes a CorpusError that says so."""
+    try:
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(
             f"{path}: damaged or truncated gzip file ({error}); check it with `gzip -t` and copy it again"
         ) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _read_text(path: Path, text_field: str) -> Iterator[tuple[int, str]]:
-    with _open(path) as stream:
+    return numbered_lines(path)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line without its end) of a UTF-8 file, plain or .gz, with or without a byte-order mark."""
+    with open_bytes(path) as stream:
         for number, raw in enumerate(stream, start=1):
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -114,7 +127,7 @@ def _decode(raw: bytes, path: Path, number: int) -> str:
 
 
 def _read_json_lines(path: Path, text_field: str) -> Iterator[tuple[int, str | None]]:
-    for number, line in _read_text(path, text_field):
+    for number, line in numbered_lines(path):
         if line.strip():
             yield number, _field_of_json(line, text_field, f"{path}, line {number}")
             yield number, None
@@ -148,7 +161,7 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[tuple[int, str | None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         try:
             # A small buffer and no pre-buffering: a row group may hold gigabytes.
             file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)

@@ -99,12 +99,13 @@ def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Li
 def _begins_word(line: str, first_characters: np.ndarray) -> np.ndarray:
     """Return which tokens begin a jieba word; of several tokens in one character (byte pieces) only the first can."""
     at_border = np.zeros(len(line) + 1, dtype=bool)
-    at_border[np.cumsum([0, *map(len, _word_cutter().cut(line))])] = True
+    at_border[np.cumsum([0, *map(len, word_cutter().cut(line))])] = True
     return at_border[first_characters] & (np.diff(first_characters, prepend=-1) > 0)
 
 
 @functools.cache
-def _word_cutter() -> Any:
+def word_cutter() -> Any:
+    """jieba's dictionary and `cut`, loaded once."""
     import jieba
 
     # jieba caches its dictionary in the shared /tmp under one name for everybody: another user's file would be in the
