@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def prepare(
     word_starts: bool,
     validation_fraction: float,
     num_workers: int,
+    max_lines: int | None = None,
 ) -> dict[str, Any]:
     """Write the tokenised corpus to `output_dir`, which must not exist, and return its statistics.
 
@@ -69,7 +70,8 @@ def prepare(
         work, output = temporary / "work", temporary / "output"
         work.mkdir()
         output.mkdir()
-        counts = _write_units(files, text_field, work / "units.arrow")
+        counts = TextStatistics()
+        _write_units(blocks(files, text_field, counts, max_lines), work / "units.arrow")
         rows = _tokenise(work, {"tokenizer_path": tokenizer_path, **options}, num_workers)
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
         if not len(rows):
@@ -116,16 +118,14 @@ def quiet() -> Iterator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
-def _write_units(files: Sequence[Path], text_field: str, path: Path) -> TextStatistics:
+def _write_units(texts: Iterable[list[str]], path: Path) -> None:
     """Write the blocks as Arrow; a row is a unit: blocks that one call tokenises."""
     import pyarrow as pa
 
-    statistics = TextStatistics()
     schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for unit in grouped(blocks(files, text_field, statistics), _size_of_block):
+        for unit in grouped(texts, _size_of_block):
             writer.write_batch(pa.record_batch([pa.array([unit], schema.field(0).type)], schema=schema))
-    return statistics
 
 
 def _size_of_block(block: list[str]) -> int:
@@ -254,10 +254,11 @@ def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -
     """Return a short name for what `prepare` makes of these files, tokenizer and options.
 
     Files count with name, size and modification time, wherever they lie; a tokenizer folder with the bytes of its
-    tokenizer files, a hub name as such. `num_workers` changes nothing in the result and does not count.
+    tokenizer files, a hub name as such. `num_workers` changes nothing in the result and does not count; an option
+    that is None is as if it were not there.
     """
     identities = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    options = {key: value for key, value in options.items() if key != "num_workers"}
+    options = {key: value for key, value in options.items() if key != "num_workers" and value is not None}
     parts = [FORMAT_VERSION, identities, _tokenizer_identity(tokenizer_path), options]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

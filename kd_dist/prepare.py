@@ -29,6 +29,7 @@ def run(stage_dir: Path) -> None:
         word_starts=data.word_starts,
         validation_fraction=data.validation_fraction,
         num_workers=data.num_workers,
+        max_lines=data.max_lines,
     )
     how = "found in the cache" if statistics["cached"] else f"built in {statistics['seconds']:.0f} s"
     print(f"{stage_dir.name}: {statistics['rows']:,} rows, {statistics['tokens']:,} tokens, {how}", flush=True)
@@ -41,5 +42,6 @@ def _tokenizer(stage: PrepareStage, stage_dir: Path, files: list[Path]) -> str:
     assert stage.tokenizer is not None
     trained = stage_dir / "tokenizer"
     if not (trained / "tokenizer_config.json").exists():
-        train_tokenizer(files, trained, stage.tokenizer.vocabulary_size, stage.data.text_field)
+        data = stage.data
+        train_tokenizer(files, trained, stage.tokenizer.vocabulary_size, data.text_field, data.max_lines)
     return str(trained)

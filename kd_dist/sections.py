@@ -112,6 +112,9 @@ class CorpusData(Section):
     word_starts: bool = Field(default=False, description="store jieba's word borders, for whole-word masking")
     validation_fraction: float = Field(default=0.005, ge=0, le=0.5, description="share of the rows held out")
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+    max_lines: Annotated[int | None, BeforeValidator(_optional)] = Field(
+        default=None, ge=1, description="lines that are read, for a trial; none: all"
+    )
 
 
 class LabelledData(Section):

@@ -270,16 +270,19 @@ class TextStatistics:
     documents: int = 0
 
 
-def blocks(files: Sequence[Path], text_field: str, statistics: TextStatistics) -> Iterator[list[str]]:
+def blocks(
+    files: Sequence[Path], text_field: str, statistics: TextStatistics, max_lines: int | None = None
+) -> Iterator[list[str]]:
     """Yield blocks of cleaned lines that were not seen before, and count them in `statistics`.
 
     A block holds consecutive lines of one document: at most 256, and at most 64 KiB unless one line alone is longer.
+    `max_lines` ends the reading after so many lines, borders between documents included.
     Raises what `read_lines` raises and, at the end, CorpusError when there was no text at all.
     """
     block: list[str] = []
     size = 0
     inside_document = False
-    for text in _unseen_lines(files, text_field, statistics):
+    for text in _unseen_lines(itertools.islice(_clean_lines(files, text_field, statistics), max_lines), statistics):
         length = 0 if text is None else len(text.encode())
         if block and (text is None or len(block) == MAX_BLOCK_LINES or size + length > MAX_BLOCK_BYTES):
             yield block
@@ -294,10 +297,10 @@ def blocks(files: Sequence[Path], text_field: str, statistics: TextStatistics) -
         raise CorpusError(f"no text in {names} ({statistics.lines_read} lines read, all empty)")
 
 
-def _unseen_lines(files: Sequence[Path], text_field: str, statistics: TextStatistics) -> Iterator[str | None]:
+def _unseen_lines(lines: Iterable[str | None], statistics: TextStatistics) -> Iterator[str | None]:
     """Yield every kept line, and None at document borders."""
     seen = SeenHashes()
-    for batch in grouped(_clean_lines(files, text_field, statistics), _size_of_line):
+    for batch in grouped(lines, _size_of_line):
         unseen = iter(seen.unseen([text for text in batch if text is not None]))
         for text in batch:
             if text is None:

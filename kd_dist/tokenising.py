@@ -164,7 +164,9 @@ def load_fast_tokenizer(tokenizer_path: str) -> Any:
     return tokenizer
 
 
-def train_tokenizer(files: Sequence[Path], output_dir: Path, vocabulary_size: int, text_field: str) -> None:
+def train_tokenizer(
+    files: Sequence[Path], output_dir: Path, vocabulary_size: int, text_field: str, max_lines: int | None = None
+) -> None:
     """Train a lower-casing BERT WordPiece tokenizer on the cleaned text and save it for `AutoTokenizer`.
 
     For machines without a model hub. Every Chinese character is a piece of its own; [PAD] [UNK] [CLS] [SEP] [MASK]
@@ -183,7 +185,7 @@ def train_tokenizer(files: Sequence[Path], output_dir: Path, vocabulary_size: in
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    alphabet = _alphabet(files, text_field, tokenizer, room)
+    alphabet = _alphabet(blocks(files, text_field, TextStatistics(), max_lines), tokenizer, room)
     characters = [piece for piece in alphabet if len(piece) == 1]
     # The trainer breaks ties by hash order; fixed ids for the whole alphabet make the result repeatable.
     trainer = trainers.WordPieceTrainer(
@@ -193,15 +195,15 @@ def train_tokenizer(files: Sequence[Path], output_dir: Path, vocabulary_size: in
         limit_alphabet=len(characters),
         show_progress=False,
     )
-    lines = itertools.chain.from_iterable(blocks(files, text_field, TextStatistics()))
+    lines = itertools.chain.from_iterable(blocks(files, text_field, TextStatistics(), max_lines))
     tokenizer.train_from_iterator(lines, trainer)
     BertTokenizer(vocab=tokenizer.get_vocab(), model_max_length=512).save_pretrained(output_dir)
 
 
-def _alphabet(files: Sequence[Path], text_field: str, tokenizer: Any, room: int) -> list[str]:
+def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str]:
     """Return the most frequent characters, and with each that can continue a word its "##" form; at most `room`."""
     counts: Counter[str] = Counter()
-    for block in blocks(files, text_field, TextStatistics()):
+    for block in texts:
         counts.update(tokenizer.normalizer.normalize_str("".join(block)))
     alphabet: list[str] = []
     for character in sorted(filter(str.strip, counts), key=lambda character: (-counts[character], character)):

@@ -187,5 +187,7 @@ def test_the_fingerprint_follows_content_not_place(tmp_path: Path, tiny: TinyWor
     reference = corpus.fingerprint(files=[tiny.corpus], tokenizer_path=str(tiny.tokenizer), max_length=8, num_workers=1)
     assert corpus.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, num_workers=2) == reference
     assert corpus.fingerprint(files=[file], tokenizer_path=str(folder), max_length=9) != reference
+    assert corpus.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, max_lines=None) == reference
+    assert corpus.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, max_lines=9) != reference
     (folder / "tokenizer.json").write_text("{}")
     assert corpus.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8) != reference

@@ -185,6 +185,14 @@ def test_blocks_are_bounded_but_keep_a_long_line(tmp_path: Path):
     assert statistics.documents == 1
 
 
+def test_reading_ends_after_the_lines_that_were_asked_for(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("一\n二\n三\n四\n", encoding="utf-8")
+    statistics = TextStatistics()
+    files = [tmp_path / "a.txt", tmp_path / "missing.txt"]
+    assert list(texts.blocks(files, "text", statistics, max_lines=3)) == [["一", "二", "三"]]
+    assert statistics.lines_read == 3
+
+
 def test_seen_hashes_agree_with_a_set():
     rng = random.Random(1)
     seen, expected = SeenHashes(newest_size=50), set()
