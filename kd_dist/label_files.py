@@ -1,0 +1,330 @@
+"""Files of labelled texts -> raw rows: tsv, csv, txt, json lines, a JSON list, parquet, plain or gzip, class folders.
+
+What the labels mean is not decided here (kd_dist/labelled.py does). Importing this module is cheap: pyarrow is imported
+when a parquet file is read.
+"""
+
+import csv
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd_dist.errors import nearest
+from kd_dist.sections import LabelledData
+from kd_dist.texts import CorpusError, clean, damage_explained, find_files, kind, numbered_lines, open_bytes
+
+TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+LABELLED_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+ROLES = ("label", "text", "text_pair")
+SKIPPED = "-"
+
+Cells = Iterator[tuple[int, list[str]]]  # line, cells by position
+Records = Iterator[tuple[str, dict[str, Any]]]  # place, values by role; None or left out: not there
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A cleaned text with the labels that the file gives it: one, or any number in a multi-label row."""
+
+    text: str
+    text_pair: str | None
+    labels: tuple[str, ...]
+    file: Path
+    place: str  # `line 3` or `record 3`
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Rows of equal keys hold the same text."""
+        return self.text, self.text_pair
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, {self.place}"
+
+
+@dataclass
+class BadRows:
+    """What becomes of a row that cannot be used: the end of the stage, or a count by reason."""
+
+    skip: bool
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Count the row under `reason`; raises CorpusError with `message` unless bad rows are skipped."""
+        if not self.skip:
+            raise CorpusError(f"{message}; data.bad_rows=skip leaves such rows out and counts them")
+        self.counts[reason] += 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
+    """Return (file, None) of the tables and (document, label) of the class trees that patterns name, each file once.
+
+    A folder that holds folders and no table is a tree of classes: every folder in it is a label, every file below that
+    a document; files beside the class folders and hidden files are left alone. Raises CorpusError for a pattern that
+    matches nothing.
+    """
+    found: dict[str, tuple[Path, str | None]] = {}
+    for pattern in patterns:
+        folder = Path(pattern).expanduser()
+        tables = [] if is_class_tree(folder) else find_files([pattern], LABELLED_SUFFIXES)
+        for file, label in _documents(folder) if not tables else ((table, None) for table in tables):
+            found.setdefault(os.path.abspath(file), (file, label))
+    return list(found.values())
+
+
+def is_class_tree(folder: Path) -> bool:
+    """Whether this is a folder of folders without a table anywhere inside."""
+    if not folder.is_dir() or not _class_folders(folder):
+        return False
+    return not any(kind(Path(name)) in TABLE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _documents(folder: Path) -> Iterator[tuple[Path, str]]:
+    for class_folder in _class_folders(folder):
+        documents = sorted(file for file in class_folder.rglob("[!.]*") if file.is_file())
+        if not documents:
+            raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
+        yield from ((document, class_folder.name) for document in documents)
+
+
+# -------------------------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What `data.columns` says: (role, column name) of every column, in order; the role `-` is not read.
+
+    `by_name`: a column has another name than its role, so that only a header can tell where it is.
+    """
+
+    names: list[tuple[str, str]]
+    by_name: bool
+
+    def wanted(self) -> dict[str, str]:
+        """Column name by role."""
+        return {role: name for role, name in self.names if role != SKIPPED}
+
+    def positions(self) -> dict[str, int]:
+        """Position by role, in a file without a header."""
+        return {role: position for position, (role, _) in enumerate(self.names) if role != SKIPPED}
+
+
+def parse_columns(columns: Sequence[str]) -> Columns:
+    """Read `data.columns`. Raises CorpusError for an unknown role, one given twice, and without label or text."""
+    names = [(entry.partition(":")[0], entry.partition(":")[2]) for entry in columns]
+    roles = [role for role, _ in names if role != SKIPPED]
+    for role in roles:
+        if role not in ROLES:
+            raise CorpusError(
+                f"data.columns: `{role}` is none of {', '.join(ROLES)}, -{nearest(role, ROLES)} "
+                f"(a column of that name is given as text:{role})"
+            )
+        if roles.count(role) > 1:
+            raise CorpusError(f"data.columns names `{role}` twice; put - for a column that is not used")
+    if missing := [role for role in ("label", "text") if role not in roles]:
+        raise CorpusError(f"data.columns={','.join(columns)} names no `{missing[0]}`")
+    return Columns([(role, name or role) for role, name in names], any(name not in ("", role) for role, name in names))
+
+
+def columns_in_header(columns: Columns, header: str, first_row: list[str], file: Path) -> dict[str, int] | None:
+    """Return the position of each role as the first row tells it; None when that is no header.
+
+    `header` is `auto`, `yes` or `no`; `auto` takes a row for a header when it holds one of the names wanted, or when
+    the names are not those of the roles. Raises CorpusError for a name that is not in the header.
+    """
+    found, wanted = [cell.strip() for cell in first_row], columns.wanted()
+    if header == "no":
+        if columns.by_name:
+            raise CorpusError("data.columns names columns, which data.header=no rules out: give them in order")
+        return None
+    # Whatever its case, or a header would become a row of its own.
+    looks_like_one = {name.lower() for name in found} & {name.lower() for name in wanted.values()}
+    if header == "auto" and not columns.by_name and not looks_like_one:
+        return None
+    for role, name in wanted.items():
+        if name not in found:
+            way_out = f"name it in data.columns ({role}:NAME)" + ("" if columns.by_name else ", or set data.header=no")
+            raise CorpusError(
+                f"{file}, line 1: no column {name!r} in the header ({', '.join(found)[:200]}){nearest(name, found)}; "
+                f"{way_out}"
+            )
+    return {role: found.index(name) for role, name in wanted.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows as the settings say; what cannot be used goes to `bad_rows`."""
+
+    data: LabelledData
+    columns: Columns
+    bad_rows: BadRows
+
+    def read(self, patterns: Sequence[str]) -> list[RawRow]:
+        """Return the rows of files, folders and globs (see `labelled_files`), in order, their texts cleaned.
+
+        Raises:
+            CorpusError: a pattern without a file, a file that cannot be read, a column that is not there, a row
+                without label or text (unless bad rows are skipped), and no row at all.
+        """
+        rows: list[RawRow] = []
+        for file, label in labelled_files(patterns):
+            with damage_explained(file):
+                for place, values in self._records(file) if label is None else _document(file, label):
+                    row = self._row(file, place, values)
+                    rows += [row] if row else []
+        if not rows:
+            skipped = f" ({self.bad_rows.counts.total():,} bad ones left out)" if self.bad_rows.counts else ""
+            raise CorpusError(f"no labelled row in {', '.join(patterns)}{skipped}")
+        return rows
+
+    def _records(self, file: Path) -> Records:
+        suffix = kind(file)
+        if suffix == ".parquet":
+            return _parquet_records(file, self.columns.wanted())
+        if suffix in (".json", ".jsonl"):
+            return self._json_records(file)
+        return self._table_records(file, _csv_cells(file) if suffix == ".csv" else _tab_separated_cells(file))
+
+    def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
+        """The row of a record; None for a bad one that is left out."""
+        texts = {role: clean(text) for role, text in values.items() if role != "label" and isinstance(text, str)}
+        if problem := self._problem(values | texts):
+            self._refuse(file, place, *problem)
+            return None
+        return RawRow(texts["text"], texts.get("text_pair"), self._labels(values["label"]), file, place)
+
+    def _problem(self, values: dict[str, Any]) -> tuple[str, str] | None:
+        """(reason, message) when a record makes no row."""
+        for role, name in self.columns.wanted().items():
+            value = values.get(role)
+            if value is None:
+                return "missing value", f"no value in {name!r}"
+            if role != "label" and not isinstance(value, str):
+                return "not a text", f"{name!r} holds {type(value).__name__}, expected text"
+            if role != "label" and not value:
+                return "empty text", f"{name!r} is empty"
+        num_labels = len(self._labels(values["label"]))
+        if num_labels != 1 and self.data.task != "multi_label":
+            return "no single label", f"{num_labels} labels, expected one (data.task={self.data.task})"
+        return None
+
+    def _refuse(self, file: Path, place: str, reason: str, message: str) -> None:
+        self.bad_rows.refuse(reason, f"{file}, {place}: {message}")
+
+    def _labels(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) and self.data.task == "multi_label":
+            value = value.split(self.data.label_separator)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # tables with holes hold whole numbers as 1.0
+        names = (str(label).strip() for label in (value if isinstance(value, list) else [value]))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    def _table_records(self, file: Path, cells: Cells) -> Records:
+        line, first_row = next(cells, (0, []))
+        if not line:
+            return
+        positions = columns_in_header(self.columns, self.data.header, first_row, file)
+        width = len(self.columns.names) if positions is None else len(first_row)
+        rows = itertools.chain([(line, first_row)], cells) if positions is None else cells
+        positions = positions or self.columns.positions()
+        for line, row in rows:
+            if len(row) <= max(positions.values()):
+                self._refuse(file, f"line {line}", "missing column", f"{len(row)} columns, expected {width}")
+            elif any(row[width:]):
+                way_out = "put - in data.columns for each that is not used"
+                message = f"{len(row)} columns, expected {width} ({way_out})"
+                self._refuse(file, f"line {line}", "too many columns", message)
+            else:
+                yield f"line {line}", {role: row[position] for role, position in positions.items()}
+
+    def _json_records(self, file: Path) -> Records:
+        for place, record in _json_objects(file):
+            missing = [name for name in self.columns.wanted().values() if name not in record]
+            if missing:
+                fields = f"the fields are {', '.join(record)}"[:200] + nearest(missing[0], record)
+                self._refuse(file, place, "missing column", f"no field {missing[0]!r}; {fields}")
+            else:
+                yield place, {role: record[name] for role, name in self.columns.wanted().items()}
+
+
+def _document(file: Path, label: str) -> Records:
+    yield "line 1", {"label": label, "text": "\n".join(line for _, line in numbered_lines(file))}
+
+
+def _tab_separated_cells(file: Path) -> Cells:
+    """A quote is a character like any other, as in the official GLUE files."""
+    return ((number, line.split("\t")) for number, line in numbered_lines(file) if line.strip())
+
+
+def _csv_cells(file: Path) -> Cells:
+    """Quoted as in RFC 4180: a cell in quotes may hold commas, line ends, and quotes that are doubled."""
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader((f"{line}\n" for _, line in numbered_lines(file)), strict=True)
+    line = 1
+    try:
+        for cells in rows:
+            if cells:
+                yield line, cells
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(
+            f"{file}, line {line}: not csv ({error}); a quote inside a cell is doubled, and a file without quoting "
+            "wants tabs and the name .tsv"
+        ) from error
+
+
+def _json_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of JSON lines, or of a file that is one list."""
+    lines = itertools.dropwhile(lambda numbered: not numbered[1].strip(), numbered_lines(file))
+    number, line = next(lines, (0, ""))
+    if line.lstrip().startswith("["):
+        whole = "\n".join(itertools.chain([line], (text for _, text in lines)))
+        records = ((f"record {place}", record) for place, record in enumerate(_json(whole, f"{file}"), start=1))
+    else:
+        numbered = itertools.chain([(number, line)], lines)
+        records = ((f"line {place}", _json(text, f"{file}, line {place}")) for place, text in numbered if text.strip())
+    for place, record in records:
+        if not isinstance(record, dict):
+            raise CorpusError(f"{file}, {place}: a JSON {type(record).__name__}, expected an object with named fields")
+        yield place, record
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CorpusError(f"{where}: not JSON ({error}); expected one object a line, or one list") from error
+
+
+def _parquet_records(file: Path, wanted: dict[str, str]) -> Records:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_bytes(file) as stream:
+        try:
+            table = pq.ParquetFile(stream)
+            names = table.schema_arrow.names
+            if missing := [name for name in wanted.values() if name not in names]:
+                near = nearest(missing[0], names)
+                raise CorpusError(f"{file}: no column {missing[0]!r}; the columns are {', '.join(names)}{near}")
+            batches = table.iter_batches(batch_size=1024, columns=list(wanted.values()), use_threads=False)
+            records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, record in enumerate(records, start=1):
+                yield f"record {number}", {role: record[name] for role, name in wanted.items()}
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            raise CorpusError(f"{file}: not a readable parquet file ({error}); write it again") from error
