@@ -1,7 +1,7 @@
 """The run folder: what is written before a run, who may continue it, and which of its stages are complete.
 
     runs/<job>/<run_id>/job.json environment.json results.json export
-                        <stage>/config.json inputs.json COMPLETE ...
+                        <stage>/config.json inputs.json results.json shard_00000.COMPLETE COMPLETE ...
 
 Nothing here imports torch: login nodes write run folders.
 """
@@ -12,8 +12,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import datetime
 from glob import glob
 from pathlib import Path
@@ -21,8 +23,11 @@ from typing import Any
 
 from kd_dist.config import REPOSITORY, model_config_file, read_stage
 from kd_dist.errors import UserError
-from kd_dist.sections import Section, Student
+from kd_dist.sections import Section, ShardResources, Student
 from kd_dist.stages import WIRE, Job, Stage
+
+SHARD = "KD_DIST_SHARD"
+"""Environment variable: which of its shards a stage is to run."""
 
 PACKAGES = (
     "torch",
@@ -86,6 +91,8 @@ def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
         (run_dir / name / "log").mkdir(parents=True, exist_ok=True)
         write_json(run_dir / name / "config.json", wired(stage, run_dir))
         write_json(run_dir / name / "inputs.json", {"fingerprint": prints[name], "files": input_files(stage)})
+        if isinstance(stage.resources, ShardResources):
+            _drop_other_divisions(run_dir / name, stage.resources.shards)
     write_json(run_dir / "environment.json", environment())
     write_json(run_dir / "job.json", job.model_dump())
     return run_dir
@@ -191,7 +198,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    # The process id alone is not unique: nodes share the folder, and shards end at the same time.
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -210,22 +218,44 @@ def stage_fingerprint(stage_dir: Path) -> str:
 
 def is_complete(stage_dir: Path) -> bool:
     """Whether the stage has run to its end with the inputs that it has now."""
-    marker = stage_dir / "COMPLETE"
-    if not marker.exists():
-        return False
-    return json.loads(marker.read_text(encoding="utf-8"))["fingerprint"] == stage_fingerprint(stage_dir)
+    return _marked(stage_dir / "COMPLETE", fingerprint=stage_fingerprint(stage_dir))
+
+
+def unfinished_shards(stage_dir: Path, shards: int) -> list[int]:
+    """Of so many shards those that have not run to their end with the inputs that the stage has now."""
+    expected = {"fingerprint": stage_fingerprint(stage_dir), "shards": shards}
+    return [shard for shard in range(shards) if not _marked(_shard_marker(stage_dir, shard), **expected)]
+
+
+def shards_to_run(stage_dir: Path, shards: int) -> list[int]:
+    """The unfinished shards; where only the mark of the whole stage is missing, any shard sets it."""
+    return unfinished_shards(stage_dir, shards) or [0]
+
+
+def _drop_other_divisions(stage_dir: Path, shards: int) -> None:
+    """Shards of another number of shards may be overwritten from now on: they must not count when it comes back."""
+    for marker in stage_dir.glob("shard_*.COMPLETE"):
+        if not _marked(marker, shards=shards):
+            marker.unlink()
+
+
+def _shard_marker(stage_dir: Path, shard: int) -> Path:
+    return stage_dir / f"shard_{shard:05d}.COMPLETE"
+
+
+def _marked(marker: Path, **expected: Any) -> bool:
+    return marker.exists() and json.loads(marker.read_text(encoding="utf-8")).items() >= expected.items()
+
+
+def _mark(marker: Path, seconds: float, **content: Any) -> None:
+    fingerprint = stage_fingerprint(marker.parent)
+    finished = datetime.now().isoformat(timespec="seconds")
+    write_json(marker, {"fingerprint": fingerprint, **content, "seconds": round(seconds, 1), "finished": finished})
 
 
 def complete(stage_dir: Path, seconds: float) -> None:
     """Mark the stage as complete; the stage that gives the job its result also becomes the run's `export`."""
-    write_json(
-        stage_dir / "COMPLETE",
-        {
-            "fingerprint": stage_fingerprint(stage_dir),
-            "seconds": round(seconds, 1),
-            "finished": datetime.now().isoformat(timespec="seconds"),
-        },
-    )
+    _mark(stage_dir / "COMPLETE", seconds)
     run_dir = stage_dir.parent
     job = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))
     if job["result"] == stage_dir.name and (stage_dir / "export").is_dir():
@@ -234,27 +264,68 @@ def complete(stage_dir: Path, seconds: float) -> None:
 
 def link(path: Path, target: Path) -> None:
     """Make `path` a symbolic link to `target`, replacing an older link in one step."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     temporary.symlink_to(target)
     os.replace(temporary, path)
 
 
 def run_stage(stage_dir: Path) -> None:
-    """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone."""
+    """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone.
+
+    Of a stage in shards, the one that KD_DIST_SHARD names; without it, all of them one after another.
+    """
     if is_complete(stage_dir):
         return
+    stage = read_stage(stage_dir)
+    module, function = stage.entry.split(":")
+    entry = getattr(importlib.import_module(module), function)
+    if isinstance(stage.resources, ShardResources):
+        _run_shards(stage_dir, entry, stage.resources.shards)
+        return
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    if is_first:
+        gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other's
     started = time.monotonic()
-    module, function = read_stage(stage_dir).entry.split(":")
-    getattr(importlib.import_module(module), function)(stage_dir)
-    if int(os.environ.get("RANK", "0")) == 0:
+    entry(stage_dir)
+    if is_first:
         complete(stage_dir, time.monotonic() - started)
 
 
+def _run_shards(stage_dir: Path, entry: Callable[[Path], None], shards: int) -> None:
+    """Run shards; whichever finds that none is missing any more marks the stage complete."""
+    named = os.environ.get(SHARD)
+    try:
+        for shard in unfinished_shards(stage_dir, shards):
+            if named in (None, str(shard)):
+                started = time.monotonic()
+                os.environ[SHARD] = str(shard)
+                entry(stage_dir)
+                _mark(_shard_marker(stage_dir, shard), time.monotonic() - started, shards=shards)
+    finally:
+        if named is None:
+            os.environ.pop(SHARD, None)
+    if not unfinished_shards(stage_dir, shards):
+        markers = [json.loads(_shard_marker(stage_dir, shard).read_text(encoding="utf-8")) for shard in range(shards)]
+        complete(stage_dir, seconds=sum(marker["seconds"] for marker in markers))
+
+
 def add_result(run_dir: Path, row: dict[str, Any]) -> None:
-    """Put a row into results.json, in place of an older one of the same stage, model and split."""
-    path = run_dir / "results.json"
+    """Put a row into the results of its stage, in place of an older one of the same model, seed and split.
+
+    Stages may run at the same time: a file that all of them read and wrote would lose rows.
+    """
+    path = run_dir / row["stage"] / "results.json"
+    path.parent.mkdir(exist_ok=True)
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    key = ("stage", "model", "split")
-    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in key)]
+    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in ("model", "seed", "split"))]
     write_json(path, [*rows, row])
+    gather_results(run_dir)
+
+
+def gather_results(run_dir: Path) -> None:
+    """Write results.json of the run: the rows of all stages, oldest stage first."""
+    files = sorted(run_dir.glob("*/results.json"), key=lambda file: file.stat().st_mtime_ns)
+    if files:
+        write_json(
+            run_dir / "results.json", [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+        )

@@ -10,10 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kd_dist.config import REPOSITORY, join_problems
 from kd_dist.errors import UserError, nearest
-from kd_dist.sections import CpuResources, GpuResources
+from kd_dist.sections import CpuResources, GpuResources, TaskResources
 
 PROFILES = REPOSITORY / "configs" / "clusters"
 SECONDS_TO_SAVE = 300
+
+Resources = CpuResources | TaskResources | GpuResources
 
 
 def _nothing_is_empty(value: Any) -> Any:
@@ -27,11 +29,11 @@ class Cluster(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     executor: Literal["slurm", "local"] = Field(default="slurm", description="local: no scheduler, this machine")
-    partition: str | None = Field(default=None, description="partition of the training stages")
+    partition: str | None = Field(default=None, description="partition of the stages with GPUs")
     cpu_partition: str | None = Field(default=None, description="partition of the stages without GPUs")
     account: str | None = Field(default=None, description="account that is charged")
     qos: str | None = Field(default=None, description="quality of service")
-    constraint: str | None = Field(default=None, description="node features of the training stages")
+    constraint: str | None = Field(default=None, description="node features of the stages with GPUs")
     request_gpus: bool = Field(default=True, description="false: a cluster without GPUs, every rank is a CPU rank")
     max_cpus_per_node: int | None = Field(default=None, ge=1, description="no job asks for more CPU cores of a node")
     seconds_to_save: int = Field(default=SECONDS_TO_SAVE, ge=10, description="warning before the time limit")
@@ -80,7 +82,7 @@ def slurm_parameters(
     cluster: Cluster,
     *,
     name: str,
-    resources: CpuResources | GpuResources,
+    resources: Resources,
     code: Path,
     dependencies: list[str],
 ) -> dict[str, Any]:
@@ -100,38 +102,37 @@ def slurm_parameters(
         "srun_args": ["--kill-on-bad-exit=1"],
         # A stage whose predecessor failed is cancelled, instead of waiting for ever.
         "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch},
-        "setup": _setup(cluster, code),
+        "setup": _setup(cluster, code, needs_gpus=cluster.request_gpus and asks_for_gpus(resources)),
         "stderr_to_stdout": True,
         **_shape(cluster, resources),
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
 
-def _shape(cluster: Cluster, resources: CpuResources | GpuResources) -> dict[str, Any]:
-    if isinstance(resources, CpuResources):
-        return {
-            "partition": cluster.cpu_partition or cluster.partition,
-            "nodes": 1,
-            "ntasks_per_node": 1,
-            "cpus_per_task": min(resources.cpus, cluster.max_cpus_per_node or resources.cpus),
-        }
-    tasks = resources.gpus_per_node
-    cpus = resources.cpus_per_gpu
+def asks_for_gpus(resources: Resources) -> bool:
+    """Whether the stage is to run on GPUs, where the cluster has any."""
+    return isinstance(resources, GpuResources) or (isinstance(resources, TaskResources) and resources.gpus > 0)
+
+
+def _shape(cluster: Cluster, resources: Resources) -> dict[str, Any]:
+    tasks = resources.gpus_per_node if isinstance(resources, GpuResources) else 1
+    cpus = resources.cpus_per_gpu if isinstance(resources, GpuResources) else resources.cpus
     if cluster.max_cpus_per_node:
         cpus = max(1, min(cpus, cluster.max_cpus_per_node // tasks))
-    return {
-        "partition": cluster.partition,
-        "constraint": cluster.constraint,
-        "nodes": resources.nodes,
+    shape = {
+        "nodes": resources.nodes if isinstance(resources, GpuResources) else 1,
         "ntasks_per_node": tasks,
         "cpus_per_task": cpus,
-        "gpus_per_node": tasks if cluster.request_gpus else None,
     }
+    if not asks_for_gpus(resources):
+        return shape | {"partition": cluster.cpu_partition or cluster.partition}
+    gpus = {"gpus_per_node": tasks} if cluster.request_gpus else {}
+    return shape | gpus | {"partition": cluster.partition, "constraint": cluster.constraint}
 
 
-def _setup(cluster: Cluster, code: Path) -> list[str]:
-    needs_gpus = {"KD_DIST_NEEDS_GPUS": "1"} if cluster.request_gpus else {}
-    variables = {"PYTHONPATH": str(code), **needs_gpus, **rank_environment(cluster)}
+def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
+    required = {"KD_DIST_NEEDS_GPUS": "1"} if needs_gpus else {}
+    variables = {"PYTHONPATH": str(code), **required, **rank_environment(cluster)}
     return [
         "set -e",  # or a failing line below would be passed over
         *cluster.setup,

@@ -1,69 +1,95 @@
 """The stages of a run on this machine, one after another, without a scheduler."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from kd_dist.errors import RunError
 from kd_dist.ports import free_port
-from kd_dist.runs import is_complete
+from kd_dist.runs import SHARD, is_complete, shards_to_run
+from kd_dist.sections import ShardResources
 from kd_dist.stages import Job
-from launch.cluster import Cluster, rank_environment
+from launch.cluster import Cluster, Resources, rank_environment
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 SECONDS_TO_FOLLOW = 20
 
 
 class Ranks:
-    """The processes of one stage: rank 0 writes to the terminal, the others to log/rank_N.txt."""
+    """The processes of one stage: the ranks of one world, or its shards, each a world of its own.
 
-    def __init__(self, stage_dir: Path, world_size: int, cluster: Cluster, code: Path) -> None:
-        shared = {
+    `environments` holds what sets each apart, under the name of its log; `at_once` of them run at a time. The number
+    of a process's place becomes its LOCAL_RANK; the first place writes to the terminal, the others to log/<name>.txt.
+    """
+
+    def __init__(
+        self, stage_dir: Path, environments: dict[str, dict[str, str]], at_once: int, cluster: Cluster, code: Path
+    ) -> None:
+        self._stage_dir = stage_dir
+        self._waiting = list(environments.items())
+        self._places: list[subprocess.Popen[bytes] | None] = [None] * at_once
+        self._shared = {
             **os.environ,
             **rank_environment(cluster),
             "PYTHONPATH": str(code),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(at_once),
         }
-        self._logs = [open(stage_dir / "log" / f"rank_{rank}.txt", "ab") for rank in range(1, world_size)]  # noqa: SIM115
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "launch.task", str(stage_dir)],
-                env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdin=subprocess.DEVNULL,
-                stdout=None if rank == 0 else self._logs[rank - 1],
-                stderr=None if rank == 0 else subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C reaches them once, from here
-            )
-            for rank in range(world_size)
-        ]
 
-    def send(self, number: int) -> None:
-        for process in self.processes:
+    def run(self, received: list[int]) -> int:
+        """The first exit status that is not 0. The others get some time to follow a failed one, then are ended.
+
+        Signals that appear in `received` are handed on; after one, and after a failure, nothing more is started.
+        """
+        first_failure, failed_at, handed_on = 0, 0.0, 0
+        while True:
+            while handed_on < len(received):
+                self._send(received[handed_on])
+                handed_on += 1
+            if first_failure or handed_on:
+                self._waiting.clear()
+            self._fill_places()
+            statuses = [process.poll() for process in self._started()]
+            if not first_failure and any(statuses):
+                first_failure, failed_at = next(status for status in statuses if status), time.monotonic()
+            if None not in statuses and not self._waiting:
+                return first_failure
+            if first_failure and time.monotonic() - failed_at > SECONDS_TO_FOLLOW:
+                self._send(signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _started(self) -> list[subprocess.Popen[bytes]]:
+        return [process for process in self._places if process is not None]
+
+    def _send(self, number: int) -> None:
+        for process in self._started():
             if process.poll() is None:
                 process.send_signal(number)
 
-    def wait(self) -> int:
-        """The first exit status that is not 0. The other ranks get some time to follow a failed one, then are ended."""
-        first_failure, failed_at = 0, 0.0
-        while True:
-            statuses = [process.poll() for process in self.processes]  # all of them: any() would stop at a running one
-            if not first_failure and any(statuses):
-                first_failure, failed_at = next(status for status in statuses if status), time.monotonic()
-            if None not in statuses:
-                break
-            if first_failure and time.monotonic() - failed_at > SECONDS_TO_FOLLOW:
-                self.send(signal.SIGKILL)
-            time.sleep(0.05)
-        for log in self._logs:
-            log.close()
-        return first_failure
+    def _fill_places(self) -> None:
+        for place, process in enumerate(self._places):
+            if self._waiting and (process is None or process.poll() == 0):
+                name, environment = self._waiting.pop(0)
+                self._places[place] = self._start(place, name, environment)
+
+    def _start(self, place: int, name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        log = open(self._stage_dir / "log" / f"{name}.txt", "ab") if place else None  # noqa: SIM115
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "launch.task", str(self._stage_dir)],
+                env=self._shared | environment | {"LOCAL_RANK": str(place)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                start_new_session=True,  # a Ctrl-C reaches them once, from here
+            )
+        finally:
+            if log:
+                log.close()
 
 
 def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
@@ -72,24 +98,13 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
     Returns the exit status: 0, or that of the rank that stopped or failed.
     """
     received: list[int] = []
-    ranks: Ranks | None = None
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if ranks is not None:
-            ranks.send(number)
-
-    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in FORWARDED}
     try:
         for name, stage in job.stages.items():
             if is_complete(run_dir / name):
                 print(f"{name}: complete, skipped", flush=True)
                 continue
-            print(f"{name}: started on {_ranks(stage.resources.world_size())}", flush=True)
-            ranks = Ranks(run_dir / name, stage.resources.world_size(), cluster, code)
-            if received:  # while they were being started
-                ranks.send(received[-1])
-            status = ranks.wait()
+            status = _processes(run_dir / name, stage.resources, cluster, code).run(received)
             if status or received:
                 return _explain(status, received, name, run_dir)
     finally:
@@ -99,8 +114,48 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
     return 0
 
 
-def _ranks(number: int) -> str:
-    return "1 rank" if number == 1 else f"{number} ranks"
+def _processes(stage_dir: Path, resources: Resources, cluster: Cluster, code: Path) -> Ranks:
+    """What runs a stage, after a line about it."""
+    if isinstance(resources, ShardResources):
+        environments = _shards(stage_dir, resources.shards)
+        at_once = min(num_gpus() if resources.gpus else 1, len(environments)) or 1
+        print(f"{stage_dir.name}: started on {_counted(len(environments), 'shard')}, {at_once} at a time", flush=True)
+    else:
+        environments = _world(resources.world_size())
+        at_once = len(environments)
+        print(f"{stage_dir.name}: started on {_counted(at_once, 'rank')}", flush=True)
+    return Ranks(stage_dir, environments, at_once, cluster, code)
+
+
+def _world(size: int) -> dict[str, dict[str, str]]:
+    shared = {"WORLD_SIZE": str(size), "MASTER_PORT": str(free_port())}
+    return {f"rank_{rank}": shared | {"RANK": str(rank)} for rank in range(size)}
+
+
+def _shards(stage_dir: Path, shards: int) -> dict[str, dict[str, str]]:
+    return {
+        f"shard_{shard:05d}": _world(1)["rank_0"] | {SHARD: str(shard)} for shard in shards_to_run(stage_dir, shards)
+    }
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
+
+
+def num_gpus() -> int:
+    """GPUs that CUDA_VISIBLE_DEVICES leaves to this process; asked without torch, whose import takes seconds."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        there = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return there
+    names = itertools.takewhile(lambda name: name.strip() not in ("", "-1", "NoDevFiles"), visible.split(","))
+    return min(there, len(list(names)))
 
 
 def _explain(status: int, received: list[int], stage: str, run_dir: Path) -> int:

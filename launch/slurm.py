@@ -53,10 +53,11 @@ def main() -> int:
 
 def launch(job: Job, run_dir: Path, cluster: Cluster) -> int:
     """Start the stages that are not complete, from a snapshot of the code as it is now."""
-    from launch.submit import snapshot, submit
+    from launch.submit import print_notes, snapshot, submit
 
     code = snapshot(run_dir)
     print(f"run: {run_dir}", flush=True)
+    print_notes(job)
     if cluster.executor == "local":
         from launch import local
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections import Counter, defaultdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from rich.table import Table
 
 from kd_dist.config import read_stage
 from kd_dist.errors import UserError
-from kd_dist.runs import is_complete
-from kd_dist.stages import TrainStage
+from kd_dist.runs import is_complete, unfinished_shards
+from kd_dist.sections import ShardResources
 
 LIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "PREEMPTED"}
 
@@ -32,7 +33,7 @@ def show_status(run_dir: Path) -> int:
     states = _slurm_states(list(jobs.values()))
     for name in stages:
         job = jobs.get(name, "")
-        state = "COMPLETED" if is_complete(run_dir / name) else states.get(job) or _local_state(run_dir / name)
+        state = "COMPLETED" if is_complete(run_dir / name) else _summed_up(states[job]) or _local_state(run_dir / name)
         table.add_row(name, state, job, *_progress(run_dir / name, state))
     Console().print(table)
     return 0
@@ -46,7 +47,9 @@ def live_jobs(run_dir: Path) -> str:
     """
     jobs = _submitted(run_dir)
     states = _slurm_states(list(jobs.values()))
-    return ", ".join(f"{name} ({job}, {states[job]})" for name, job in jobs.items() if states.get(job) in LIVE)
+    return ", ".join(
+        f"{name} ({job}, {_summed_up(states[job])})" for name, job in jobs.items() if LIVE.intersection(states[job])
+    )
 
 
 def _submitted(run_dir: Path) -> dict[str, str]:
@@ -54,16 +57,29 @@ def _submitted(run_dir: Path) -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _slurm_states(job_ids: list[str]) -> dict[str, str]:
-    """Job id -> state; the queue first, which is never late, then the accounting for jobs that have left it."""
+def _slurm_states(job_ids: list[str]) -> dict[str, list[str]]:
+    """Job id -> the states of its elements, one unless it is an array.
+
+    The queue comes first, which is never late, then the accounting for jobs that have left it.
+    """
+    states: dict[str, list[str]] = defaultdict(list)
     if not job_ids or not shutil.which("squeue"):
-        return {}
+        return states
     ids = ",".join(job_ids)
     past, _ = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={ids}"])
-    present, problem = _ask(["squeue", "--noheader", "--states=all", "--format=%i|%T", f"--jobs={ids}"])
+    present, problem = _ask(["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T", f"--jobs={ids}"])
     if problem and "Invalid job id" not in problem:  # that one it has forgotten: it is in the accounting
         raise UserError(f"SLURM does not answer (squeue: {problem}): try again later")
-    return {**past, **present}
+    for element, state in {**past, **present}.items():
+        states[element.partition("_")[0]].append(state)
+    return states
+
+
+def _summed_up(states: list[str]) -> str:
+    """`RUNNING`, or `2 RUNNING, 1 FAILED` of the elements of an array."""
+    if len(set(states)) < 2:
+        return states[0] if states else ""
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
 
 
 def _ask(command: list[str]) -> tuple[dict[str, str], str]:
@@ -78,16 +94,20 @@ def _ask(command: list[str]) -> tuple[dict[str, str], str]:
 
 def _local_state(stage_dir: Path) -> str:
     """Without SLURM: whether the stage ever began."""
-    return "STARTED" if (stage_dir / "metrics.jsonl").exists() else "WAITING"
+    begun = (stage_dir / "metrics.jsonl").exists() or any(stage_dir.glob("shard_*.COMPLETE"))
+    return "STARTED" if begun else "WAITING"
 
 
 def _progress(stage_dir: Path, state: str) -> tuple[str, str, str, str]:
+    stage = read_stage(stage_dir)
+    if isinstance(stage.resources, ShardResources):
+        shards = stage.resources.shards
+        return f"{shards - len(unfinished_shards(stage_dir, shards))}/{shards} shards", "", "", ""
     rows = _last_rows(stage_dir / "metrics.jsonl")
     training = [row for row in rows if "train/loss" in row]
     if not training:
         return "", "", "", ""
     last = training[-1]
-    stage: TrainStage = read_stage(stage_dir)
     step, speed = last["global_step"], last["speed/samples_per_second"]
     total = stage.train.steps or round(stage.train.epochs * step / max(last["epoch"], 1e-9))
     left = (total - step) * stage.train.global_batch_size / speed

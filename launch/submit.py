@@ -12,10 +12,10 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError
-from kd_dist.runs import git_state, is_complete, write_json
-from kd_dist.sections import CpuResources, GpuResources
+from kd_dist.runs import git_state, is_complete, shards_to_run, write_json
+from kd_dist.sections import GpuResources, ShardResources, TaskResources
 from kd_dist.stages import Job
-from launch.cluster import Cluster, python_of_a_rank, slurm_parameters
+from launch.cluster import Cluster, Resources, python_of_a_rank, slurm_parameters
 from launch.status import live_jobs
 from launch.task import StageTask
 
@@ -78,7 +78,9 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
         )
         executor.update_parameters(**_parameters(job, name, run_dir, cluster, code, waits_for))
         try:
-            submitted[name] = executor.submit(StageTask(run_dir / name)).job_id
+            # More than one task become an array, whose elements are preempted and requeued on their own.
+            jobs = executor.submit_array(_tasks(run_dir / name, job.stages[name].resources))
+            submitted[name] = jobs[0].job_id.partition("_")[0]
         except FailedJobError as error:
             raise UserError(
                 f"stage {name} was refused by SLURM: {str(error).strip()}\n{_already(submitted)}"
@@ -86,6 +88,15 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
         write_json(run_dir / "submission.json", {**_earlier(run_dir), **submitted})
         print(f"{name}: job {submitted[name]}" + (f", after {', '.join(waits_for)}" if waits_for else ""))
     return submitted
+
+
+def _tasks(stage_dir: Path, resources: Resources) -> list[StageTask]:
+    """The stage as one task, or as one for each shard that has not finished."""
+    if not isinstance(resources, ShardResources):
+        return [StageTask(stage_dir)]
+    begun = (stage_dir / "inputs.json").exists()
+    shards = shards_to_run(stage_dir, resources.shards) if begun else range(resources.shards)
+    return [StageTask(stage_dir, shard) for shard in shards]
 
 
 def _already(submitted: dict[str, str]) -> str:
@@ -108,10 +119,17 @@ def _parameters(
     return slurm_parameters(cluster, name=name, resources=resources, code=code, dependencies=waits_for)
 
 
+def print_notes(job: Job) -> None:
+    """What the settings made of the job."""
+    for note in job.notes:
+        print(f"note: {note}", flush=True)
+
+
 def print_plan(job: Job, run_dir: Path, cluster: Cluster) -> int:
     """The stages, their settings and resources, and the sbatch file of each. Writes and submits nothing."""
     run_dir = run_dir.absolute()
     print(f"run: {run_dir}")
+    print_notes(job)
     for name, inputs in job.edges().items():
         stage = job.stages[name]
         state = (
@@ -128,11 +146,13 @@ def print_plan(job: Job, run_dir: Path, cluster: Cluster) -> int:
     return 0
 
 
-def _described(resources: CpuResources | GpuResources) -> str:
-    if isinstance(resources, CpuResources):
-        return f"{resources.cpus} CPU cores, {resources.timeout_minutes} minutes"
-    nodes = f"{resources.nodes} node{'s' * (resources.nodes > 1)} x {resources.gpus_per_node}"
-    return f"{nodes} = {resources.world_size()} ranks, {resources.timeout_minutes} minutes"
+def _described(resources: Resources) -> str:
+    if isinstance(resources, GpuResources):
+        nodes = f"{resources.nodes} node{'s' * (resources.nodes > 1)} x {resources.gpus_per_node}"
+        return f"{nodes} = {resources.world_size()} ranks, {resources.timeout_minutes} minutes"
+    gpu = "1 GPU, " if isinstance(resources, TaskResources) and resources.gpus else ""
+    one = f"{gpu}{resources.cpus} CPU cores, {resources.timeout_minutes} minutes"
+    return f"{resources.shards} shards of {one}" if isinstance(resources, ShardResources) else one
 
 
 def _sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:
@@ -140,4 +160,5 @@ def _sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Pa
     folder = run_dir / stage / "log"
     command = f"{python_of_a_rank()} -u -m submitit.core._submit {folder}"
     parameters = _parameters(job, stage, run_dir, cluster, code, waits_for)
-    return _make_sbatch_string(command=command, folder=folder, **parameters)
+    tasks = len(_tasks(run_dir / stage, job.stages[stage].resources))
+    return _make_sbatch_string(command=command, folder=folder, map_count=tasks if tasks > 1 else None, **parameters)

@@ -11,16 +11,16 @@ from typing import Any, NoReturn
 import submitit
 
 from kd_dist.errors import USERS_MISTAKES, Preempted, exit_with_message, report
-from kd_dist.runs import run_stage
+from kd_dist.runs import SHARD, run_stage
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StageTask:
-    """One stage as submitit's callable. It holds a path only: whatever a requeued run needs is on disk."""
+    """One stage, or one shard of it, as submitit's callable. Whatever else a requeued run needs is on disk."""
 
-    def __init__(self, stage_dir: Path) -> None:
-        self.stage_dir = stage_dir
+    def __init__(self, stage_dir: Path, shard: int | None = None) -> None:
+        self.stage_dir, self.shard = stage_dir, shard
 
     def __call__(self) -> None:
         # CUDA_VISIBLE_DEVICES stays as it is: the scheduler may have confined the task to its GPU.
@@ -28,7 +28,11 @@ class StageTask:
         requeue = signal.getsignal(signal.SIGUSR2)
         signal.signal(signal.SIGUSR2, _in_this_process_only(requeue))
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}, start {restarts + 1}", flush=True)
+        which = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
+        if self.shard is not None:
+            os.environ[SHARD] = str(self.shard)
+            which = f"shard {self.shard}"
+        print(f"{which}, start {restarts + 1}", flush=True)
         try:
             run_stage(self.stage_dir)
         except Preempted as stopped:
@@ -39,7 +43,7 @@ class StageTask:
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """submitit asks for this before it requeues the job."""
-        return submitit.helpers.DelayedSubmission(StageTask(self.stage_dir))
+        return submitit.helpers.DelayedSubmission(StageTask(self.stage_dir, self.shard))
 
 
 def _in_this_process_only(handler: Any) -> Any:
@@ -71,7 +75,7 @@ def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:
 
 def _slurm_requeues() -> bool:
     """Whether this job is being preempted in a partition whose jobs SLURM puts back into the queue by itself."""
-    job = _scontrol("job", os.environ["SLURM_JOB_ID"])
+    job = _scontrol("job", submitit.JobEnvironment().job_id)  # SLURM_JOB_ID may stand for a whole array
     if job.get("PreemptTime", "None") == "None":
         return False
     return "REQUEUE" in _scontrol("partition", job["Partition"]).get("PreemptMode", "")

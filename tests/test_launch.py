@@ -12,15 +12,25 @@ from typing import Any
 
 import pytest
 import yaml
+from submitit.core.utils import DelayedSubmission
 
 from kd_dist.config import REPOSITORY, find_job, job_names, load_job
 from kd_dist.errors import RunError, UserError
-from kd_dist.runs import complete, is_complete, open_run, with_absolute_paths
-from kd_dist.sections import CpuResources, GpuResources
-from kd_dist.stages import Job, SampleTextStage
+from kd_dist.runs import complete, is_complete, open_run, stage_fingerprint, with_absolute_paths, write_json
+from kd_dist.sections import (
+    AugmentedData,
+    CpuResources,
+    GpuResources,
+    PlainTokenData,
+    ShardResources,
+    TaskResources,
+    Teacher,
+)
+from kd_dist.stages import AugmentedStage, AugmentStage, Job, SampleTextStage
 from launch import local
-from launch.cluster import PROFILES, Cluster, load_cluster, slurm_parameters
-from launch.submit import snapshot
+from launch.cluster import PROFILES, Cluster, Resources, load_cluster, slurm_parameters
+from launch.submit import print_plan, require_idle, snapshot, submit
+from launch.task import StageTask
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 LOCAL = Cluster(executor="local")
@@ -187,7 +197,7 @@ def test_empty_profile_is_the_defaults(tmp_path: Path, text: str) -> None:
     assert load_cluster(str(tmp_path / "site.yml")) == Cluster()
 
 
-def parameters(cluster: Cluster, resources: CpuResources | GpuResources, *dependencies: str) -> dict[str, Any]:
+def parameters(cluster: Cluster, resources: Resources, *dependencies: str) -> dict[str, Any]:
     code = Path("/code")
     return slurm_parameters(cluster, name="n", resources=resources, code=code, dependencies=list(dependencies))
 
@@ -208,6 +218,37 @@ def test_cpu_stage_gets_no_gpus() -> None:
     assert "gpus_per_node" not in asked
     assert (asked["partition"], asked["ntasks_per_node"], asked["cpus_per_task"]) == ("cpu", 1, 16)
     assert asked["mem"] == "8GB"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "partition", "constraint", "asked_gpus"), [(1, "gpu", "a100", 1), (0, "cpu", None, None)]
+)
+def test_stage_of_one_process_goes_where_it_gets_what_it_needs(
+    gpus: int, partition: str, constraint: str | None, asked_gpus: int | None
+) -> None:
+    cluster = Cluster(partition="gpu", cpu_partition="cpu", constraint="a100", max_cpus_per_node=6)
+    asked = parameters(cluster, ShardResources(gpus=gpus, cpus=8, shards=4))
+    assert (asked["partition"], asked.get("constraint"), asked.get("gpus_per_node")) == (
+        partition,
+        constraint,
+        asked_gpus,
+    )
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["cpus_per_task"]) == (1, 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resources", "needed"),
+    [
+        (Cluster(), GpuResources(), True),
+        (Cluster(), TaskResources(), True),
+        (Cluster(), TaskResources(gpus=0), False),
+        (Cluster(), CpuResources(), False),
+        (Cluster(request_gpus=False), TaskResources(), False),
+    ],
+)
+def test_gpus_are_missed_only_where_they_were_asked_for(cluster: Cluster, resources: Resources, needed: bool) -> None:
+    asked = parameters(cluster, resources)
+    assert ("export KD_DIST_NEEDS_GPUS=1" in asked["setup"]) == ("gpus_per_node" in asked) == needed
 
 
 def test_cpu_stage_falls_back_to_the_partition() -> None:
@@ -335,6 +376,74 @@ def test_submitted_file_is_the_one_that_the_dry_run_shows(tmp_path: Path, settin
         assert text.strip().replace(str(code), "CODE") in plan.replace(f"'{run_dir}/code/<snapshot>'", "CODE")
 
 
+@pytest.fixture
+def sharded(tmp_path: Path) -> Job:
+    """A job whose first stage runs in three shards."""
+    augment = AugmentStage(
+        teacher=Teacher(path=str(tmp_path)),
+        data=PlainTokenData(tokens=str(tmp_path)),
+        resources=ShardResources(shards=3, gpus=0),
+    )
+    collect = AugmentedStage(data=AugmentedData(tokens=str(tmp_path), shards="@augment/shards"))
+    return Job(
+        name="sharded", description="x", stages={"augment": augment, "collect": collect}, result="collect", notes=["!"]
+    )
+
+
+def finish_shard(stage_dir: Path, shard: int, shards: int) -> None:
+    content = {"fingerprint": stage_fingerprint(stage_dir), "shards": shards, "seconds": 1.0}
+    write_json(stage_dir / f"shard_{shard:05d}.COMPLETE", content)
+
+
+def test_array_has_an_element_for_each_shard_and_the_next_stage_waits_for_all(
+    tmp_path: Path, sharded: Job, scheduler: Path, monkeypatch: pytest.MonkeyPatch, code: Path
+) -> None:
+    monkeypatch.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    assert submit(sharded, run_dir, Cluster(), code) == {"augment": "101", "collect": "102"}
+    log = run_dir / "augment" / "log"
+    assert "#SBATCH --array=0-2%3" in (log / "101_submission.sh").read_text(encoding="utf-8")
+    tasks = [DelayedSubmission.load(log / f"101_{index}_submitted.pkl").function for index in range(3)]
+    assert [(task.stage_dir, task.shard) for task in tasks] == [(run_dir / "augment", shard) for shard in range(3)]
+    after = (run_dir / "collect" / "log" / "102_submission.sh").read_text(encoding="utf-8")
+    assert "#SBATCH --dependency=afterok:101\n" in after
+
+
+@pytest.mark.parametrize(("finished", "left"), [([1], [0, 2]), ([0, 1], [2]), ([0, 1, 2], [0])])
+def test_only_unfinished_shards_are_submitted_again(
+    tmp_path: Path,
+    sharded: Job,
+    scheduler: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: Path,
+    finished: list[int],
+    left: list[int],
+) -> None:
+    monkeypatch.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    for shard in finished:
+        finish_shard(run_dir / "augment", shard, shards=3)
+    submit(sharded, run_dir, Cluster(), code)
+    log = run_dir / "augment" / "log"
+    tasks = [DelayedSubmission.load(path).function for path in sorted(log.glob("*_submitted.pkl"))]
+    assert [task.shard for task in tasks] == left
+    assert ("--array=" in (log / "101_submission.sh").read_text(encoding="utf-8")) == (len(left) > 1)
+
+
+def test_requeued_element_runs_its_shard_again(tmp_path: Path) -> None:
+    requeued = StageTask(tmp_path, 2).checkpoint().function
+    assert (requeued.stage_dir, requeued.shard) == (tmp_path, 2)
+
+
+def test_dry_run_shows_arrays_and_notes(tmp_path: Path, sharded: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    print_plan(sharded, tmp_path / "runs" / "sharded" / "a", Cluster())
+    text = capfd.readouterr().out
+    assert "note: !\n" in text
+    assert "=== augment: at once; 3 shards of 8 CPU cores, 240 minutes" in text
+    assert "#SBATCH --array=0-2%3" in text
+    assert "#SBATCH --dependency='afterok:<job id of augment>'" in text
+
+
 def test_complete_stages_are_not_submitted(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
     job = with_absolute_paths(load_job("tinybert_general", settings))
     complete(open_run(job, tmp_path / "runs", "a") / "prepare", seconds=1.0)
@@ -417,6 +526,30 @@ def test_status_shows_what_slurm_says(tmp_path: Path, run_dir: Path, scheduler: 
     text = shown(tmp_path, "--status", str(run_dir), path=scheduler)
     assert re.search(r"prepare +│ CANCELLED +│ 101", text)
     assert re.search(r"distill +│ PENDING +│ 102", text)
+
+
+def test_status_counts_the_shards_of_an_array(tmp_path: Path, sharded: Job, scheduler: Path) -> None:
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    finish_shard(run_dir / "augment", 1, shards=3)
+    (run_dir / "submission.json").write_text(json.dumps({"augment": "101", "collect": "102"}), encoding="utf-8")
+    (scheduler / "sacct").write_text("#!/bin/sh\necho '101_1|COMPLETED'\n", encoding="utf-8")
+    queue = "#!/bin/sh\necho '101_0|RUNNING'\necho '101_2|RUNNING'\necho '102|PENDING'\n"
+    (scheduler / "squeue").write_text(queue, encoding="utf-8")
+    text = shown(tmp_path, "--status", str(run_dir), path=scheduler)
+    assert re.search(r"augment +│ 1 COMPLETED, 2 RUNNING +│ 101 +│ 1/3 shards", text)
+    assert re.search(r"collect +│ PENDING +│ 102", text)
+
+
+def test_run_with_a_live_element_of_an_array_is_not_submitted_again(
+    tmp_path: Path, sharded: Job, scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{scheduler}:{os.environ['PATH']}")
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    (run_dir / "submission.json").write_text(json.dumps({"augment": "101"}), encoding="utf-8")
+    queue = "#!/bin/sh\necho '101_0|FAILED'\necho '101_2|RUNNING'\n"
+    (scheduler / "squeue").write_text(queue, encoding="utf-8")
+    with pytest.raises(UserError, match=r"augment \(101, 1 FAILED, 1 RUNNING\); scancel it first"):
+        require_idle(run_dir)
 
 
 # ------------------------------------------------------------ runs on this machine
@@ -524,3 +657,69 @@ def test_signal_is_handed_to_the_ranks_and_ends_the_run(
     assert local.run(job, run_dir, LOCAL, fake_code(tmp_path, text)) == 143
     assert (run_dir / "prepare" / "saved").exists()
     assert "stopped by SIGTERM; the same command with --run-id a goes on from there" in capfd.readouterr().err
+
+
+def in_shards(tmp_path: Path, sharded: Job) -> Path:
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    complete(run_dir / "collect", seconds=1.0)
+    return run_dir
+
+
+NAMES = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"]
+NOTE = (
+    "shard = int(os.environ['KD_DIST_SHARD'])\n"
+    f"open(f'{{sys.argv[1]}}/{{shard}}', 'w').write(' '.join(os.environ[name] for name in {NAMES}))"
+)
+
+
+def test_shards_run_one_at_a_time_without_gpus(tmp_path: Path, sharded: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    run_dir = in_shards(tmp_path, sharded)
+    finish_shard(run_dir / "augment", 1, shards=3)
+    code = fake_code(tmp_path, f"{NOTE}\nprint('shard', shard, flush=True)")
+    assert local.run(sharded, run_dir, LOCAL, code) == 0
+    told = capfd.readouterr().out.splitlines()
+    assert told[:3] == ["augment: started on 2 shards, 1 at a time", "shard 0", "shard 2"]
+    assert [(run_dir / "augment" / shard).read_text(encoding="utf-8") for shard in "02"] == ["0 1 0 1"] * 2
+    assert not (run_dir / "augment" / "1").exists()
+
+
+def test_shards_run_side_by_side_on_the_gpus(tmp_path: Path, sharded: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "num_gpus", lambda: 2)
+    resources = ShardResources(shards=3, gpus=1)
+    stages = sharded.stages | {"augment": sharded.stages["augment"].model_copy(update={"resources": resources})}
+    job = sharded.model_copy(update={"stages": stages})
+    run_dir = in_shards(tmp_path, job)
+    # The first two wait for each other; the third can only run when one of them has ended.
+    wait = "while shard < 2 and not os.path.exists(f'{sys.argv[1]}/{1 - shard}'): time.sleep(0.01)"
+    assert local.run(job, run_dir, LOCAL, fake_code(tmp_path, f"{NOTE}\n{wait}\nprint('shard', shard)")) == 0
+    places = [(run_dir / "augment" / shard).read_text(encoding="utf-8") for shard in "012"]
+    assert places[:2] == ["0 1 0 2", "0 1 1 2"]
+    assert places[2] in places[:2]
+    assert (run_dir / "augment" / "log" / "shard_00001.txt").read_text(encoding="utf-8").startswith("shard 1")
+
+
+def test_no_shard_starts_after_a_failed_one(tmp_path: Path, sharded: Job) -> None:
+    run_dir = in_shards(tmp_path, sharded)
+    assert local.run(sharded, run_dir, LOCAL, fake_code(tmp_path, f"{NOTE}\nsys.exit(3 * shard)")) == 3
+    assert [(run_dir / "augment" / shard).exists() for shard in "012"] == [True, True, False]
+
+
+def test_no_shard_starts_after_a_signal(tmp_path: Path, sharded: Job) -> None:
+    run_dir = in_shards(tmp_path, sharded)
+    code = fake_code(tmp_path, f"{NOTE}\nos.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
+    assert local.run(sharded, run_dir, LOCAL, code) == 143
+    assert [(run_dir / "augment" / shard).exists() for shard in "012"] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("visible", "number"), [(None, 4), ("0,1", 2), ("3", 1), ("", 0), ("-1", 0), ("0,-1,1", 1), ("NoDevFiles", 0)]
+)
+def test_gpus_are_counted_as_far_as_they_are_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, number: int
+) -> None:
+    monkeypatch.setattr("pynvml.nvmlInit", lambda: None)
+    monkeypatch.setattr("pynvml.nvmlDeviceGetCount", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local.num_gpus() == number

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from kd_dist import runs
 from kd_dist.config import load_job, model_config_file, read_stage
 from kd_dist.errors import UserError
 from kd_dist.runs import add_result, complete, fingerprints, is_complete, open_run, run_stage, with_absolute_paths
-from kd_dist.sections import Evaluate, LabelledData, PlainTokenData, Teacher
-from kd_dist.stages import EvaluateStage, Job, LabelledStage, SampleTextStage, Stage
+from kd_dist.sections import Evaluate, LabelledData, PlainTokenData, ShardResources, Teacher
+from kd_dist.stages import AugmentStage, EvaluateStage, Job, LabelledStage, SampleTextStage, Stage
 
 SECRET = "kd-dist-secret-0123456789"
 
@@ -300,6 +302,97 @@ def test_export_of_the_result_stage_becomes_the_export_of_the_run(texts: Path) -
         (texts / "export" / "model").write_text(content, encoding="utf-8")
         complete(texts, seconds=1.0)
         assert (texts.parent / "export" / "model").read_text(encoding="utf-8") == content
+
+
+# ------------------------------------------------------------ shards
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The shards whose work was done, in a stage that does nothing else; its third shard fails."""
+    shards: list[int] = []
+
+    def work(stage_dir: Path) -> None:
+        shard = int(os.environ["KD_DIST_SHARD"])
+        if shard == 2:
+            raise RuntimeError("the third shard failed")
+        shards.append(shard)
+
+    monkeypatch.setitem(sys.modules, "kd_dist.augment", SimpleNamespace(run=work))
+    return shards
+
+
+def augment(tmp_path: Path, shards: int) -> Path:
+    stage = AugmentStage(
+        teacher=Teacher(path="none/such"),
+        data=PlainTokenData(tokens=str(tmp_path / "tokens")),
+        resources=ShardResources(shards=shards),
+    )
+    only = Job(name="texts", description="augment only", stages={"augment": stage}, result="augment")
+    return open_run(only, tmp_path / "runs", "a") / "augment"
+
+
+def test_shards_run_one_after_another_without_a_launcher(tmp_path: Path, ran: list[int]) -> None:
+    stage_dir = augment(tmp_path, shards=2)
+    run_stage(stage_dir)
+    assert (ran, is_complete(stage_dir)) == ([0, 1], True)
+    assert "KD_DIST_SHARD" not in os.environ
+
+
+def test_last_of_the_shards_completes_the_stage(
+    tmp_path: Path, ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_dir = augment(tmp_path, shards=2)
+    monkeypatch.setenv("KD_DIST_SHARD", "1")
+    run_stage(stage_dir)
+    assert (ran, runs.unfinished_shards(stage_dir, 2), is_complete(stage_dir)) == ([1], [0], False)
+    assert written(stage_dir / "shard_00001.COMPLETE").keys() == {"fingerprint", "shards", "seconds", "finished"}
+    monkeypatch.setenv("KD_DIST_SHARD", "0")
+    run_stage(stage_dir)
+    assert (ran, is_complete(stage_dir)) == ([1, 0], True)
+
+
+def test_finished_shards_are_left_alone(tmp_path: Path, ran: list[int]) -> None:
+    stage_dir = augment(tmp_path, shards=3)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the third shard failed"):
+            run_stage(stage_dir)
+    assert (ran, runs.unfinished_shards(stage_dir, 3), is_complete(stage_dir)) == ([0, 1], [2], False)
+    assert "KD_DIST_SHARD" not in os.environ
+
+
+def test_stage_whose_mark_alone_is_missing_gets_it_from_any_shard(tmp_path: Path, ran: list[int]) -> None:
+    stage_dir = augment(tmp_path, shards=2)
+    run_stage(stage_dir)
+    (stage_dir / "COMPLETE").unlink()
+    assert runs.shards_to_run(stage_dir, 2) == [0]
+    run_stage(stage_dir)
+    assert (ran, is_complete(stage_dir)) == ([0, 1], True)
+
+
+def test_shards_of_another_number_do_not_count_even_when_it_comes_back(tmp_path: Path, ran: list[int]) -> None:
+    with pytest.raises(RuntimeError, match="the third shard failed"):
+        run_stage(augment(tmp_path, shards=3))
+    assert runs.unfinished_shards(augment(tmp_path, shards=2), 2) == [0, 1]
+    assert runs.unfinished_shards(augment(tmp_path, shards=3), 3) == [0, 1, 2]
+
+
+def test_number_of_shards_may_change_after_the_end(tmp_path: Path, ran: list[int]) -> None:
+    run_stage(augment(tmp_path, shards=2))
+    assert is_complete(augment(tmp_path, shards=1))
+
+
+# ------------------------------------------------------------ results
+
+
+def test_results_of_stages_that_run_at_the_same_time_all_count(texts: Path) -> None:
+    run_dir = texts.parent
+    add_result(run_dir, {"stage": "one", "model": "student", "split": "test"})
+    before = (run_dir / "results.json").read_bytes()
+    add_result(run_dir, {"stage": "two", "model": "student", "split": "test"})
+    (run_dir / "results.json").write_bytes(before)  # as another stage would that had read it before
+    run_stage(texts)
+    assert [row["stage"] for row in written(run_dir / "results.json")] == ["one", "two"]
 
 
 def test_result_replaces_the_older_one_of_the_same_model(tmp_path: Path) -> None:
