@@ -36,13 +36,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedModel
 from transformers.masking_utils import eager_mask
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from kd_dist.batches import BatchPlan, TokenRows
 from kd_dist.corpus import prepare
 from kd_dist.errors import RunError, UserError, exit_with_message
-from kd_dist.models import Batch, Teacher, build_encoder, load_tokenizer, student_config
+from kd_dist.models import Batch, Teacher, load_tokenizer, random_model, student_config
 from kd_dist.objectives.tinybert import TinyBert
-from kd_dist.sections import Engine, Optim, TinyBertObjective, TokenData
+from kd_dist.sections import Optim, TinyBertObjective, TokenData
 from kd_dist.texts import find_files, read_lines
 from kd_dist.tokenising import train_tokenizer
 
@@ -80,7 +81,7 @@ class Models(NamedTuple):
     def build_student(self, **changes: Any) -> PreTrainedModel:
         config = student_config(self.student, load_tokenizer(self.teacher))
         config.update(changes)
-        return build_encoder(config, Engine()).to(DEVICE)
+        return random_model(MODEL_MAPPING, config).to(DEVICE)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")

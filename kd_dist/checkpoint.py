@@ -32,13 +32,17 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write `directory`/step_N, then drop all but the newest `keep` checkpoints.
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / f"step_{step:08d}"
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int, best_step: int = 0) -> Path:
+    """Write `directory`/step_N, then drop all but the newest `keep` checkpoints and that of `best_step`.
 
     Raises:
         RunError: the disk is full or cannot be written; older checkpoints are untouched.
     """
-    place = directory / f"step_{checkpoint.step:08d}"
+    place = checkpoint_path(directory, checkpoint.step)
     temporary = directory / f".{place.name}.tmp"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,9 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
             f"cannot save step {checkpoint.step} in {directory}: {error.strerror}. Nothing is lost up to the last "
             f"checkpoint ({last}): make room, then start the same run id again"
         ) from error
-    for old in list(_newest_first(directory))[keep:]:
+    for old in [
+        path for path in list(_newest_first(directory))[keep:] if path != checkpoint_path(directory, best_step)
+    ]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 
@@ -119,6 +125,18 @@ def _problem(path: Path) -> str | None:
     except (ValueError, KeyError, TypeError):
         return "COMPLETE is not readable"
     return None
+
+
+def good_weights(directory: Path, step: int) -> Tensors:
+    """The weights of one checkpoint.
+
+    Raises:
+        RunError: it is damaged or gone.
+    """
+    path = checkpoint_path(directory, step)
+    if problem := _problem(path):
+        raise RunError(f"the best checkpoint, {path}, cannot be used ({problem}): start the stage anew")
+    return load((path / "weights.safetensors").read_bytes())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

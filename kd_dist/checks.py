@@ -8,12 +8,14 @@ from kd_dist.config import find_job, join_problems, model_config_file, resolve_j
 from kd_dist.errors import UserError
 from kd_dist.runs import with_absolute_paths
 from kd_dist.sections import FAMILIES, MlmObjective, TinyBertObjective
-from kd_dist.stages import WIRE, Job, PrepareStage, TrainStage
+from kd_dist.stages import WIRE, AugmentedStage, EvaluateStage, Job, LabelledStage, PrepareStage, TrainStage
 from kd_dist.texts import CorpusError, find_files
 
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 NUMBERS = tuple(ALIASES)
+
+Config = dict[str, Any]
 
 
 def load_checked_job(name: str, overrides: list[str], overlay: Path | None = None, plan_only: bool = False) -> Job:
@@ -44,8 +46,10 @@ def _job_problems(job: Job, needs_corpus: bool) -> list[str]:
     ]
 
 
-def _corpora(job: Job) -> list[list[str]]:
-    return [stage.data.corpus for stage in job.stages.values() if isinstance(stage, PrepareStage)]
+def _corpora(job: Job) -> set[str]:
+    """Text files that the job reads from outside."""
+    keys = ("data.corpus", "data.train")
+    return {path for stage in job.stages.values() for key, path in stage.named_paths() if key in keys}
 
 
 def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
@@ -53,7 +57,32 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
         return [*(_corpus_problems(stage) if needs_corpus else []), *_tokenizer_problems(stage)]
     if isinstance(stage, TrainStage):
         return [*_architecture_problems(job, stage), *_token_problems(job, stage)]
-    return []
+    if isinstance(stage, LabelledStage):
+        return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
+    return _model_problems(stage)
+
+
+def _labelled_problems(stage: LabelledStage) -> list[str]:
+    problems = []
+    for split in ("train", "validation", "test"):
+        try:
+            find_files([pattern for pattern in getattr(stage.data, split) if not pattern.startswith(WIRE)])
+        except CorpusError as error:
+            problems.append(f"data.{split}: {error}")
+    if not stage.data.train:
+        problems.append("data.train is empty: name labelled files, for example data.train=train.tsv")
+    return problems
+
+
+def _model_problems(stage: Any) -> list[str]:
+    """Models that are named and are not there."""
+    return [
+        problem
+        for name, section in stage.sections()
+        for key, value in section.named(section.MODELS)
+        if not value.startswith(WIRE)
+        for problem in _directory_problems(f"{name}.{key}", value)
+    ]
 
 
 def _corpus_problems(stage: PrepareStage) -> list[str]:
@@ -86,33 +115,76 @@ def _directory_problems(key: str, path: str) -> list[str]:
 
 
 def _architecture_problems(job: Job, stage: TrainStage) -> list[str]:
+    if stage.student is None and stage.teacher is None:
+        return ["there is neither a student nor a teacher to train"]
     try:
-        student = _read_config(model_config_file(stage.student.config))
+        student = _student_config(job, stage)
+        teacher = _teacher_config(job, stage)
     except UserError as error:
         return [str(error)]
-    problems = _student_problems(student, stage.student.config)
-    if problems:
-        return problems
-    problems += _length_problems(job, stage, f"student.config={stage.student.config}", student)
-    if stage.teacher is None:
-        return problems
-    if stage.teacher.path.startswith(WIRE):
-        return problems + _problems_with_trained_teacher(job, stage, student)
-    problems += _directory_problems("teacher.path", stage.teacher.path)
-    file = Path(stage.teacher.path) / "config.json"
-    if Path(stage.teacher.path).is_dir() and not file.exists():
-        return [*problems, f"teacher.path={stage.teacher.path} holds no config.json: not a Hugging Face directory"]
-    if file.exists():
-        try:
-            teacher = _read_config(file)
-            problems += teacher_problems(stage, teacher, student)
-            problems += _length_problems(job, stage, f"teacher.path={stage.teacher.path}", teacher)
-        except UserError as error:
-            problems.append(str(error))
+    problems = []
+    if student is not None:
+        problems += _student_problems(student, _origin_of_student(stage))
+        problems += _length_problems(job, stage, _origin_of_student(stage), student)
+    if teacher is not None and not problems:
+        problems += teacher_problems(stage, teacher, student)
+        problems += _length_problems(job, stage, f"teacher.path={stage.teacher.path if stage.teacher else ''}", teacher)
     return problems
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def _origin_of_student(stage: TrainStage) -> str:
+    """The setting that decides the student's architecture, for messages."""
+    if stage.student is None or stage.student.teacher_layers is not None:
+        return f"teacher.path={stage.teacher.path if stage.teacher else ''}"
+    if stage.student.path is not None:
+        return f"student.path={stage.student.path}"
+    return f"student.config={stage.student.config}"
+
+
+def _student_config(job: Job, stage: TrainStage) -> Config | None:
+    """The architecture that is trained; None where it is not known yet (a model of the hub)."""
+    if stage.student is None:
+        return _teacher_config(job, stage)
+    if stage.student.path is not None:
+        return _model_config(job, "student.path", stage.student.path)
+    if stage.student.teacher_layers is None:
+        return _read_config(model_config_file(stage.student.config))
+    if stage.teacher is None:
+        raise UserError("student.teacher_layers needs a teacher")
+    teacher = _teacher_config(job, stage)
+    if teacher is None or _missing(teacher):
+        return None
+    layers, there = stage.student.teacher_layers, teacher["num_hidden_layers"]
+    if outside := [layer for layer in layers if not 1 <= layer <= there]:
+        raise UserError(f"student.teacher_layers names layers {outside}: the teacher's layers are 1 to {there}")
+    return teacher | {"num_hidden_layers": len(layers)}
+
+
+def _teacher_config(job: Job, stage: TrainStage) -> Config | None:
+    return _model_config(job, "teacher.path", stage.teacher.path) if stage.teacher is not None else None
+
+
+def _model_config(job: Job, key: str, path: str) -> Config | None:
+    """The config.json of a model folder, or of what an earlier stage will export; None for a model of the hub.
+
+    Raises:
+        UserError: there is no such folder, or no readable config.json in it.
+    """
+    if path.startswith(WIRE):
+        source = job.stages[path.removeprefix(WIRE).split("/")[0]]
+        if isinstance(source, EvaluateStage):
+            return _model_config(job, key, next(iter(source.evaluate.models.values())))
+        return _student_config(job, source) if isinstance(source, TrainStage) else None
+    if problems := _directory_problems(key, path):
+        raise UserError(problems[0])
+    if not Path(path).is_dir():
+        return None
+    if not (Path(path) / "config.json").exists():
+        raise UserError(f"{key}={path} holds no config.json: not a Hugging Face directory")
+    return _read_config(Path(path) / "config.json")
+
+
+def _read_config(file: Path) -> Config:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -122,45 +194,41 @@ def _read_config(file: Path) -> dict[str, Any]:
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
-def _problems_with_trained_teacher(job: Job, stage: TrainStage, student: dict[str, Any]) -> list[str]:
-    """The teacher is what an earlier stage of this job trains: its architecture is that stage's student."""
-    source = job.stages[stage.teacher.path.removeprefix(WIRE).split("/")[0]] if stage.teacher else None
-    if not isinstance(source, TrainStage):
-        return []
-    try:
-        teacher = _read_config(model_config_file(source.student.config))
-    except UserError:
-        return []  # said of that stage
-    return [] if _student_problems(teacher, "") else teacher_problems(stage, teacher, student)
-
-
-def _length_problems(job: Job, stage: TrainStage, whose: str, config: dict[str, Any]) -> list[str]:
+def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) -> list[str]:
     """Sequences longer than the position embeddings would only fail on the GPU."""
     source = job.stages.get(stage.data.tokens.removeprefix(WIRE).split("/")[0])
     limit = config.get("max_position_embeddings")
-    if not isinstance(source, PrepareStage) or not isinstance(limit, int) or source.data.max_length <= limit:
+    if isinstance(source, AugmentedStage):
+        source = job.stages.get(source.data.tokens.removeprefix(WIRE).split("/")[0])
+    if (
+        not isinstance(source, PrepareStage | LabelledStage)
+        or not isinstance(limit, int)
+        or source.data.max_length <= limit
+    ):
         return []
     return [f"data.max_length={source.data.max_length} is more than the {limit} positions of {whose}"]
 
 
-def _missing(config: dict[str, Any]) -> str:
+def _missing(config: Config) -> str:
     return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
 
 
-def _student_problems(config: dict[str, Any], name: str) -> list[str]:
-    if config.get("model_type") not in FAMILIES:
+def _student_problems(config: Config, origin: str) -> list[str]:
+    family = config.get("model_type")
+    if family not in FAMILIES or config.get("is_decoder") or config.get("is_encoder_decoder"):
         return [
-            f"student.config={name} is a `{config.get('model_type')}` model; supported families: {', '.join(FAMILIES)}"
+            f"{origin} is a `{family}` model, not an encoder that can be trained; supported families: "
+            f"{', '.join(FAMILIES)}"
         ]
     if missing := _missing(config):
-        return [f"student.config={name} does not say {missing}"]
+        return [f"{origin}: its config.json does not say {missing}"]
     if config["hidden_size"] % config["num_attention_heads"]:
         width, heads = config["hidden_size"], config["num_attention_heads"]
-        return [f"student.config={name}: hidden_size={width} does not divide among num_attention_heads={heads}"]
+        return [f"{origin}: hidden_size={width} does not divide among num_attention_heads={heads}"]
     return []
 
 
-def teacher_problems(stage: TrainStage, teacher: dict[str, Any], student: dict[str, Any]) -> list[str]:
+def teacher_problems(stage: TrainStage, teacher: Config, student: Config | None) -> list[str]:
     """Whether this student can learn from this teacher; both as their config.json says."""
     family = teacher.get("model_type")
     if family not in FAMILIES or teacher.get("is_decoder") or teacher.get("is_encoder_decoder"):
@@ -170,12 +238,12 @@ def teacher_problems(stage: TrainStage, teacher: dict[str, Any], student: dict[s
         ]
     if missing := _missing(teacher):
         return [f"teacher.path={stage.teacher.path if stage.teacher else ''}: its config.json does not say {missing}"]
-    if isinstance(stage.objective, TinyBertObjective):
+    if isinstance(stage.objective, TinyBertObjective) and student is not None:
         return _tinybert_problems(stage.objective, teacher, student)
     return []
 
 
-def _tinybert_problems(objective: TinyBertObjective, teacher: dict[str, Any], student: dict[str, Any]) -> list[str]:
+def _tinybert_problems(objective: TinyBertObjective, teacher: Config, student: Config) -> list[str]:
     problems = []
     heads = teacher["num_attention_heads"], student["num_attention_heads"]
     if objective.attention_weight > 0 and heads[0] != heads[1]:

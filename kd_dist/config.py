@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kd_dist.errors import UserError, nearest
-from kd_dist.stages import AnyStage, Job
+from kd_dist.stages import KINDS, OBJECTIVES, AnyStage, Job
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -46,16 +46,38 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     """The job with overlay and overrides applied as far as they can be, and what is wrong with them."""
     job = find_job(name)
     problems: list[str] = []
+    content = _read_overlay(overlay)
+    pairs = [_split_override(text, problems) for text in overrides]
+    if is_rerun := isinstance(content.get("stages"), Mapping):  # the job.json of a run
+        job = _job_of_a_run(content, name, overlay)
+    else:
+        pairs = [*_flatten(content, "", _options(job)), *pairs]
     settings = job.model_dump()
-    pairs = [*_overlay_pairs(job, overlay), *(_split_override(text, problems) for text in overrides)]
     for key, value in (pair for pair in pairs if pair is not None):
         _apply(job, settings, key, value, problems)
     resolved = _validated(settings, problems)
     if resolved is not None:
+        resolved = resolved if is_rerun else _adapted(resolved)
         problems += [f"{stage}: {text}" for stage, part in resolved.stages.items() for text in part.problems()]
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems
     return resolved, problems
+
+
+def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -> Job:
+    if content.get("name") != name:
+        raise UserError(f"--config {overlay} describes the job `{content.get('name')}`, not `{name}`")
+    problems: list[str] = []
+    job = _validated(dict(content), problems)
+    if job is None:
+        raise UserError(f"--config {overlay}: {join_problems(problems)}")
+    return job
+
+
+def _adapted(job: Job) -> Job:
+    """What the settings make of the job's stages, where its file has something to say about that."""
+    adapt = getattr(importlib.import_module(f"jobs.{job.name}"), "adapt", None)
+    return adapt(job) if adapt is not None else job
 
 
 def join_problems(problems: list[str]) -> str:
@@ -72,10 +94,9 @@ def _split_override(text: str, problems: list[str]) -> tuple[str, Any] | None:
     return key.strip(), value
 
 
-def _overlay_pairs(job: Job, overlay: Path | None) -> list[tuple[str, Any]]:
-    """The overlay's nested keys as dotted ones, in the order of the file."""
+def _read_overlay(overlay: Path | None) -> Mapping[str, Any]:
     if overlay is None:
-        return []
+        return {}
     import yaml  # only here: yaml costs a login node time
 
     try:
@@ -86,21 +107,20 @@ def _overlay_pairs(job: Job, overlay: Path | None) -> list[tuple[str, Any]]:
         raise UserError(f"--config {overlay} is not valid YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"--config {overlay}: expected `section:` with keys below it, found {type(content).__name__}")
-    if isinstance(content.get("stages"), Mapping):  # the job.json of a run: the same settings again
-        pairs = _flatten(content["stages"], "")
-        return [(key, value) for key, value in pairs if not _is_fixed(key, value)]
-    return list(_flatten(content, ""))
+    return content
 
 
-def _is_fixed(key: str, value: Any) -> bool:
-    """What a job.json holds beside settings: the kinds of stages and objectives, and sections that are not there."""
-    return key.endswith((".kind", ".objective.name")) or (value is None and key.count(".") == 1)
+def _options(job: Job) -> set[str]:
+    """Every `section.key` and `stage.section.key` of a job."""
+    keys = {key for stage in job.stages.values() for key in stage.options()}
+    return keys | {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
 
 
-def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Iterator[tuple[str, Any]]:
+    """Nested keys as dotted ones, in the order of the file; a setting may itself be a map."""
     for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in options:
+            yield from _flatten(value, f"{prefix}{key}.", options)
         else:
             yield f"{prefix}{key}", value
 
@@ -126,9 +146,7 @@ def _apply(job: Job, settings: dict[str, Any], key: str, value: Any, problems: l
 
 
 def _unknown(key: str, job: Job) -> str:
-    valid = {key for stage in job.stages.values() for key in stage.options()}
-    valid |= {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
-    return f"unknown option `{key}`{nearest(key, valid)}"
+    return f"unknown option `{key}`{nearest(key, _options(job))}"
 
 
 def _validated(settings: dict[str, Any], problems: list[str]) -> Job | None:
@@ -146,10 +164,9 @@ def _validated(settings: dict[str, Any], problems: list[str]) -> Job | None:
 def _without_tags(where: str) -> str:
     """pydantic puts the tag of a union into the location: `distill.train.train.steps` is `distill.train.steps`."""
     parts = where.split(".")
-    tags = {"prepare", "train", "report", "sample_text", "tinybert", "mlm"}
-    if len(parts) > 2 and parts[1] in tags:
+    if len(parts) > 2 and parts[1] in KINDS:
         del parts[1]
-    if len(parts) > 3 and parts[1] == "objective" and parts[2] in tags:
+    if len(parts) > 3 and parts[1] == "objective" and parts[2] in OBJECTIVES:
         del parts[2]
     return ".".join(parts)
 

@@ -85,6 +85,13 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     return total.tolist()
 
 
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, in the order of their ranks, on every rank."""
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value, group=cpu_group())
+    return values
+
+
 class DelayedMaximum:
     """The largest value that any rank handed in, known one call later.
 

@@ -18,6 +18,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 
 import deepspeed
 import deepspeed.ops
+from deepspeed.profiling.flops_profiler import get_model_profile
 from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_fp32_param, safe_set_full_optimizer_state
 from torch import Tensor, nn
 from transformers import get_scheduler
@@ -198,12 +199,7 @@ class Engine:
 
     def load(self, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
         """Put back what `save` gave, on any number of ranks and any ZeRO stage. Collective."""
-        with torch.no_grad():
-            for name, tensor in self._weights():
-                tensor.copy_(tensors["weights"][name])
-        if self._stage:
-            for _, parameter in self._trained():
-                safe_set_full_fp32_param(parameter, parameter.detach().clone())
+        self.load_weights(tensors["weights"])
         if not state["applied_steps"]:
             return
         self._create_optimizer_state(state["applied_steps"])
@@ -213,6 +209,15 @@ class Engine:
             for moment in MOMENTS:
                 value = tensors["optimizer"][f"{moment}/{name}"].to(parameter.device)
                 self._write_moment(parameter, moment, value)
+
+    def load_weights(self, weights: Tensors) -> None:
+        """Put back weights alone. Collective."""
+        with torch.no_grad():
+            for name, tensor in self._weights():
+                tensor.copy_(weights[name])
+        if self._stage:
+            for _, parameter in self._trained():
+                safe_set_full_fp32_param(parameter, parameter.detach().clone())
 
     def _weights(self) -> list[tuple[str, Tensor]]:
         """Parameters and buffers; tied weights once, under their first name."""
@@ -254,3 +259,9 @@ class Engine:
 
     def close(self) -> None:
         self._engine.destroy()
+
+
+def count_operations(model: nn.Module, inputs: dict[str, Tensor]) -> int:
+    """Multiply-accumulates of one forward pass, fused attention included (torch's own counter misses that on CPUs)."""
+    _, operations, _ = get_model_profile(model, kwargs=inputs, print_profile=False, as_string=False)
+    return int(operations)

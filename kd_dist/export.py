@@ -24,6 +24,7 @@ def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[s
     _save_model(objective, temporary)
     tokenizer.save_pretrained(temporary)
     objective.save_extras(temporary)
+    _copy_preprocessing(stage_dir, temporary)
     write_json(temporary / "manifest.json", _manifest(objective, stage_dir, scores))
     shutil.rmtree(place, ignore_errors=True)
     os.rename(temporary, place)
@@ -37,6 +38,13 @@ def _save_model(objective: Objective, directory: Path) -> None:
     student.config._attn_implementation = None  # the name of our attention function means nothing elsewhere
     student.save_pretrained(directory)
     student.config = ours
+
+
+def _copy_preprocessing(stage_dir: Path, directory: Path) -> None:
+    """How labelled texts became tokens, so that prediction does the same."""
+    tokens = Path(json.loads((stage_dir / "config.json").read_text(encoding="utf-8"))["data"]["tokens"])
+    if (tokens / "preprocessing.json").exists():
+        shutil.copyfile(tokens / "preprocessing.json", directory / "preprocessing.json")
 
 
 def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:

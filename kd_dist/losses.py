@@ -9,7 +9,7 @@ taken here would depend on how a global batch is cut. Sums are scalars in float3
     "huawei"  the reduction of the published TinyBERT code, where padding takes part, see each function.
 
 Equations are those of TinyBERT (Jiao et al. 2020).
-Shapes: B batch, S sequence, D width, H heads, N rows; of one head: K student's size, L teacher's size.
+Shapes: B batch, S sequence, D width, H heads, C classes, N rows; of one head: K student's size, L teacher's size.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from kd_dist.attention import Attention
 
 Compat = Literal["none", "huawei"]
+Task = Literal["single_label", "multi_label", "regression"]
 
 # A value, and how to compute its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]
@@ -127,6 +128,66 @@ def masked_language_model_error(logits_ND: Tensor, labels_N: Tensor) -> Tensor:
     The caller passes the rows to be predicted and no others. 0 for no rows.
     """
     return F.cross_entropy(_at_least_float32(logits_ND), labels_N, reduction="sum")
+
+
+def label_error(logits_BC: Tensor, labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
+    """Sum of the errors against true labels. Divide by `label_count`.
+
+    single_label: cross-entropy with `labels` (B), each sample times the weight of its class.
+    multi_label:  binary cross-entropy with `labels` (B, C) of 0 and 1, summed over samples and classes.
+    regression:   squared difference of the one output and `labels` (B).
+    """
+    logits_BC = _at_least_float32(logits_BC)
+    if task == "single_label":
+        return F.cross_entropy(logits_BC, labels, weight=class_weights_C, reduction="sum")
+    if task == "multi_label":
+        return F.binary_cross_entropy_with_logits(logits_BC, labels.to(logits_BC.dtype), reduction="sum")
+    return (logits_BC[:, 0] - labels).square().sum()
+
+
+def label_count(labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
+    """What `label_error` is divided by: the weights of the samples' classes (each 1 by default), or B x C."""
+    if task == "single_label" and class_weights_C is not None:
+        return class_weights_C[labels].sum()
+    return torch.tensor(labels.numel())
+
+
+def soft_label_error(
+    student_BC: Tensor, teacher_BC: Tensor, task: Task, *, temperature: float, compat: Compat
+) -> Tensor:
+    """Sum of the errors against the teacher's prediction, eq. 10 before its mean. Divide by `soft_label_count`.
+
+    With z / T in place of the logits z of both:
+    single_label: cross-entropy of the student's softmax with the teacher's, summed over samples.
+    multi_label:  binary cross-entropy of the student's sigmoid with the teacher's, summed over samples and classes.
+    regression:   squared difference of the outputs; there is nothing to soften. (The published code compares with the
+                  true label there, which `label_error` does.)
+
+    Times T squared, so that gradients keep their size (Hinton et al. 2015, section 2). The teacher gets no gradient.
+
+    compat="huawei": as published, without T squared.
+    """
+    student_BC, teacher_BC = _at_least_float32(student_BC), _at_least_float32(teacher_BC.detach())
+    if task == "regression":
+        return (student_BC - teacher_BC).square().sum()
+    student_BC, teacher_BC = student_BC / temperature, teacher_BC / temperature
+    scale = 1.0 if compat == "huawei" else temperature**2
+    if task == "multi_label":
+        return scale * F.binary_cross_entropy_with_logits(student_BC, teacher_BC.sigmoid(), reduction="sum")
+    return scale * F.cross_entropy(student_BC, teacher_BC.softmax(dim=1), reduction="sum")
+
+
+def soft_label_count(num_samples: int, num_classes: int, task: Task, compat: Compat) -> int:
+    """What `soft_label_error` is divided by: samples, and classes where they are summed over.
+
+    compat="huawei": samples x classes in every task, so that one of C classes has 1 / C of the usual gradient.
+    """
+    return num_samples * (num_classes if task == "multi_label" or compat == "huawei" else 1)
+
+
+def logit_error(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Sum over samples and classes of the squared differences of the logits (Ba and Caruana 2014). Divide by B x C."""
+    return (_at_least_float32(student_BC) - _at_least_float32(teacher_BC.detach())).square().sum()
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 Shapes: B batch, S sequence, D width.
 """
 
+import copy
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
 
 from kd_dist.attention import Attention, capture_attention, run_with_attention
 from kd_dist.config import model_config_file
-from kd_dist.sections import Engine
+from kd_dist.metrics import align_labels
+from kd_dist.sections import Student
+from kd_dist.stages import TrainStage
 
 Batch = Mapping[str, Tensor]
 
@@ -27,6 +42,7 @@ class Wanted:
 
     hidden_states: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
+    logits: bool = False
 
     def last_layer(self) -> int:
         return max([0, *self.hidden_states, *self.attention])
@@ -34,10 +50,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model computed: the hidden states (B, S, D) and attention factors that were wanted, by layer."""
+    """What a model computed and was wanted: hidden states (B, S, D) and attention factors by layer, logits (B, C)."""
 
     hidden_states: dict[int, Tensor]
     attention: dict[int, Attention]
+    logits: Tensor | None = None
+
+
+def model_inputs(batch: Batch) -> dict[str, Tensor]:
+    """What of a batch a model takes as it is."""
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
 
 
 def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
@@ -45,8 +67,7 @@ def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
     outputs, attention = run_with_attention(
         model,
         wanted.attention,
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
+        **model_inputs(batch),
         output_hidden_states=True,
     )
     return Encoded({layer: outputs.hidden_states[layer] for layer in wanted.hidden_states}, attention)
@@ -55,21 +76,41 @@ def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
 class Teacher:
     """A frozen encoder in eval mode, outside optimizer, ZeRO, autograd and checkpoints.
 
-    Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed.
+    Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed. Where logits
+    are wanted it is a whole classifier; `label2id` then says in which order its classes are handed out.
+
+    Raises:
+        UserError: the teacher predicts other labels than these.
     """
 
-    def __init__(self, path: str, wanted: Wanted, *, precision: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        path: str,
+        wanted: Wanted,
+        *,
+        precision: str,
+        device: torch.device,
+        label2id: Mapping[str, int] | None = None,
+    ) -> None:
         self.wanted = wanted
         config = AutoConfig.from_pretrained(path)
-        config.num_hidden_layers = wanted.last_layer()
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.model: PreTrainedModel = _quietly(AutoModel.from_pretrained, path, config=config, dtype=dtype)
+        self._columns: list[int] | None = None
+        if wanted.logits:
+            self._columns = align_labels(config.label2id, label2id) if label2id else None
+        else:
+            config.num_hidden_layers = wanted.last_layer()
+        load = AutoModelForSequenceClassification if wanted.logits else AutoModel
+        self.model: PreTrainedModel = _quietly(load.from_pretrained, path, config=config, dtype=dtype)
         capture_attention(self.model)
         self.model.to(device).eval().requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Encoded:
-        return encode(self.model, batch, self.wanted)
+        if not self.wanted.logits:
+            return encode(self.model, batch, self.wanted)
+        logits_BC = self.model(**model_inputs(batch)).logits.float()
+        return Encoded({}, {}, logits_BC if self._columns is None else logits_BC[:, self._columns])
 
 
 def _quietly(load: Any, *arguments: Any, **options: Any) -> Any:
@@ -94,22 +135,71 @@ def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
     return config
 
 
-def build_encoder(config: PretrainedConfig, engine: Engine) -> PreTrainedModel:
-    """An encoder with random weights and no pooler, which distillation of layers would leave untrained."""
-    return _prepared(MODEL_MAPPING[type(config)], config, engine)
+def build_encoder(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    """An encoder without a pooler, which distillation of layers would leave untrained."""
+    return _build(MODEL_MAPPING, stage, tokenizer)
 
 
-def build_masked_language_model(config: PretrainedConfig, engine: Engine) -> PreTrainedModel:
-    return _prepared(MODEL_FOR_MASKED_LM_MAPPING[type(config)], config, engine)
+def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)
 
 
-def _prepared(model_class: Any, config: PretrainedConfig, engine: Engine) -> PreTrainedModel:
-    has_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    model = model_class(config, **({"add_pooling_layer": False} if has_pooler else {}))
+def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """An encoder with a classification head; `settings` are transformers' names for the labels and the task."""
+    return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)
+
+
+def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
+    """The stage's student, or its teacher where it has no student: random, pretrained, or out of teacher layers."""
+    student = stage.student or Student(path=stage.teacher.path if stage.teacher else None)
+    if student.path is not None:
+        model = _load(mapping, student.path, AutoConfig.from_pretrained(student.path), settings)
+    elif student.teacher_layers is not None:
+        assert stage.teacher is not None
+        model = _from_teacher_layers(mapping, stage.teacher.path, student.teacher_layers, settings)
+    else:
+        config = student_config(student.config, tokenizer)
+        config.update(settings)
+        model = random_model(mapping, config)
     capture_attention(model)
-    if engine.activation_checkpointing:
+    if stage.engine.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
+    """A model with random weights, of the class that one of transformers' mappings has for this architecture."""
+    model_class = mapping[type(config)]
+    model = model_class(config, **_without_pooler(model_class))
+    capture_attention(model)
+    return model
+
+
+def _without_pooler(model_class: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
+
+
+def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """Pretrained weights; a head that they lack, or that is for another number of labels, is new."""
+    config.update(settings)
+    model_class = mapping[type(config)]
+    options = _without_pooler(model_class) | {"ignore_mismatched_sizes": True, "dtype": torch.float32}
+    return _quietly(model_class.from_pretrained, path, config=config, **options)
+
+
+def _from_teacher_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:
+    """A student as wide as the teacher, whose layer i starts as the teacher's layer `layers[i - 1]`."""
+    whole = _load(mapping, path, AutoConfig.from_pretrained(path), settings)
+    config = copy.deepcopy(whole.config)
+    config.num_hidden_layers = len(layers)
+    student = random_model(mapping, config)
+    weights = whole.state_dict()
+
+    def source(name: str) -> str:
+        return re.sub(r"\blayer\.(\d+)\.", lambda found: f"layer.{layers[int(found[1])] - 1}.", name, count=1)
+
+    student.load_state_dict({name: weights[source(name)] for name in student.state_dict()})
+    return student
 
 
 def load_tokenizer(path: str | Path) -> Any:

@@ -5,7 +5,7 @@ edge of the stage graph, and it is replaced by a path in the run folder when the
 """
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -42,6 +42,10 @@ from kd_dist.sections import (
 )
 
 WIRE = "@"
+
+
+AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective
+OBJECTIVES = frozenset(objective.model_fields["name"].default for objective in get_args(AnyObjective))
 
 
 class Stage(Section):
@@ -205,9 +209,7 @@ class TrainStage(Stage):
     teacher: Teacher | None = None
     student: Student | None = None
     data: TokenData
-    objective: Annotated[
-        TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective, Field(discriminator="name")
-    ]
+    objective: Annotated[AnyObjective, Field(discriminator="name")]
     train: Train = Train()
     selection: Selection | None = None
     optim: Optim = Optim()
@@ -218,6 +220,13 @@ class TrainStage(Stage):
 
     def needs_gpus(self) -> bool:
         return True
+
+    def identity(self) -> dict[str, Any]:
+        """With a selection, when weights are evaluated decides which of them become the result."""
+        content = super().identity()
+        if self.selection is not None:
+            content["cadence"] = {"evaluate_every_n_steps": self.cadence.evaluate_every_n_steps}
+        return content
 
     def problems(self) -> list[str]:
         found = self.train.problems(self.resources.world_size())
@@ -238,7 +247,7 @@ class ReportStage(Stage):
     resources: CpuResources = CpuResources(cpus=1, timeout_minutes=30)
 
 
-AnyStage = Annotated[
+_Stages = (
     SampleTextStage
     | PrepareStage
     | LabelledStage
@@ -248,9 +257,10 @@ AnyStage = Annotated[
     | TrainStage
     | EvaluateStage
     | ExportStage
-    | ReportStage,
-    Field(discriminator="kind"),
-]
+    | ReportStage
+)
+AnyStage = Annotated[_Stages, Field(discriminator="kind")]
+KINDS = frozenset(stage.model_fields["kind"].default for stage in get_args(_Stages))
 
 
 class Job(Section):

@@ -29,12 +29,16 @@ from kd_dist.engine import Engine
 from kd_dist.errors import Preempted, RunError, UserError, exit_with_message
 from kd_dist.export import export
 from kd_dist.hub import with_fetched_models
+from kd_dist.metrics import main_metric
 from kd_dist.models import Teacher, load_tokenizer, num_parameters
 from kd_dist.objectives import Objective, build
+from kd_dist.objectives.finetune import Labels
 from kd_dist.preemption import Preemption
 from kd_dist.runs import add_result, default_run_id, open_run, read_job, run_stage
 from kd_dist.sections import MlmObjective
+from kd_dist.selection import Best
 from kd_dist.stages import TrainStage
+from kd_dist.teacher_outputs import StoredOutputs
 from kd_dist.tracking import make_tracker, read_metrics
 from kd_dist.trainer import Trainer
 
@@ -72,7 +76,8 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     torch.manual_seed(stage.train.seed)
     objective = build(stage, tokenizer)
     _check_tokens(stage, objective, tokens)
-    rows = TokenRows(tokens, "train", tokenizer.pad_token_id)
+    outputs = _stored_outputs(stage)
+    rows = TokenRows(tokens, "train", tokenizer.pad_token_id, outputs)
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
         distributed.rank(),
@@ -95,20 +100,36 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         objective=objective,
         teacher=_teacher(stage, objective),
         rows=rows,
-        validation_rows=TokenRows(tokens, "validation", tokenizer.pad_token_id),
+        validation_rows=TokenRows(tokens, "validation", tokenizer.pad_token_id, outputs),
         total_steps=total_steps,
         checkpoints=stage_dir / "checkpoints",
         tracker=tracker,
         preemption=preemption,
+        best=_best(stage, tokens),
     )
     return trainer, objective, tokenizer, tracker
+
+
+def _stored_outputs(stage: TrainStage) -> StoredOutputs | None:
+    if stage.data.teacher_outputs is None or stage.teacher is None:
+        return None
+    return StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), Path(stage.data.tokens))
+
+
+def _best(stage: TrainStage, tokens: Path) -> Best | None:
+    if stage.selection is None:
+        return None
+    metric = stage.selection.metric
+    if metric == "auto":
+        metric = main_metric(Labels.load(tokens).task)
+    return Best(metric, stage.selection.patience)
 
 
 def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None:
     """Refuse rows that a model has no embedding or position for: a GPU would only say `device-side assert`."""
     statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
     configs = {"student": objective.student.config}
-    if stage.teacher is not None:
+    if stage.teacher is not None and stage.student is not None:
         configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
     for name, config in configs.items():
         # RoBERTa counts positions from the padding id on.
@@ -131,7 +152,13 @@ def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
     wanted = objective.wanted()
     if wanted is None or stage.teacher is None:
         return None
-    return Teacher(stage.teacher.path, wanted, precision=stage.engine.precision, device=distributed.device())
+    return Teacher(
+        stage.teacher.path,
+        wanted,
+        precision=stage.engine.precision,
+        device=distributed.device(),
+        label2id=Labels.load(Path(stage.data.tokens)).label2id if wanted.logits else None,
+    )
 
 
 def _make_deterministic(stage: TrainStage) -> None:
@@ -145,8 +172,9 @@ def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: P
     metrics = {key: value for row in rows for key, value in row.items()}
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
-    row: dict[str, Any] = {"stage": stage_dir.name, "model": "student", "split": "validation"}
-    row |= {"steps": trainer.total_steps, "parameters": num_parameters(objective.student)}
+    trained = "student" if read_stage(stage_dir).student else "teacher"
+    row: dict[str, Any] = {"stage": stage_dir.name, "model": trained, "split": "validation"}
+    row |= {"steps": trainer.step, "parameters": num_parameters(objective.student)}
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
     speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
     row["samples_per_second"] = round(statistics.median(speeds), 1)

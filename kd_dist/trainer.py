@@ -10,17 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kd_dist import distributed
 from kd_dist.batches import BatchPlan, TokenRows, mix
-from kd_dist.checkpoint import Checkpoint, newest_good, read_checkpoint, save_checkpoint
+from kd_dist.checkpoint import Checkpoint, good_weights, newest_good, read_checkpoint, save_checkpoint
 from kd_dist.engine import Engine
 from kd_dist.errors import Preempted, RunError
 from kd_dist.models import Teacher
-from kd_dist.objectives import Objective
+from kd_dist.objectives import PREDICTION, Objective
 from kd_dist.preemption import Preemption
+from kd_dist.selection import Best
 from kd_dist.stages import TrainStage
 from kd_dist.tracking import NullTracker
 
@@ -89,7 +91,10 @@ class Interval:
 
 
 class Trainer:
-    """Trains one objective to its last step. Its own state is two integers: `step` and `refused_in_a_row`."""
+    """Trains one objective to its last step, or to where its selection says that more is useless.
+
+    Its own state is `step`, `refused_in_a_row` and what the selection has seen.
+    """
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class Trainer:
         checkpoints: Path,
         tracker: NullTracker,
         preemption: Preemption,
+        best: Best | None = None,
     ) -> None:
         self._stage, self._engine, self._objective, self._teacher = stage, engine, objective, teacher
         self._rows, self._validation_rows = rows, validation_rows
@@ -115,6 +121,7 @@ class Trainer:
             seed=stage.train.seed,
         )
         self._weights = stage.objective.weights()
+        self._best = best
         self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
         self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._teacher_time, self._interval = Stopwatch(), Interval()
@@ -124,7 +131,7 @@ class Trainer:
         self._saved_step = -1
 
     def train(self) -> None:
-        """Run to the last step. All ranks call it together.
+        """Run to the last step, and end with the best weights where there is a selection. All ranks call it together.
 
         Raises:
             Preempted: a signal asked to stop; the state is saved.
@@ -139,13 +146,13 @@ class Trainer:
             if self._tracker.is_due(self.step):
                 self._log(metrics)
             with self._interval.pause():
-                if self._is_due(self._stage.cadence.evaluate_every_n_steps):
-                    self.evaluate()
-                if self._is_due(self._stage.cadence.save_every_n_steps):
+                improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate_and_compare()
+                if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
                     self._save()
             if signal_number := self._preemption.agreed():
                 self._save()
                 raise Preempted(self.step, signal_number)
+        self._take_best()
 
     def close(self) -> None:
         """Give back threads and memory; the next stage may run in the same process."""
@@ -155,10 +162,28 @@ class Trainer:
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.total_steps
 
+    def _is_over(self) -> bool:
+        return self._best is not None and self._best.is_over()
+
+    def _evaluate_and_compare(self) -> bool:
+        """Evaluate; whether these are the best weights so far."""
+        metrics = self.evaluate()
+        return self._best is not None and bool(metrics) and self._best.update(self.step, metrics)
+
+    def _take_best(self) -> None:
+        """Go back to the best weights. Collective; every rank reads them."""
+        if self._best is None or not self._best.step:
+            return
+        self._engine.load_weights(good_weights(self._checkpoints, self._best.step))
+        shown = f"{self._best.metric} {self._best.value:.4f}"
+        self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
+
     def _batches(self) -> Iterator[list[PreparedBatch]]:
         """This rank's micro-batches of each remaining step, prepared while the step before runs."""
         upcoming = self._prefetcher.submit(self._prepare, self.step + 1)
         for step in range(self.step + 1, self.total_steps + 1):
+            if self._is_over():
+                return
             batches = upcoming.result()
             if step < self.total_steps:
                 upcoming = self._prefetcher.submit(self._prepare, step + 1)
@@ -240,14 +265,18 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Means:
-        """Mean of every term over the held-out rows, without dropout. Collective."""
+        """Mean of every term over the held-out rows, without dropout, and scores of predictions. Collective."""
         if not len(self._validation_rows):
             return {}
         self._objective.eval()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, float] = defaultdict(float)
+        predictions: list[tuple[np.ndarray, np.ndarray]] = []
         for batch in self._validation_batches():
-            for term, total in self._forward(batch, Stopwatch()).items():
+            outcome = self._forward(batch, Stopwatch())
+            if (logits_BC := outcome.pop(PREDICTION, None)) is not None:
+                predictions.append((logits_BC.float().cpu().numpy(), batch.tensors["labels"].numpy()))
+            for term, total in outcome.items():
                 sums[term] += float(total)
                 counts[term] += batch.counts[term]
         self._objective.train()
@@ -255,9 +284,18 @@ class Trainer:
         totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
         terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
         loss = sum(self._weights[name] * value for name, value in terms.items())
-        metrics = {"evaluation/loss": loss, **{f"evaluation/{name}": value for name, value in terms.items()}}
+        scores = self._scores(predictions)
+        metrics = {f"evaluation/{name}": value for name, value in ({"loss": loss} | terms | scores).items()}
         self._tracker.log(self.step, metrics)
         return metrics
+
+    def _scores(self, predictions: list[tuple[np.ndarray, np.ndarray]]) -> Means:
+        """Scores of the predictions of all ranks. Collective."""
+        of_all = [pair for of_a_rank in distributed.gather(predictions) for pair in of_a_rank]
+        if not of_all:
+            return {}
+        logits, labels = zip(*of_all, strict=True)
+        return self._objective.scores(np.concatenate(logits), np.concatenate(labels))
 
     def _validation_batches(self) -> Iterator[PreparedBatch]:
         """The held-out rows, shortest first; micro-batch k on rank k mod world size."""
@@ -276,9 +314,13 @@ class Trainer:
         tensors, state = self._engine.save()
         failure = None
         if distributed.rank() == 0:
-            checkpoint = Checkpoint(self.step, tensors, state | {"refused_in_a_row": self.refused_in_a_row})
+            state |= {"refused_in_a_row": self.refused_in_a_row}
+            best_step = 0
+            if self._best is not None:
+                state["best"], best_step = self._best.state(), self._best.step
+            checkpoint = Checkpoint(self.step, tensors, state)
             try:
-                save_checkpoint(self._checkpoints, checkpoint, self._stage.cadence.keep_checkpoints)
+                save_checkpoint(self._checkpoints, checkpoint, self._stage.cadence.keep_checkpoints, best_step)
             except RunError as error:
                 failure = error
         if failure := distributed.broadcast(failure):
@@ -294,6 +336,8 @@ class Trainer:
             self._engine.load(checkpoint.tensors, checkpoint.state)
             self.step = self._saved_step = checkpoint.step
             self.refused_in_a_row = checkpoint.state["refused_in_a_row"]
+            if self._best is not None:
+                self._best.load(checkpoint.state["best"])
         self._tracker.start(self.step)
         for line in damaged:
             self._tracker.message(line)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 @dataclass(frozen=True)
 class TinyWorld:
@@ -48,6 +50,50 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld(
         corpus, root / "tokenizer", root / "teacher", root / "student.json", root / "tokens", root / "cache"
     )
+
+
+@dataclass(frozen=True)
+class LabelledWorld:
+    files: Path  # folder of train.tsv, validation.tsv and test.tsv: label, text
+    tokens: Path
+    teacher: Path  # a classifier of the two labels, out of the tiny world's teacher
+    other_teacher: Path
+    student: Path
+
+
+@pytest.fixture(scope="session")
+def labelled(tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> LabelledWorld:
+    from kd_dist.labelled import prepare
+    from kd_dist.sections import LabelledData
+
+    root = tmp_path_factory.mktemp("labelled")
+    lines = [line[:60] for line in tiny.corpus.read_text(encoding="utf-8").splitlines() if line]
+    rows = list(dict.fromkeys(f"{'finance' if '国' in line else 'sport'}\t{line}" for line in lines))
+    finance = [row for row in rows if row.startswith("finance")]
+    sport = [row for row in rows if row.startswith("sport")]
+    mixed = [row for pair in zip(finance, sport, strict=False) for row in pair]
+    for name, begin, end in (("train", 0, 60), ("validation", 60, 84), ("test", 84, 104)):
+        (root / f"{name}.tsv").write_text("\n".join(mixed[begin:end]) + "\n", encoding="utf-8")
+    data = LabelledData(
+        **{name: [str(root / f"{name}.tsv")] for name in ("train", "validation", "test")}, max_length=48
+    )
+    prepare(data, str(tiny.tokenizer), root / "tokens", root / "texts.txt")
+    for seed, name in ((7, "teacher"), (8, "other_teacher")):
+        _write_classifier(tiny, root / name, seed)
+    return LabelledWorld(root, root / "tokens", root / "teacher", root / "other_teacher", tiny.student)
+
+
+def _write_classifier(tiny: TinyWorld, directory: Path, seed: int) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(seed)
+    labels = {"finance": 0, "sport": 1}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny.teacher, label2id=labels, id2label={number: name for name, number in labels.items()}
+    )
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tiny.tokenizer).save_pretrained(directory)
 
 
 def _write_models(root: Path) -> None:

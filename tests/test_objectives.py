@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 
 from kd_dist.attention import SUPPORTED_FAMILIES, capture_attention
 from kd_dist.batches import TokenRows
 from kd_dist.checks import FAMILIES
-from kd_dist.models import Teacher, build_encoder, build_masked_language_model
+from kd_dist.models import Teacher, random_model
 from kd_dist.objectives.mlm import MaskedLanguageModel
 from kd_dist.objectives.tinybert import TinyBert
-from kd_dist.sections import Engine, MlmObjective, TinyBertObjective
+from kd_dist.sections import MlmObjective, TinyBertObjective
 from tests.conftest import TinyWorld
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def batch(tiny: TinyWorld) -> dict[str, torch.Tensor]:
 
 def objective(tiny: TinyWorld, **settings: object) -> TinyBert:
     torch.manual_seed(0)
-    student = build_encoder(AutoConfig.from_pretrained(tiny.student), Engine())
+    student = random_model(MODEL_MAPPING, AutoConfig.from_pretrained(tiny.student))
     built = TinyBert(student, AutoConfig.from_pretrained(tiny.teacher), TinyBertObjective(**settings))  # type: ignore[arg-type]
     return built.eval()
 
@@ -158,7 +159,7 @@ def mlm(tiny: TinyWorld) -> MaskedLanguageModel:
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(tiny.student)
     tokenizer = AutoTokenizer.from_pretrained(tiny.tokenizer)
-    return MaskedLanguageModel(build_masked_language_model(config, Engine()), MlmObjective(), tokenizer).eval()
+    return MaskedLanguageModel(random_model(MODEL_FOR_MASKED_LM_MAPPING, config), MlmObjective(), tokenizer).eval()
 
 
 def test_mlm_equals_the_cross_entropy_of_the_whole_model(

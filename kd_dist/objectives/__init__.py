@@ -8,11 +8,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kd_dist.models import Batch, Encoded, Wanted
 from kd_dist.stages import TrainStage
+
+PREDICTION = "logits_BC"
 
 
 class Objective(nn.Module, ABC):
@@ -38,7 +41,14 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
-        """The sum of each term over this batch, unweighted, with autograd history."""
+        """The sum of each term over this batch, unweighted, with autograd history.
+
+        In eval mode an objective that predicts adds its logits (B, C) under the name PREDICTION.
+        """
+
+    def scores(self, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """How good predictions are: metrics by name, for an objective that predicts."""
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing")
 
     def save_extras(self, directory: Path) -> None:
         """What belongs to the method but not to the exported model."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kd_dist.losses import masked_language_model_error
-from kd_dist.models import Batch, Encoded, build_masked_language_model, student_config
+from kd_dist.models import Batch, Encoded, build_masked_language_model
 from kd_dist.objectives import Objective
 from kd_dist.sections import MlmObjective
 from kd_dist.stages import TrainStage
@@ -66,5 +66,4 @@ class MaskedLanguageModel(Objective):
 
 def build(stage: TrainStage, tokenizer: Any) -> MaskedLanguageModel:
     assert isinstance(stage.objective, MlmObjective)
-    config = student_config(stage.student.config, tokenizer)
-    return MaskedLanguageModel(build_masked_language_model(config, stage.engine), stage.objective, tokenizer)
+    return MaskedLanguageModel(build_masked_language_model(stage, tokenizer), stage.objective, tokenizer)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from kd_dist.losses import attention_score_count, attention_score_error, hidden_state_count, hidden_state_error
-from kd_dist.models import Batch, Encoded, Wanted, build_encoder, encode, student_config
+from kd_dist.models import Batch, Encoded, Wanted, build_encoder, encode
 from kd_dist.objectives import Objective
 from kd_dist.sections import TinyBertObjective
 from kd_dist.stages import TrainStage
+
+PROJECTIONS = "projections.safetensors"
 
 
 class TinyBert(Objective):
@@ -87,7 +89,15 @@ class TinyBert(Objective):
     def save_extras(self, directory: Path) -> None:
         """The projections, for a later stage that goes on distilling this student."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.projections.state_dict().items()}
-        save_file(tensors, directory / "projections.safetensors")
+        save_file(tensors, directory / PROJECTIONS)
+
+    def load_extras(self, directory: Path) -> None:
+        """Take up the projections that this student was distilled with, if they lie beside it and fit."""
+        if not (directory / PROJECTIONS).exists():
+            return
+        found, own = load_file(directory / PROJECTIONS), self.projections.state_dict()
+        if {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in own.items()}:
+            self.projections.load_state_dict(found)
 
 
 def _projection_name(kind: str, layer: int) -> str:
@@ -101,5 +111,9 @@ def _projection_name(kind: str, layer: int) -> str:
 def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
-    student = build_encoder(student_config(stage.student.config, tokenizer), stage.engine)
-    return TinyBert(student, AutoConfig.from_pretrained(stage.teacher.path), stage.objective)
+    objective = TinyBert(
+        build_encoder(stage, tokenizer), AutoConfig.from_pretrained(stage.teacher.path), stage.objective
+    )
+    if stage.student is not None and stage.student.path is not None:
+        objective.load_extras(Path(stage.student.path))
+    return objective

@@ -1,0 +1,18 @@
+"""More labelled texts out of those there are, as a folder that training reads."""
+
+from jobs.tinybert_task import DATA
+from kd_dist.sections import AugmentedData, PlainTokenData, Teacher
+from kd_dist.stages import AugmentedStage, AugmentStage, Job, LabelledStage
+
+TEACHER = Teacher(path="google-bert/bert-base-chinese")
+
+JOB = Job(
+    name="augment",
+    description="TinyBERT's data augmentation of labelled text, as an array of shards",
+    stages={
+        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
+        "augment": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
+        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augment/shards")),
+    },
+    result="augmented",
+)

@@ -1,0 +1,125 @@
+"""The whole way from a pretrained teacher and labelled texts to a TinyBERT classifier that is ready to be served."""
+
+from typing import Any
+
+from jobs.tinybert_task import CADENCE, DATA, task_stages, with_equal_training
+from kd_dist.heads import has_language_model_head
+from kd_dist.sections import (
+    AugmentedData,
+    CorpusData,
+    FinetuneObjective,
+    Optim,
+    PlainTokenData,
+    Selection,
+    Student,
+    Teacher,
+    TinyBertObjective,
+    TokenData,
+    Train,
+)
+from kd_dist.stages import (
+    WIRE,
+    AnyStage,
+    AugmentedStage,
+    AugmentStage,
+    Job,
+    LabelledStage,
+    PrepareStage,
+    TrainStage,
+)
+
+TEACHER = Teacher(path="google-bert/bert-base-chinese")
+
+JOB = Job(
+    name="tinybert",
+    description="labelled text and a pretrained teacher to a small classifier: fine-tune, augment, distil, export",
+    stages={
+        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
+        "finetune": TrainStage(
+            teacher=TEACHER,
+            data=TokenData(tokens="@prepare/tokens"),
+            objective=FinetuneObjective(),
+            train=Train(epochs=3, global_batch_size=32),
+            optim=Optim(learning_rate=5e-5),
+            selection=Selection(),
+            cadence=CADENCE,
+        ),
+        "corpus": PrepareStage(data=CorpusData(corpus=[]), teacher=TEACHER),
+        "general": TrainStage(
+            teacher=TEACHER,
+            student=Student(),
+            data=TokenData(tokens="@corpus/tokens"),
+            objective=TinyBertObjective(),
+        ),
+        "augment": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
+        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augment/shards")),
+        **task_stages(
+            base=TEACHER,
+            teacher="@finetune/export",
+            tokens="@augmented/tokens",
+            student=Student(path="@general/export"),
+        ),
+    },
+    result="export",
+    seeded=["layers", "distill", "alone"],
+)
+
+
+def adapt(job: Job) -> Job:
+    """Leave out what the settings make needless or impossible, and say so."""
+    stages, notes = dict(job.stages), []
+    stages, notes = _adapt_general(stages, notes)
+    stages, notes = _adapt_augmentation(stages, notes)
+    return job.model_copy(update={"stages": with_equal_training(stages), "notes": notes})
+
+
+def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    corpus, general, layers = stages["corpus"], stages["general"], stages["layers"]
+    assert isinstance(corpus, PrepareStage)
+    assert isinstance(general, TrainStage)
+    start = general.student
+    assert start is not None
+    if start.path is not None or start.teacher_layers is not None:
+        stages = _without(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
+        origin = start.path or f"the teacher's layers {start.teacher_layers}"
+        return stages, [*notes, f"no general distillation: the student starts from {origin}"]
+    if not corpus.data.corpus:
+        data = corpus.data.model_copy(update={"corpus": [f"{WIRE}prepare/texts"], "pack": False})
+        stages = stages | {"corpus": corpus.model_copy(update={"data": data})}
+        notes = [
+            *notes,
+            "general distillation reads the training texts; data.corpus names others, student.path skips it",
+        ]
+    return stages, notes
+
+
+def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    augment = stages["augment"]
+    assert isinstance(augment, AugmentStage)
+    settings, teacher = augment.augment, augment.teacher.path
+    if not (settings.mlm_path or settings.word_vectors or has_language_model_head(teacher)):
+        note = (
+            f"no augmentation: {teacher} has no language-model head, and neither augment.mlm_path nor "
+            "augment.word_vectors is given"
+        )
+        rewired = {name: _rewired(stage, "@augmented/tokens", "@prepare/tokens") for name, stage in stages.items()}
+        return _without(rewired, "augment", "augmented"), [*notes, note]
+    if settings.keep_confidence is not None:
+        settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
+        changed = augment.model_copy(update={"augment": settings, "teacher": Teacher(path="@check/model")})
+        order = ["prepare", "finetune", "check", *stages]  # the filter asks the trained teacher
+        stages = {name: (stages | {"augment": changed})[name] for name in dict.fromkeys(order)}
+    return stages, notes
+
+
+def _without(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
+    return {name: stage for name, stage in stages.items() if name not in names}
+
+
+def _rewired(stage: AnyStage, old: str, new: str) -> AnyStage:
+    def replace(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        return new if value == old else value
+
+    return type(stage).model_validate(replace(stage.model_dump()))

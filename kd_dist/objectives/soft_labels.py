@@ -1,0 +1,71 @@
+"""Distillation of the prediction (Hinton et al. 2015; TinyBERT's equation 10), with or without labels beside it.
+
+The teacher's logits come from the teacher, or with the batch when they were written to disk before.
+Shapes: B batch, C classes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from kd_dist.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
+from kd_dist.metrics import scores
+from kd_dist.models import Batch, Encoded, Wanted, build_classifier, model_inputs
+from kd_dist.objectives import PREDICTION, Objective
+from kd_dist.objectives.finetune import Labels
+from kd_dist.sections import SoftLabelsObjective
+from kd_dist.stages import TrainStage
+
+
+class SoftLabels(Objective):
+    """Errors against the teacher's prediction, the label, and the teacher's logits; terms of weight 0 are left out."""
+
+    def __init__(
+        self, student: PreTrainedModel, labels: Labels, settings: SoftLabelsObjective, *, teacher_runs: bool
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self._labels, self._settings, self._teacher_runs = labels, settings, teacher_runs
+        self._terms = {name for name, weight in settings.weights().items() if weight > 0}
+
+    def wanted(self) -> Wanted | None:
+        return Wanted(logits=True) if self._teacher_runs and self._terms - {"hard"} else None
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        size, num_labels, task = len(batch["input_ids"]), self._labels.num_labels, self._labels.task
+        counts = {
+            "soft": soft_label_count(size, num_labels, task, self._settings.compat),
+            "hard": float(label_count(batch["labels"], task)),
+            "logits": size * num_labels,
+        }
+        return {term: float(counts[term]) for term in sorted(self._terms)}
+
+    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+        logits_BC = self.student(**model_inputs(batch)).logits
+        task, settings = self._labels.task, self._settings
+        sums: dict[str, Tensor] = {}
+        if "hard" in self._terms:
+            sums["hard"] = label_error(logits_BC, batch["labels"], task)
+        if self._terms - {"hard"}:
+            target_BC = batch["teacher_logits"] if teacher is None else teacher.logits
+            assert target_BC is not None
+        if "logits" in self._terms:
+            sums["logits"] = logit_error(logits_BC, target_BC)
+        if "soft" in self._terms:
+            sums["soft"] = soft_label_error(
+                logits_BC, target_BC, task, temperature=settings.temperature, compat=settings.compat
+            )
+        return sums if self.training else sums | {PREDICTION: logits_BC}
+
+    def scores(self, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return scores(self._labels.task, logits_BC, labels)
+
+
+def build(stage: TrainStage, tokenizer: Any) -> SoftLabels:
+    assert isinstance(stage.objective, SoftLabelsObjective)
+    labels = Labels.load(Path(stage.data.tokens))
+    student = build_classifier(stage, tokenizer, labels.model_settings())
+    return SoftLabels(student, labels, stage.objective, teacher_runs=stage.data.teacher_outputs is None)

@@ -1,0 +1,149 @@
+"""Stored logits are the teacher's own, are found by what a row says, and whatever does not belong is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kd_dist.batches import TokenRows, row_keys
+from kd_dist.errors import RunError, UserError
+from kd_dist.models import Teacher, Wanted
+from kd_dist.runs import open_run
+from kd_dist.sections import PlainTokenData, ShardResources
+from kd_dist.sections import Teacher as TeacherSettings
+from kd_dist.stages import Job, TeacherOutputsStage
+from kd_dist.teacher_outputs import StoredOutputs, run
+from tests.conftest import ROOT, LabelledWorld
+
+
+def stage_dir(labelled: LabelledWorld, runs_dir: Path, shards: int = 1) -> Path:
+    stage = TeacherOutputsStage(
+        teacher=TeacherSettings(path=str(labelled.teacher)),
+        data=PlainTokenData(tokens=str(labelled.tokens)),
+        resources=ShardResources(shards=shards),
+    )
+    job = Job(name="outputs", description="", stages={"outputs": stage}, result="outputs")
+    return open_run(job, runs_dir, "r") / "outputs"
+
+
+def write(labelled: LabelledWorld, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, shards: int = 1) -> Path:
+    directory = stage_dir(labelled, runs_dir, shards)
+    for shard in range(shards):
+        monkeypatch.setenv("KD_DIST_SHARD", str(shard))
+        run(directory)
+    return directory / "outputs"
+
+
+def stored(labelled: LabelledWorld, folder: Path) -> StoredOutputs:
+    return StoredOutputs(folder, labelled.teacher, labelled.tokens)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_stored_logits_equal_the_teachers(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    outputs = stored(labelled, write(labelled, tmp_path, monkeypatch, shards))
+    label2id = json.loads((labelled.tokens / "label2id.json").read_text(encoding="utf-8"))
+    teacher = Teacher(
+        str(labelled.teacher), Wanted(logits=True), precision="fp32", device=torch.device("cpu"), label2id=label2id
+    )
+    for split in ("train", "validation"):
+        rows = TokenRows(labelled.tokens, split, 0, outputs)
+        batch = rows.collate(np.arange(len(rows))[::-1].copy())  # another order and other neighbours than when written
+        torch.testing.assert_close(batch["teacher_logits"], teacher(batch).logits, atol=1e-5, rtol=0)
+
+
+def test_a_key_depends_on_tokens_and_types_but_not_on_padding() -> None:
+    ids, mask = torch.tensor([[5, 6, 7, 0]]), torch.tensor([[1, 1, 1, 0]])
+    key = row_keys({"input_ids": ids, "attention_mask": mask})
+    assert key == row_keys({"input_ids": ids[:, :3], "attention_mask": mask[:, :3]})
+    assert key != row_keys({"input_ids": ids + mask, "attention_mask": mask})
+    types = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    assert row_keys(types) != row_keys(types | {"token_type_ids": torch.tensor([[0, 0, 1, 0]])})
+
+
+def test_outputs_of_another_teacher_are_refused(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(labelled, tmp_path, monkeypatch)
+    with pytest.raises(RunError, match="another teacher"):
+        StoredOutputs(folder, labelled.other_teacher, labelled.tokens)
+
+
+def test_a_row_without_an_output_is_refused(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = stored(labelled, write(labelled, tmp_path, monkeypatch))
+    with pytest.raises(RunError, match="no output for 1 rows"):
+        outputs.of(np.array([12345], dtype=np.uint64))
+
+
+@pytest.mark.parametrize("what", ["keys", "logits"])
+def test_a_damaged_shard_is_refused_and_written_again(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    folder = write(labelled, tmp_path, monkeypatch, shards=2)
+    damaged, whole = folder / f"{what}_00001.npy", (folder / f"{what}_00001.npy").read_bytes()
+    damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RunError, match=f"{what}_00001.npy has another SHA-256"):
+        stored(labelled, folder)
+    untouched = (folder / "keys_00000.npy").stat().st_mtime_ns
+    write(labelled, tmp_path, monkeypatch, shards=2)
+    assert damaged.read_bytes() == whole
+    assert (folder / "keys_00000.npy").stat().st_mtime_ns == untouched
+
+
+def test_a_missing_shard_is_refused(labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(labelled, tmp_path, monkeypatch, shards=2)
+    (folder / "manifest_00001.json").unlink()
+    with pytest.raises(RunError, match="1 shards are there of 2"):
+        stored(labelled, folder)
+
+
+def test_another_number_of_shards_starts_anew(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(labelled, tmp_path, monkeypatch, shards=3)
+    folder = write(labelled, tmp_path, monkeypatch, shards=2)
+    assert stored(labelled, folder)._keys
+    assert sorted(path.name for path in folder.glob("keys_*")) == ["keys_00000.npy", "keys_00001.npy"]
+
+
+def test_a_teacher_of_other_labels_is_refused(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for file in labelled.teacher.iterdir():
+        (renamed / file.name).write_bytes(file.read_bytes())
+    config = json.loads((renamed / "config.json").read_text())
+    config["id2label"] = {"0": "sport", "1": "weather"}
+    config["label2id"] = {"sport": 0, "weather": 1}
+    (renamed / "config.json").write_text(json.dumps(config))
+    world = replace(labelled, teacher=renamed)
+    with pytest.raises(UserError, match="weather"):
+        write(world, tmp_path, monkeypatch)
+
+
+def test_a_shard_killed_half_way_is_written_again(labelled: LabelledWorld, tmp_path: Path) -> None:
+    directory = stage_dir(labelled, tmp_path)
+    code = f"from pathlib import Path; from kd_dist.teacher_outputs import run; run(Path({str(directory)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while not list((directory / "outputs").glob("*keys*")) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not (directory / "outputs" / "manifest_00000.json").exists():
+        with pytest.raises(RunError, match="0 shards"):
+            stored(labelled, directory / "outputs")
+    os.environ.pop("KD_DIST_SHARD", None)
+    run(directory)
+    assert len(stored(labelled, directory / "outputs")._keys[0])
