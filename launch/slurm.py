@@ -20,6 +20,7 @@ from kd_dist.config import find_job, job_names
 from kd_dist.errors import exit_with_message
 from kd_dist.hub import with_fetched_models
 from kd_dist.runs import default_run_id, open_run
+from kd_dist.seeds import with_seeds
 from kd_dist.stages import Job
 from launch.cluster import Cluster, load_cluster
 
@@ -35,7 +36,8 @@ def main() -> int:
     if options.options:
         return _show_options(find_job(options.job))
     cluster = load_cluster(options.cluster)
-    job = load_checked_job(options.job, options.overrides, options.config, plan_only=options.dry_run)
+    once = load_checked_job(options.job, options.overrides, options.config, plan_only=options.dry_run)
+    job = with_seeds(once, options.seeds)
     runs_dir = options.runs_dir or Path(cluster.runs_dir or "runs")
     run_id = options.run_id or default_run_id()
     if options.dry_run:
@@ -47,6 +49,10 @@ def main() -> int:
     if cluster.executor == "slurm":
         require_slurm()
     require_idle(runs_dir / job.name / run_id)
+    if options.rehearse:
+        from launch.rehearsal import rehearse
+
+        rehearse(with_fetched_models(once))
     job = with_fetched_models(job)
     return launch(job, open_run(job, runs_dir, run_id), cluster)
 
@@ -112,6 +118,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--cluster", default="slurm", help="a profile in configs/clusters, or a YAML file (default: slurm)"
     )
     parser.add_argument("--dry-run", action="store_true", help="show stages, settings, resources and sbatch files only")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="first run every stage here, on a little of the data and for two steps"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        choices=range(1, 101),
+        default=1,
+        metavar="N",
+        help="repeat the stages that depend on chance with N seeds: train.seed, train.seed + 1, ... (default: 1)",
+    )
     parser.add_argument("--run-id", help="name of the run (default: date and time); the same name continues it")
     parser.add_argument("--runs-dir", type=Path, help="where runs are kept (default: the profile's, else runs)")
     parser.add_argument(

@@ -479,6 +479,22 @@ def test_run_id_of_another_configuration_is_refused(tmp_path: Path, settings: li
     assert not (scheduler / "sbatch.count").exists()
 
 
+def test_failed_rehearsal_stops_the_submission(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
+    arguments = ["--job", "tinybert_general", "--run-id", "a", *settings, "--rehearse"]
+    shown(tmp_path, *arguments, "--dry-run", path=scheduler)  # rehearses nothing
+    ended = command(tmp_path, *arguments, path=scheduler)
+    assert ended.returncode == 2
+    assert "the rehearsal failed, see above: nothing was submitted" in ended.stderr  # the teacher has no tokenizer
+    assert not (scheduler / "sbatch.count").exists()
+    assert not (tmp_path / "runs").exists()
+    shutil.rmtree(re.findall(r"in (\S*)/tinybert_general/rehearsal", ended.stderr)[-1])
+
+
+def test_seeds_of_a_job_without_seeded_stages_are_refused(tmp_path: Path, settings: list[str]) -> None:
+    ended = command(tmp_path, "--job", "tinybert_general", *settings, "--seeds", "2", "--dry-run")
+    assert (ended.returncode, "has no stage that can be repeated" in ended.stderr) == (2, True)
+
+
 # ------------------------------------------------------------ status
 
 

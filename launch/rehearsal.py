@@ -1,0 +1,85 @@
+"""Every stage for real on a little of the data, in one process on this machine, before anything queues.
+
+What a GPU queue would only show hours later, shows here: a missing label, a model that does not load, a full disk.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config import REPOSITORY
+from kd_dist.errors import UserError, exit_with_message
+from kd_dist.runs import open_run, read_job, run_stage
+from kd_dist.sections import (
+    Augment,
+    Cadence,
+    CorpusData,
+    Evaluate,
+    GpuResources,
+    Guards,
+    LabelledData,
+    Section,
+    Selection,
+    ShardResources,
+    Train,
+)
+from kd_dist.stages import Job
+
+SMALL: dict[type[Section], dict[str, Any]] = {
+    CorpusData: {"max_lines": 2000},
+    LabelledData: {"max_rows": 64},
+    Augment: {"copies": 1},
+    Train: {"steps": 2, "global_batch_size": 8, "micro_batch_size": 4},
+    Cadence: {"log_every_n_steps": 1},
+    Selection: {"patience": None},
+    Evaluate: {"speed": False},
+    Guards: {"teacher": "warn"},  # a teacher that was trained for two steps is a bad one
+    GpuResources: {"nodes": 1, "gpus_per_node": 1},
+    ShardResources: {"shards": 1},
+}
+
+
+def reduced(job: Job) -> Job:
+    """The same job on little data, for two steps, on one rank."""
+
+    def small(_: str, section: Section) -> Section:
+        return section.model_copy(update=SMALL.get(type(section), {}))
+
+    return job.with_stages(lambda stage: stage.with_sections(small))
+
+
+def rehearse(job: Job) -> None:
+    """Run the reduced job in a temporary folder, which is kept if it fails.
+
+    Raises:
+        UserError: a stage failed; it has said why.
+    """
+    started = time.monotonic()
+    runs_dir = Path(tempfile.mkdtemp(prefix="kd_dist_rehearsal_"))
+    run_dir = open_run(reduced(job), runs_dir, "rehearsal")
+    print("rehearsal: every stage on a little of the data, on this machine", flush=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "launch.rehearsal", str(run_dir)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1", "WANDB_MODE": "disabled"},
+    )
+    if ended.returncode:
+        raise UserError(f"the rehearsal failed, see above: nothing was submitted. What it wrote is in {run_dir}")
+    shutil.rmtree(runs_dir)
+    print(f"rehearsal: all stages ran, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> None:
+    """The process of a rehearsal: `python -m launch.rehearsal RUN_DIR`."""
+    run_dir = Path(sys.argv[1])
+    for name in read_job(run_dir).stages:
+        print(f"rehearsal: {name}", flush=True)
+        run_stage(run_dir / name)
+
+
+if __name__ == "__main__":
+    exit_with_message(main, is_rank=True)
