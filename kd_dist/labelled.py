@@ -190,7 +190,8 @@ def read_label_names(path: Path) -> list[str]:
 class Labels:
     """The labels that rows may have: those of the file of names, or all that the training files hold.
 
-    `ids`: index by name; empty for regression.
+    `ids`: index by name; empty for regression. With a file of names, rows hold names or indices; a label that is both
+    is a name.
     """
 
     data: LabelledData
@@ -373,7 +374,7 @@ def _description(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> R
     lengths = np.array([sum(len(text) for text in row.key if text) for row in rows], dtype=np.int64)
     return {
         "rows": len(rows),
-        "files": list(dict.fromkeys(str(row.file) for row in rows))[:100],
+        "files": [str(file) for file in dict.fromkeys(row.file for row in rows)][:100],
         "skipped": dict(bad_rows.counts),
         "labels": {name: counts[name] for name in labels.ids},
         "characters": int(lengths.sum()),
