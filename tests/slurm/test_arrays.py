@@ -1,0 +1,91 @@
+"""A stage in shards on a real SLURM: one array, whose elements are requeued and submitted again on their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kd_dist.runs import is_complete, open_run
+from kd_dist.sections import PlainTokenData, ReportOptions, ShardResources, Teacher
+from kd_dist.stages import Job, ReportStage, TeacherOutputsStage
+from kd_dist.teacher_outputs import StoredOutputs
+from launch.cluster import Cluster
+from launch.submit import require_idle, snapshot, submit
+from tests.conftest import LabelledWorld
+from tests.slurm.cluster import PrivateCluster, eventually
+
+pytestmark = pytest.mark.slurm
+SHARDS = 3
+CLUSTER = Cluster(partition="main", request_gpus=False, max_cpus_per_node=1, environment={"OMP_NUM_THREADS": "1"})
+ENDED = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"]
+
+
+class Run:
+    """The teacher's outputs in three shards, and a report that waits for all of them."""
+
+    def __init__(self, slurm: PrivateCluster, labelled: LabelledWorld, runs_dir: Path) -> None:
+        self.slurm, self.runs_dir = slurm, runs_dir
+        outputs = TeacherOutputsStage(
+            teacher=Teacher(path=str(labelled.teacher)),
+            data=PlainTokenData(tokens=str(labelled.tokens)),
+            resources=ShardResources(shards=SHARDS, timeout_minutes=30),
+        )
+        report = ReportStage(page=ReportOptions(stages=["@outputs"]))
+        self.job = Job(name="array", description="x", stages={"outputs": outputs, "report": report}, result="outputs")
+
+    def start(self) -> dict[str, str]:
+        self.run_dir = open_run(self.job, self.runs_dir, "a")
+        return submit(self.job, self.run_dir, CLUSTER, snapshot(self.run_dir))
+
+    def log(self, element: str) -> str:
+        path = self.run_dir / "outputs" / "log" / f"{element}_0_log.out"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def ended(self, job: str) -> str:
+        return self.slurm.wait_for(job, ENDED, timeout=300)["JobState"]
+
+    def written(self) -> dict[str, int]:
+        """When each shard was written."""
+        return {path.name: path.stat().st_mtime_ns for path in self.run_dir.glob("outputs/outputs/manifest_*.json")}
+
+
+@pytest.fixture
+def run(slurm: PrivateCluster, labelled: LabelledWorld, tmp_path: Path) -> Run:
+    return Run(slurm, labelled, tmp_path / "runs")
+
+
+def test_only_the_shard_that_was_killed_runs_again(run: Run, labelled: LabelledWorld) -> None:
+    jobs = run.start()
+    elements = [f"{jobs['outputs']}_{shard}" for shard in range(SHARDS)]
+    assert eventually(lambda: "shard 1, start 1" in run.log(elements[1]), timeout=120), run.log(elements[1])
+    run.slurm.run(["scancel", elements[1]])
+    assert [run.ended(element) for element in elements] == ["COMPLETED", "CANCELLED", "COMPLETED"]
+    assert run.ended(jobs["report"]) == "CANCELLED"  # it waited for the whole array
+    before = run.written()
+    assert sorted(before) == ["manifest_00000.json", "manifest_00002.json"]
+    assert not is_complete(run.run_dir / "outputs")
+
+    require_idle(run.run_dir)
+    jobs = run.start()
+    assert run.ended(jobs["outputs"]) == "COMPLETED"
+    assert (
+        run.slurm.run(["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs['outputs']}"]).count("\n") == 1
+    )
+    assert "shard 1, start 1" in run.log(jobs["outputs"])
+    assert run.ended(jobs["report"]) == "COMPLETED"
+    assert {name: at for name, at in run.written().items() if name in before} == before
+    assert is_complete(run.run_dir / "outputs")
+    StoredOutputs(run.run_dir / "outputs" / "outputs", labelled.teacher, labelled.tokens)  # verifies all shards
+
+
+def test_an_element_that_is_warned_is_requeued_alone(run: Run) -> None:
+    jobs = run.start()
+    elements = [f"{jobs['outputs']}_{shard}" for shard in range(SHARDS)]
+    assert eventually(lambda: "shard 1, start 1" in run.log(elements[1]), timeout=120), run.log(elements[1])
+    run.slurm.run(["scancel", "--signal=USR2", elements[1]])
+    assert [run.ended(element) for element in elements] == ["COMPLETED"] * SHARDS
+    assert run.ended(jobs["report"]) == "COMPLETED"
+    assert [run.slurm.show_job(element)["Restarts"] for element in elements] == ["0", "1", "0"]
+    assert "shard 1, start 2" in run.log(elements[1])
+    marker = json.loads((run.run_dir / "outputs" / "shard_00001.COMPLETE").read_text(encoding="utf-8"))
+    assert marker["shards"] == SHARDS
