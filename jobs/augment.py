@@ -11,8 +11,8 @@ JOB = Job(
     description="TinyBERT's data augmentation of labelled text, as an array of shards",
     stages={
         "prepare": LabelledStage(data=DATA, teacher=TEACHER),
-        "augment": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
-        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augment/shards")),
+        "augmentation": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
+        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augmentation/shards")),
     },
     result="augmented",
 )

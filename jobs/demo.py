@@ -1,12 +1,17 @@
-"""The whole way on a small scale: real text, a teacher made from it, a student distilled from that, and the report."""
+"""The whole way on a small scale: raw text to a teacher, reviews to a classifier, and a small student of that."""
 
+from typing import Any
+
+from jobs.tinybert_task import task_stages, with_equal_training
 from kd_dist.sections import (
     Cadence,
     CorpusData,
     CpuResources,
+    FinetuneObjective,
+    LabelledData,
     MlmObjective,
     Optim,
-    ReportOptions,
+    Selection,
     Student,
     Teacher,
     TinyBertObjective,
@@ -14,17 +19,25 @@ from kd_dist.sections import (
     Tokenizer,
     Train,
 )
-from kd_dist.stages import Job, PrepareStage, ReportStage, SampleTextStage, TrainStage
+from kd_dist.stages import AnyStage, Job, LabelledStage, PrepareStage, SampleTextStage, TrainStage
 
-TOKENS = TokenData(tokens="@prepare/tokens")
+TOKENS = TokenData(tokens="@corpus/tokens")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=100, evaluate_every_n_steps=100)
+TEACHER, STUDENT = Teacher(path="@pretrain/export"), Student(config="bert_tiny_2l_64")
+
+
+def _shortened(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
+    """Stages with other training settings, by stage and section."""
+    changed = {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
+    return with_equal_training(stages | changed)
+
 
 JOB = Job(
     name="demo",
-    description="pretrain a small teacher on embedded Chinese text, distil it, and report; minutes on two cores",
+    description="real Chinese text to a teacher, reviews to a classifier and its tiny student; minutes on two cores",
     stages={
         "texts": SampleTextStage(),
-        "prepare": PrepareStage(
+        "corpus": PrepareStage(
             data=CorpusData(corpus=["@texts/texts"], max_length=64, word_starts=True),
             tokenizer=Tokenizer(vocabulary_size=6000),
             resources=CpuResources(cpus=2, timeout_minutes=30),
@@ -37,16 +50,45 @@ JOB = Job(
             optim=Optim(learning_rate=1e-3),
             cadence=CADENCE,
         ),
-        "distill": TrainStage(
-            teacher=Teacher(path="@pretrain/export"),
-            student=Student(config="bert_tiny_2l_64"),
+        "general": TrainStage(
+            teacher=TEACHER,
+            student=STUDENT,
             data=TOKENS,
             objective=TinyBertObjective(),
-            train=Train(steps=300, global_batch_size=64),
+            train=Train(steps=200, global_batch_size=64),
             optim=Optim(learning_rate=1e-3),
             cadence=CADENCE,
         ),
-        "report": ReportStage(page=ReportOptions(stages=["@pretrain", "@distill"])),
+        "prepare": LabelledStage(
+            data=LabelledData(train=["@texts/reviews.tsv"], max_length=64, max_rows=6000),
+            teacher=TEACHER,
+            resources=CpuResources(cpus=2, timeout_minutes=30),
+        ),
+        "finetune": TrainStage(
+            teacher=TEACHER,
+            data=TokenData(tokens="@prepare/tokens"),
+            objective=FinetuneObjective(),
+            train=Train(epochs=3, global_batch_size=32),
+            optim=Optim(learning_rate=5e-4),
+            selection=Selection(),
+            cadence=CADENCE,
+        ),
+        **_shortened(
+            task_stages(
+                base=TEACHER,
+                teacher="@finetune/export",
+                tokens="@prepare/tokens",
+                student=Student(path="@general/export"),
+            ),
+            layers={"train": Train(epochs=2, global_batch_size=32), "optim": Optim(learning_rate=1e-3)},
+            distill={
+                "train": Train(epochs=2, global_batch_size=32),
+                "optim": Optim(learning_rate=1e-3),
+                "cadence": CADENCE,
+            },
+            alone={"student": STUDENT, "optim": Optim(learning_rate=1e-3), "cadence": CADENCE},
+        ),
     },
-    result="distill",
+    result="serving",
+    seeded=["layers", "distill", "alone"],
 )

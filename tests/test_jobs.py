@@ -138,3 +138,77 @@ def test_tinybert_general_defaults() -> None:
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs" / "models").glob("*.json")), ids=lambda file: file.stem)
 def test_shipped_student_passes_the_checks(file: Path) -> None:
     check_job(load_job("pretrain", [f"student.config={file.stem}"]), needs_corpus=False)
+
+
+# ------------------------------------------------------------------------------------- what settings make of `tinybert`
+
+
+def tinybert(*overrides: str) -> Job:
+    return load_job("tinybert", ["teacher.path=DIR", *overrides])
+
+
+@pytest.fixture(autouse=True)
+def teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DIR is an encoder without a language-model head, MLM one with it."""
+    monkeypatch.chdir(tmp_path)
+    for name, architecture in (("DIR", "BertModel"), ("MLM", "BertForMaskedLM")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(f'{{"architectures": ["{architecture}"]}}')
+
+
+def test_without_a_corpus_general_distillation_reads_the_training_texts() -> None:
+    job = tinybert()
+    assert job.stages["corpus"].data.corpus == ["@prepare/texts"]
+    assert any("training texts" in note for note in job.notes)
+    assert tinybert("data.corpus=more.txt").stages["corpus"].data.corpus == ["more.txt"]
+
+
+def test_a_given_student_needs_no_general_distillation() -> None:
+    job = tinybert("student.path=STUDENT")
+    assert not {"corpus", "general"} & set(job.stages)
+    assert job.stages["layers"].student.path == "STUDENT"
+    assert job.stages["alone"].student.path == "STUDENT"
+    assert job.stages["distill"].student.path == "@layers/export"
+    assert job.wire_problems() == []
+
+
+def test_a_student_of_teacher_layers_needs_no_general_distillation() -> None:
+    job = tinybert("student.teacher_layers=3,6,9,12")
+    assert "general" not in job.stages
+    assert (job.stages["layers"].student.path, job.stages["layers"].student.teacher_layers) == (None, [3, 6, 9, 12])
+
+
+def test_augmentation_is_left_out_visibly_where_nothing_proposes_words() -> None:
+    job = tinybert()
+    assert not {"augmentation", "augmented"} & set(job.stages)
+    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@prepare/tokens"}
+    assert any(note.startswith("no augmentation") for note in job.notes)
+
+
+@pytest.mark.parametrize("source", ["teacher.path=MLM", "augment.mlm_path=MLM", "augment.word_vectors=vectors.txt"])
+def test_augmentation_takes_part_where_something_does(source: str) -> None:
+    job = tinybert(source)
+    assert {"augmentation", "augmented"} <= set(job.stages)
+    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@augmented/tokens"}
+    assert job.stages["evaluation"].data.tokens == "@prepare/tokens"
+
+
+def test_a_filter_asks_the_trained_teacher() -> None:
+    job = tinybert("augment.mlm_path=MLM", "augment.keep_confidence=0.5")
+    assert job.stages["augmentation"].teacher.path == "@check/model"
+    assert job.stages["augmentation"].augment.mlm_path == "MLM"
+    assert job.wire_problems() == []
+
+
+def test_the_student_alone_is_trained_as_long_as_the_distilled_one() -> None:
+    assert tinybert("layers.train.epochs=4", "distill.train.epochs=2").stages["alone"].train.epochs == 6
+    assert tinybert("layers.train.steps=40", "distill.train.steps=20").stages["alone"].train.steps == 60
+
+
+def test_a_run_can_be_repeated_from_its_own_description(tmp_path: Path) -> None:
+    job = tinybert("student.path=STUDENT", "distill.train.steps=7")
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    again = load_job("tinybert", ["distill.objective.temperature=2"], tmp_path / "job.json")
+    assert again.stages["distill"].objective.temperature == 2
+    assert again.stages["distill"].train.steps == 7
+    assert set(again.stages) == set(job.stages)
