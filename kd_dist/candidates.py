@@ -1,0 +1,116 @@
+"""What may take the place of each word of a text: from a masked language model, from word vectors, or from both."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kd_dist.errors import RunError
+from kd_dist.heads import has_classifier_head, has_language_model_head
+from kd_dist.sections import Augment
+from kd_dist.stages import AugmentStage
+from kd_dist.words import Word, kind_of
+
+if TYPE_CHECKING:
+    from kd_dist.masked_words import MaskedWords
+    from kd_dist.word_vectors import WordVectors
+
+MAX_MASKED_PIECES = 4  # of one word: most Chinese words and set phrases have no more characters
+
+
+class Sources(NamedTuple):
+    """Where candidates come from: at least one of a masked language model and a file of word vectors."""
+
+    masked_language_model: str | None
+    word_vectors: str | None
+
+
+def sources_of(stage: AugmentStage) -> Sources:
+    """What the settings come to. Raises RunError when that is nothing, or not what an option says it is."""
+    settings, teacher = stage.augment, stage.teacher.path
+    if settings.mlm_path is not None and not has_language_model_head(settings.mlm_path):
+        raise RunError(
+            f"augment.mlm_path={settings.mlm_path} has no masked-language-model head, only an encoder: give a model "
+            "saved with one (BertForMaskedLM and the like)"
+        )
+    if settings.word_vectors is not None and not Path(settings.word_vectors).is_file():
+        raise RunError(f"augment.word_vectors={settings.word_vectors}: no such file")
+    if settings.keep_confidence is not None and not has_classifier_head(teacher):
+        raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher} is none")
+    model = settings.mlm_path or (teacher if has_language_model_head(teacher) else None)
+    if model is None and settings.word_vectors is None:
+        raise RunError(
+            f"nothing proposes words: teacher.path={teacher} has no masked-language-model head. Set augment.mlm_path "
+            "to a model that has one, or augment.word_vectors to a word2vec file"
+        )
+    if model is None and settings.multi_piece == "mask":
+        raise RunError("augment.multi_piece=mask needs a masked language model: set augment.mlm_path")
+    return Sources(model, settings.word_vectors)
+
+
+class Candidates:
+    """What may take the place of each word, from both sources."""
+
+    def __init__(self, settings: Augment, model: "MaskedWords | None", vectors: "WordVectors | None") -> None:
+        self._settings = settings
+        self._model = model
+        self._vectors = vectors
+
+    @classmethod
+    def of(cls, settings: Augment, sources: Sources, device: Any) -> "Candidates":
+        from kd_dist.masked_words import MaskedWords
+        from kd_dist.word_vectors import WordVectors
+
+        language = settings.language
+
+        def may_replace(word: str) -> bool:
+            return _fits_vectors(word, language) and kind_of(word, language) is not None
+
+        path, file = sources
+        vectors = WordVectors(file, may_replace, device) if file else None
+        if vectors is None and settings.multi_piece == "vectors":
+            print(
+                "note: words of several pieces stay as they are; augment.word_vectors=FILE or augment.multi_piece=mask "
+                "replaces them too",
+                flush=True,
+            )
+        return cls(settings, MaskedWords(path, language, device) if path else None, vectors)
+
+    def __call__(self, sentences: Sequence[Sequence[Word]]) -> list[dict[int, list[str]]]:
+        """For each sentence the candidates of its words, by the word's number; words without any are left out."""
+        found: list[dict[int, list[str]]] = [{} for _ in sentences]
+        by_vectors = self._by_model(sentences, found)
+        if self._vectors is not None:
+            words = {sentences[row][index].text.lower() for row, index in by_vectors}
+            near = self._vectors.near(sorted(words), self._settings.candidates)
+            for row, index in by_vectors:
+                word = sentences[row][index]
+                found[row][index] = [text for text in near[word.text.lower()] if self._fits(word, text)]
+        return [{index: texts for index, texts in sorted(each.items()) if texts} for each in found]
+
+    def _by_model(
+        self, sentences: Sequence[Sequence[Word]], found: list[dict[int, list[str]]]
+    ) -> list[tuple[int, int]]:
+        """Put what the language model proposes into `found`; returns the words (sentence, number) left to vectors."""
+        eligible = [(row, i) for row, words in enumerate(sentences) for i, word in enumerate(words) if word.kind]
+        if self._model is None:
+            return [(row, i) for row, i in eligible if _fits_vectors(sentences[row][i].text, self._settings.language)]
+        from kd_dist.masked_words import Place
+
+        pieces = [self._model.encode([word.text for word in words]) for words in sentences]
+        most = MAX_MASKED_PIECES if self._settings.multi_piece == "mask" else 1
+        masked = [(row, index) for row, index in eligible if 1 <= len(pieces[row][index]) <= most]
+        proposed = self._model.propose(
+            [Place(pieces[row], index) for row, index in masked],
+            self._settings.candidates,
+            lambda place, text: self._fits(sentences[masked[place][0]][masked[place][1]], text),
+        )
+        for (row, index), texts in zip(masked, proposed, strict=True):
+            found[row][index] = texts
+        return [(row, index) for row, index in eligible if len(pieces[row][index]) > most]
+
+    def _fits(self, word: Word, text: str) -> bool:
+        return text != word.text.lower() and kind_of(text, self._settings.language) == word.kind
+
+
+def _fits_vectors(word: str, language: str) -> bool:
+    return language == "en" or len(word) > 1
