@@ -67,8 +67,7 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Leave out what the settings make needless or impossible, and say so."""
-    stages, notes = dict(job.stages), []
-    stages, notes = _adapt_general(stages, notes)
+    stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
     return job.model_copy(update={"stages": with_equal_training(stages), "notes": notes})
 

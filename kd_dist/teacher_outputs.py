@@ -171,8 +171,8 @@ class StoredOutputs:
         manifests = sorted(folder.glob("manifest_*.json"))
         identity = identify(teacher, tokens)
         problems = [problem for path in manifests if (problem := _problem(path, identity))]
-        shards = json.loads(manifests[0].read_text(encoding="utf-8")).get("shards") if manifests else None
-        if len(manifests) != shards:
+        shards = int(json.loads(manifests[0].read_text(encoding="utf-8"))["shards"]) if manifests else 0
+        if not manifests or len(manifests) != shards:
             problems.append(f"{len(manifests)} shards are there of {shards or 'at least one'}")
         if problems:
             raise RunError(

@@ -120,9 +120,7 @@ def _best(stage: TrainStage, tokens: Path) -> Best | None:
     if stage.selection is None:
         return None
     metric = stage.selection.metric
-    if metric == "auto":
-        metric = main_metric(Labels.load(tokens).task)
-    return Best(metric, stage.selection.patience)
+    return Best(main_metric(Labels.load(tokens).task) if metric == "auto" else metric, stage.selection.patience)
 
 
 def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None:

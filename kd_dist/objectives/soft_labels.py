@@ -49,19 +49,24 @@ class SoftLabels(Objective):
         sums: dict[str, Tensor] = {}
         if "hard" in self._terms:
             sums["hard"] = label_error(logits_BC, batch["labels"], task)
-        if self._terms - {"hard"}:
-            target_BC = batch["teacher_logits"] if teacher is None else teacher.logits
-            assert target_BC is not None
         if "logits" in self._terms:
-            sums["logits"] = logit_error(logits_BC, target_BC)
+            sums["logits"] = logit_error(logits_BC, _target(batch, teacher))
         if "soft" in self._terms:
             sums["soft"] = soft_label_error(
-                logits_BC, target_BC, task, temperature=settings.temperature, compat=settings.compat
+                logits_BC, _target(batch, teacher), task, temperature=settings.temperature, compat=settings.compat
             )
         return sums if self.training else sums | {PREDICTION: logits_BC}
 
     def scores(self, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return scores(self._labels.task, logits_BC, labels)
+
+
+def _target(batch: Batch, teacher: Encoded | None) -> Tensor:
+    """(B, C) logits of the teacher that runs along, or those that came with the batch."""
+    if teacher is None:
+        return batch["teacher_logits"]
+    assert teacher.logits is not None
+    return teacher.logits
 
 
 def build(stage: TrainStage, tokenizer: Any) -> SoftLabels:
