@@ -18,8 +18,9 @@ from transformers.utils import logging
 
 from kd_dist.errors import UserError
 from kd_dist.metrics import Task
-from kd_dist.preprocessing import Encoding
+from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
 
+DEFAULT_MAX_LENGTH = 128
 HEAD = "ForSequenceClassification"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
@@ -193,6 +194,17 @@ def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size:
         batch = classifier.batch([rows[number] for number in numbers])
         logits_NC[numbers] = classifier.model(**batch).logits.float().cpu().numpy()
     return logits_NC
+
+
+def load_preprocessing(classifier: Classifier, default: Preprocessing) -> Preprocessing:
+    """What the classifier was trained with; a model from elsewhere does not say, and gets the default."""
+    has_own = (classifier.directory / FILE_NAME).is_file()
+    return Preprocessing.load(classifier.directory) if has_own else default
+
+
+def plain_preprocessing(classifier: Classifier, pairs: bool) -> Preprocessing:
+    """The default for a model from elsewhere: its tokenizer alone, and at most 128 tokens."""
+    return Preprocessing(max_length=min(DEFAULT_MAX_LENGTH, classifier.max_length), pairs=pairs)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

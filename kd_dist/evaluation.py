@@ -1,0 +1,569 @@
+"""How good, how large and how fast classifiers are, side by side; and what a bad teacher does.
+
+python kd_dist/evaluation.py --model DIR [--model DIR2] --data test.tsv --columns label,text [--output DIR]
+
+Models are compared with the first one, the teacher. Shapes: N rows, C classes.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from kd_dist.classifier import (
+    Classifier,
+    by_length,
+    load_classifier,
+    load_preprocessing,
+    plain_preprocessing,
+    predict_logits,
+)
+from kd_dist.config import read_stage
+from kd_dist.errors import RunError, UserError, exit_with_message, nearest
+from kd_dist.label_files import BadRows, RawRow, RowReader, parse_columns
+from kd_dist.metrics import (
+    METRICS,
+    Task,
+    align_labels,
+    confusion_matrix,
+    fisher_lower_bound,
+    has_generic_names,
+    main_metric,
+    per_class,
+    predictions,
+    probabilities,
+    scores,
+    wilson_lower_bound,
+)
+from kd_dist.preprocessing import Encoding, Preprocessing
+from kd_dist.runs import add_result, link, write_json
+from kd_dist.sections import Guards, LabelledData
+from kd_dist.stages import EvaluateStage
+
+BATCH_SIZE = 32
+LATENCY_ROWS = 64
+THROUGHPUT_ROWS = 256
+ROUNDS = 5
+SPEED_KEYS = ("operations_per_sample", "latency_ms", "samples_per_second")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled texts: `labels` as `metrics.scores` takes them, in the numbers of `label2id`."""
+
+    split: str
+    task: Task
+    label2id: dict[str, int]
+    texts: list[str]
+    text_pairs: list[str] | None
+    labels: np.ndarray
+
+    def names(self) -> list[str]:
+        return sorted(self.label2id, key=lambda name: self.label2id[name])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A classifier on the examples: tokens, (N, C) logits in the order of the examples' labels, and what came of it."""
+
+    classifier: Classifier
+    encodings: list[Encoding]
+    logits_NC: np.ndarray
+    row: dict[str, Any]
+
+
+def run(stage_dir: Path) -> None:
+    """The evaluate stage: `stage_dir`/evaluation.json, predictions, confusion matrices and rows of the run's results.
+
+    `stage_dir`/model, which later stages start from, becomes a link to the first model once the guard lets it pass.
+
+    Raises:
+        UserError: a model that is no classifier of these labels.
+        RunError: no rows, or the guard refuses the first model.
+    """
+    stage: EvaluateStage = read_stage(stage_dir)
+    (stage_dir / "model").unlink(missing_ok=True)  # of an evaluation with other inputs
+    tokens = Path(stage.data.tokens)
+    examples = read_split(tokens, stage.evaluate.split)
+    classifiers = {name: load_classifier(path) for name, path in stage.evaluate.models.items()}
+    scored = score_all(classifiers, examples, Preprocessing.load(tokens), speed=stage.evaluate.speed)
+    for name, one in scored.items():
+        add_result(stage_dir.parent, {"stage": stage_dir.name, **_model_and_seed(name), **one.row})
+    guard = judge(next(iter(scored.values())), examples) if stage.guards else None
+    write_evaluation(stage_dir, examples, scored, guard)
+    print_table(examples, scored)
+    if stage.guards and guard:
+        _enforce(stage.guards, guard)
+    first = next(iter(stage.evaluate.models.values()))
+    link(stage_dir / "model", Path(os.path.relpath(Path(first).resolve(), stage_dir.resolve())))
+
+
+def read_split(tokens: Path, split: str) -> Examples:
+    """The rows of a split of prepared data; of validation where there are no test rows.
+
+    Raises:
+        RunError: the data has no labels, or no such rows.
+    """
+    from datasets import load_from_disk
+
+    statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
+    if "task" not in statistics:
+        raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
+    if split == "test" and not statistics["test_rows"]:
+        print("the data has no test rows: scores are those on the validation rows", flush=True)
+        return read_split(tokens, "validation")
+    if not statistics[f"{split}_rows"]:
+        raise RunError(f"{tokens} has no {split} rows: set data.{split} to a file, or leave it out to split some off")
+    rows = load_from_disk(str(tokens / split))
+    return Examples(
+        split=split,
+        task=statistics["task"],
+        label2id=json.loads((tokens / "label2id.json").read_text(encoding="utf-8")),
+        texts=rows["text"][:],
+        text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
+        labels=np.array(rows["labels"][:]),
+    )
+
+
+def _model_and_seed(name: str) -> dict[str, Any]:
+    """`student@43` is the model `student` trained with seed 43."""
+    model, _, seed = name.partition("@")
+    return {"model": model, "seed": int(seed)} if seed else {"model": model}
+
+
+# ---------------------------------------------------------------------------------------------------- quality and size
+
+
+def score_all(
+    classifiers: Mapping[str, Classifier], examples: Examples, default: Preprocessing, *, speed: bool
+) -> dict[str, Scored]:
+    """Score every classifier on its own tokens of the same texts; with `speed`, measure them in turn as well.
+
+    `default` is how texts become tokens where a classifier does not say.
+
+    Raises:
+        UserError: a classifier has other labels than the examples.
+    """
+    scored = {name: _score(name, classifier, examples, default) for name, classifier in classifiers.items()}
+    if speed:
+        for one, measured in zip(scored.values(), measure_speed(list(scored.values())), strict=True):
+            one.row.update(measured)
+    first = next(iter(scored.values())).row
+    for one in scored.values():
+        one.row.update(_compared(one.row, first, main_metric(examples.task)))
+    return scored
+
+
+def _score(name: str, classifier: Classifier, examples: Examples, default: Preprocessing) -> Scored:
+    columns = _columns(name, classifier, examples)
+    encode = load_preprocessing(classifier, default).encode
+    encodings, cut = classifier.fitted(encode(classifier.tokenizer, examples.texts, examples.text_pairs))
+    logits_NC = predict_logits(classifier, encodings, BATCH_SIZE)[:, columns]
+    row = {
+        "split": examples.split,
+        "rows": len(encodings),
+        **scores(examples.task, logits_NC, examples.labels),
+        "rows_cut": cut,
+        "parameters": sum(parameter.numel() for parameter in classifier.model.parameters()),
+        "size_mb": size_mb(classifier.directory),
+    }
+    return Scored(classifier, encodings, logits_NC, row)
+
+
+def _columns(name: str, classifier: Classifier, examples: Examples) -> list[int]:
+    if examples.task == "regression":
+        return list(range(len(classifier.labels)))
+    try:
+        return align_labels(classifier.label2id, examples.label2id)
+    except UserError as error:
+        raise UserError(f"{name} ({classifier.directory}): {error}") from error
+
+
+def size_mb(directory: Path) -> float:
+    """Megabytes (10^6) of the weights on disk."""
+    files = list(directory.glob("*.safetensors")) or list(directory.glob("*.bin"))
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _compared(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """How many times better than the first model, and the share of its quality that is kept; what can be said of it."""
+    ratios = {"quality_kept": (row[metric], first[metric])}
+    if "latency_ms" in row:
+        ratios["operations_ratio"] = first["operations_per_sample"], row["operations_per_sample"]
+        ratios["latency_ratio"] = first["latency_ms"], row["latency_ms"]
+        ratios["throughput_ratio"] = row["samples_per_second"], first["samples_per_second"]
+    return {name: upper / lower for name, (upper, lower) in ratios.items() if lower}
+
+
+def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bool | None:
+    """Whether `student` is worse than `student_alone`, by the mean over seeds; None unless both are there."""
+    by_model: dict[str, list[float]] = defaultdict(list)
+    for name, row in rows.items():
+        by_model[_model_and_seed(name)["model"]].append(row[metric])
+    if not {"student", "student_alone"} <= set(by_model):
+        return None
+    return fmean(by_model["student"]) < fmean(by_model["student_alone"])
+
+
+# --------------------------------------------------------------------------------------------------------------- speed
+
+
+@torch.inference_mode()
+def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Operations, latency (one text at a time) and throughput (32 texts of like length) of each model.
+
+    Models take turns, so that whatever else the machine does hits all of them alike; the first round is not counted.
+    Texts are tokenised beforehand; time ends when the logits are in the memory of the CPU.
+    """
+    singles = [_batches(one, LATENCY_ROWS, 1) for one in scored]
+    many = [_batches(one, THROUGHPUT_ROWS, BATCH_SIZE) for one in scored]
+    latencies: list[list[float]] = [[] for _ in scored]
+    speeds: list[list[float]] = [[] for _ in scored]
+    for turn in range(1 + ROUNDS):
+        for index, one in enumerate(scored):
+            seconds = [_seconds(one.classifier, batch) for batch in singles[index]]
+            total = sum(_seconds(one.classifier, batch) for batch in many[index])
+            if turn:
+                latencies[index] += seconds
+                speeds[index].append(sum(len(batch["input_ids"]) for batch in many[index]) / total)
+    return [
+        {
+            "operations_per_sample": _operations(one),
+            "latency_ms": 1000 * median(latency),
+            "latency_p95_ms": 1000 * float(np.percentile(latency, 95)),
+            "samples_per_second": median(speed),
+            "device": _device_name(one.classifier),
+        }
+        for one, latency, speed in zip(scored, latencies, speeds, strict=True)
+    ]
+
+
+def _batches(one: Scored, max_rows: int, batch_size: int) -> list[dict[str, torch.Tensor]]:
+    """Batches of the same random rows for every model."""
+    size = len(one.encodings)
+    chosen = np.random.default_rng(0).choice(size, min(size, max_rows), replace=False)
+    rows = [one.encodings[number] for number in chosen]
+    return [one.classifier.batch([rows[number] for number in numbers]) for numbers in by_length(rows, batch_size)]
+
+
+def _seconds(classifier: Classifier, batch: dict[str, torch.Tensor]) -> float:
+    started = time.perf_counter()
+    classifier.model(**batch).logits.cpu()  # waits for the GPU
+    return time.perf_counter() - started
+
+
+def _operations(one: Scored) -> int:
+    """Multiply-accumulates of a text of mean length."""
+    from kd_dist.engine import count_operations  # imports deepspeed, which takes seconds
+
+    length = round(fmean(len(row.input_ids) for row in one.encodings))
+    row = next(row for row in one.encodings if len(row.input_ids) >= length)
+    types = None if row.token_type_ids is None else row.token_type_ids[:length]
+    inputs = one.classifier.batch([Encoding(row.input_ids[:length], types, truncated=True)])
+    return count_operations(one.classifier.model, inputs)
+
+
+def _device_name(classifier: Classifier) -> str:
+    if classifier.model.device.type == "cuda":
+        return torch.cuda.get_device_name(classifier.model.device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+# --------------------------------------------------------------------------------------------------------------- guard
+
+
+def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
+    """Whether a model is surely better than one that knows nothing of the text.
+
+    Single labels: the lower 95 % bound of the accuracy (Wilson) against the share of the largest class. Multi-label:
+    micro-F1 against that of always giving the most frequent label. Numbers: the lower 95 % bound of Spearman's
+    correlation (Fisher's z) against 0.
+    """
+    metric, num_rows = main_metric(examples.task), len(examples.labels)
+    value = scored.row[metric]
+    bound, label = value, None
+    if examples.task == "regression":
+        bound, baseline = fisher_lower_bound(value, num_rows), 0.0
+    elif examples.task == "single_label":
+        counts_C = np.bincount(examples.labels, minlength=len(examples.label2id))
+        bound, baseline = wilson_lower_bound(value, num_rows), counts_C.max() / num_rows
+        label = examples.names()[counts_C.argmax()]
+    else:
+        counts_C = examples.labels.sum(axis=0)
+        # Precision is max / N, recall max / sum.
+        baseline = 2 * counts_C.max() / (num_rows + counts_C.sum())
+        label = examples.names()[counts_C.argmax()]
+    return {
+        "metric": metric,
+        "value": value,
+        "lower_bound": bound,
+        "baseline": float(baseline),
+        "baseline_label": label,
+        "rows": num_rows,
+        "passed": bool(bound > baseline),
+    }
+
+
+def _enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
+    """Stop, or say so, when the guard has not passed."""
+    if guard["passed"]:
+        return
+    always = f"always answering {guard['baseline_label']!r} gives" if guard["baseline_label"] else "chance gives"
+    found = (
+        f"the teacher's {guard['metric']} is {guard['value']:.4f} on {guard['rows']:,} rows (lower 95 % bound "
+        f"{guard['lower_bound']:.4f}), but {always} {guard['baseline']:.4f}"
+    )
+    if guards.teacher == "warn":
+        print(f"warning: {found}; a student of it will be no better", flush=True)
+        return
+    raise RunError(
+        f"{found}: there is nothing to distil. Train the teacher longer, look at its labels and its data report, or "
+        "go on regardless with guards.teacher=warn"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ what is written
+
+
+def write_evaluation(
+    directory: Path, examples: Examples, scored: Mapping[str, Scored], guard: Mapping[str, Any] | None
+) -> None:
+    """Write evaluation.json, and the predictions and confusion matrix of every model."""
+    content: dict[str, Any] = {
+        "split": examples.split,
+        "rows": len(examples.texts),
+        "task": examples.task,
+        "labels": examples.names(),
+        "models": {name: _details(one, examples) for name, one in scored.items()},
+    }
+    if guard is not None:
+        content["guard"] = guard
+    hurts = distillation_hurts({name: one.row for name, one in scored.items()}, main_metric(examples.task))
+    if hurts is not None:
+        content["distillation_hurts"] = hurts
+    if hurts:
+        print("distillation hurt: the student alone, without a teacher, is better", flush=True)
+    for name, one in scored.items():
+        _write_predictions(directory / f"predictions_{name}.parquet", examples, one)
+        if examples.task == "single_label":
+            matrix_CC = confusion_matrix(one.logits_NC, examples.labels)
+            plot_confusion(directory / f"confusion_{name}.png", matrix_CC, examples.names(), name)
+    write_json(directory / "evaluation.json", content)
+
+
+def _details(one: Scored, examples: Examples) -> dict[str, Any]:
+    details = {
+        "path": str(one.classifier.directory),
+        **one.row,
+        "per_class": per_class(examples.task, one.logits_NC, examples.labels, examples.names()),
+    }
+    if examples.task == "single_label":
+        details["confusion_matrix"] = confusion_matrix(one.logits_NC, examples.labels).tolist()
+    return details
+
+
+def _write_predictions(path: Path, examples: Examples, one: Scored) -> None:
+    """Columns text, (text_pair,) label, predicted, probability: of single labels, or of lists of labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pairs = {} if examples.text_pairs is None else {"text_pair": examples.text_pairs}
+    columns = {"text": examples.texts, **pairs, **_predicted(examples, one.logits_NC)}
+    pq.write_table(pa.table(columns), path)
+
+
+def _predicted(examples: Examples, logits_NC: np.ndarray) -> dict[str, Any]:
+    if examples.task == "regression":
+        return {"label": examples.labels.reshape(-1), "predicted": logits_NC[:, 0]}
+    names = np.array(examples.names(), dtype=object)
+    probabilities_NC = probabilities(examples.task, logits_NC)
+    predicted = predictions(examples.task, logits_NC)
+    if examples.task == "single_label":
+        best = probabilities_NC[np.arange(len(predicted)), predicted]
+        return {"label": names[examples.labels], "predicted": names[predicted], "probability": best}
+    return {
+        "label": [list(names[row > 0]) for row in examples.labels],
+        "predicted": [list(names[row > 0]) for row in predicted],
+        "probability": [list(p[row > 0]) for p, row in zip(probabilities_NC, predicted, strict=True)],
+    }
+
+
+def plot_confusion(path: Path, matrix_CC: np.ndarray, names: Sequence[str], title: str) -> None:
+    """Draw rows of each true class by the class they were given; the colour is the share of the true class.
+
+    Where no installed font can write the names, classes go by their numbers in `label2id`.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    font = font_for("".join([title, *names]))
+    size = 2.2 + max(3.0, 0.3 * len(names))
+    shares_CC = matrix_CC / np.maximum(matrix_CC.sum(axis=1, keepdims=True), 1)
+    with rc_context({"font.family": font} if font else {}):
+        figure = Figure(figsize=(size, size), dpi=110, layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
+        for (true, given), count in np.ndenumerate(matrix_CC):
+            if count:
+                colour = "white" if shares_CC[true, given] > 0.5 else "black"
+                axes.text(given, true, f"{count}", ha="center", va="center", color=colour, fontsize=6)
+        shown = names if font else [str(number) for number in range(len(names))]
+        axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), shown, fontsize=7)
+        by_number = "" if font else " (by number: `labels` in evaluation.json)"
+        axes.set(title=title if font else title.encode("ascii", "replace").decode(), xlabel=f"predicted{by_number}")
+        axes.set_ylabel("label")
+        figure.savefig(path)
+
+
+def font_for(text: str) -> str | None:
+    """An installed font that has every character of the text, matplotlib's own first; None if there is none."""
+    from matplotlib.font_manager import fontManager
+    from matplotlib.ft2font import FT2Font
+
+    needed = {ord(character) for character in text if not character.isspace()}
+    fonts = sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
+    # `Last Resort` has a box for every character.
+    candidates = (font for font in fonts if not font.name.startswith("Last Resort"))
+    return next((font.name for font in candidates if needed <= set(FT2Font(font.fname).get_charmap())), None)
+
+
+def print_table(examples: Examples, scored: Mapping[str, Scored]) -> None:
+    """Print a row for every model."""
+    metrics = METRICS[examples.task]
+    table = Table(title=f"{examples.split}: {len(examples.texts):,} rows")
+    has_speed = any("latency_ms" in one.row for one in scored.values())
+    speed = ["operations", "latency ms", "p95", "samples/s", "faster"] if has_speed else []
+    for header in ["model", *metrics, "parameters", "MB", *speed]:
+        table.add_column(header, justify="left" if header == "model" else "right")
+    for name, one in scored.items():
+        table.add_row(name, *_cells(one.row, metrics, has_speed))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _cells(row: Mapping[str, Any], metrics: Sequence[str], has_speed: bool) -> list[str]:
+    cells = [f"{row[metric]:.4f}" for metric in metrics] + [f"{row['parameters']:,}", f"{row['size_mb']:.1f}"]
+    if not has_speed:
+        return cells
+    timing = [f"{row['latency_ms']:.2f}", f"{row['latency_p95_ms']:.2f}", f"{row['samples_per_second']:,.1f}"]
+    return [*cells, f"{row['operations_per_sample'] / 1e6:,.1f} M", *timing, f"{row['latency_ratio']:.1f}x"]
+
+
+# --------------------------------------------------------------------------------------------------------- command line
+
+
+def examples_from(rows: Sequence[RawRow], file: str, task: Task, label2id: dict[str, int]) -> Examples:
+    """Examples of a file whose labels are to be found in a model.
+
+    Raises:
+        UserError: a label that the model does not have, or a number that is none.
+    """
+    labels = np.array([_label(row, task, label2id) for row in rows])
+    pairs = [row.text_pair for row in rows if row.text_pair is not None]
+    return Examples(file, task, label2id, [row.text for row in rows], pairs or None, labels)
+
+
+def _label(row: RawRow, task: Task, label2id: dict[str, int]) -> Any:
+    if task == "regression":
+        try:
+            return float(row.labels[0])
+        except ValueError as error:
+            raise UserError(f"{row.where}: {row.labels[0]!r} is no number") from error
+    numbers = [_number(name, row, label2id) for name in row.labels]
+    if task == "single_label":
+        return numbers[0]
+    return [int(number in numbers) for number in range(len(label2id))]
+
+
+def _number(name: str, row: RawRow, label2id: dict[str, int]) -> int:
+    if has_generic_names(label2id):
+        name = f"LABEL_{name}" if name.isdecimal() else name
+    if name not in label2id:
+        raise UserError(
+            f"{row.where}: {name!r} is none of the {len(label2id)} labels of the model "
+            f"({', '.join(list(label2id)[:20])}){nearest(name, label2id)}"
+        )
+    return label2id[name]
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """Models by name: `NAME=DIR`, else the folder's name, or its parent's where that says more."""
+    named: dict[str, str] = {}
+    for given in models:
+        name, _, path = given.rpartition("=")
+        parts = [part for part in Path(path).absolute().parts if part not in ("export", "model")]
+        name = name or parts[-1]
+        if name in named:
+            raise UserError(f"two models are called {name!r}; name them: --model NAME={path}")
+        named[name] = path
+    return named
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evaluation.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Score classifiers on labelled rows, and measure size and speed side by side.",
+        epilog="example:\n  python kd_dist/evaluation.py --model teacher=runs/finetune/a/export "
+        "--model student=runs/b/c/export --data test.tsv --columns label,text",
+    )
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="[NAME=]DIR", help="classifier; the first is compared with"
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="labelled rows: tsv, csv, txt, json lines, parquet, plain or .gz"
+    )
+    parser.add_argument(
+        "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
+    )
+    parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
+    parser.add_argument("--label-separator", default="|", help="between the labels of a multi-label row (default: |)")
+    parser.add_argument("--bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be used")
+    parser.add_argument("--no-speed", action="store_true", help="scores and size only")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for evaluation.json, predictions and plots")
+    return parser
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    named = named_models(options.model)
+    classifiers = {name: load_classifier(path) for name, path in named.items()}
+    first = next(iter(classifiers.values()))
+    first = replace(first, task=options.task or first.task)
+    data = LabelledData(
+        train=[options.data],
+        columns=options.columns.split(","),
+        task=first.task,
+        label_separator=options.label_separator,
+        bad_rows=options.bad_rows,
+    )
+    reader = RowReader(data, parse_columns(data.columns), BadRows(skip=options.bad_rows == "skip"))
+    rows = reader.read(data.train)
+    examples = examples_from(rows, Path(options.data).name, first.task, first.label2id)
+    default = plain_preprocessing(first, pairs=examples.text_pairs is not None)
+    scored = score_all(classifiers, examples, default, speed=not options.no_speed)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        write_evaluation(options.output, examples, scored, None)
+    print_table(examples, scored)
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

@@ -1,0 +1,270 @@
+"""Models are scored by the names of their labels, measured side by side, and a bad teacher goes no further."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset
+from matplotlib.image import imread
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from kd_dist.config import REPOSITORY
+from kd_dist.errors import RunError, UserError
+from kd_dist.evaluation import (
+    Examples,
+    Scored,
+    distillation_hurts,
+    font_for,
+    judge,
+    main,
+    named_models,
+    plot_confusion,
+    run,
+)
+from kd_dist.preprocessing import Preprocessing
+from kd_dist.runs import write_json
+from kd_dist.sections import Evaluate, Guards, PlainTokenData
+from kd_dist.stages import EvaluateStage
+from kd_dist.texts import clean
+from tests.test_classifier import LABELS, save_classifier
+
+LABEL2ID = {name: index for index, name in enumerate(LABELS)}
+
+
+@pytest.fixture(scope="module")
+def texts(tiny) -> list[str]:
+    lines = map(clean, tiny.corpus.read_text(encoding="utf-8").split("\n"))
+    return [line[:30] for line in lines if len(line) > 10][:90]
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wide weights, so that it does not give one label to all texts."""
+    return save_classifier(tmp_path_factory.mktemp("models") / "teacher", tiny.tokenizer, initializer_range=1.0)
+
+
+@pytest.fixture(scope="module")
+def predicted(texts: list[str], teacher: Path) -> np.ndarray:
+    """(N, C) logits of the teacher, by transformers alone."""
+    model = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    with torch.inference_mode():
+        return np.concatenate([model(**tokenizer(text, return_tensors="pt")).logits.numpy() for text in texts])
+
+
+def write_tokens(
+    folder: Path, texts: list[str], labels: Any, *, task: str = "single_label", label2id: Any = LABEL2ID, test: int = 90
+) -> Path:
+    sizes = {"validation": len(texts), "test": test}
+    for split, size in sizes.items():
+        columns = {"input_ids": [[2, 3]] * size, "labels": list(labels)[:size], "text": texts[:size]}
+        Dataset.from_dict(columns).save_to_disk(str(folder / split))
+    write_json(folder / "label2id.json", label2id)
+    write_json(folder / "statistics.json", {"task": task, **{f"{split}_rows": sizes[split] for split in sizes}})
+    Preprocessing(max_length=32).save(folder)
+    return folder
+
+
+def stage_at(folder: Path, models: dict[str, Path], tokens: Path, *, guard: str | None = None, **options: Any) -> Path:
+    stage = EvaluateStage(
+        evaluate=Evaluate(models={name: str(path) for name, path in models.items()}, **options),
+        data=PlainTokenData(tokens=str(tokens)),
+        guards=Guards(teacher=guard) if guard else None,
+    )
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", stage.model_dump())
+    return folder
+
+
+def evaluation_of(stage_dir: Path) -> dict[str, Any]:
+    return json.loads((stage_dir / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def test_a_stage_from_models_to_results(tiny, texts, teacher, predicted, tmp_path, capsys) -> None:
+    labels = predicted.argmax(axis=1)
+    student = save_classifier(tmp_path / "student", tiny.tokenizer, num_hidden_layers=1)
+    tokens = write_tokens(tmp_path / "tokens", texts, labels)
+    stage_dir = stage_at(
+        tmp_path / "run" / "score", {"teacher": teacher, "student@43": student}, tokens, guard="refuse"
+    )
+    run(stage_dir)
+
+    rows = {row["model"]: row for row in json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))}
+    assert rows["teacher"]["accuracy"] == 1.0
+    assert rows["teacher"]["split"] == "test"
+    assert rows["teacher"]["quality_kept"] == rows["teacher"]["latency_ratio"] == 1.0
+    assert rows["student"]["seed"] == 43
+    assert rows["student"]["parameters"] < rows["teacher"]["parameters"]
+    assert rows["student"]["operations_ratio"] > 1.5
+    assert rows["student"]["latency_ms"] <= rows["student"]["latency_p95_ms"]
+
+    written = evaluation_of(stage_dir)
+    assert written["guard"]["passed"]
+    assert np.array(written["models"]["teacher"]["confusion_matrix"]).trace() == len(texts)
+    assert [one["label"] for one in written["models"]["teacher"]["per_class"]] == LABELS
+    table = pq.read_table(stage_dir / "predictions_teacher.parquet")
+    assert table["predicted"].to_pylist() == [LABELS[label] for label in labels]
+    assert imread(stage_dir / "confusion_student@43.png").size
+    assert os.readlink(stage_dir / "model").startswith("..")
+    assert (stage_dir / "model").resolve() == teacher.resolve()
+    assert "1.0000" in capsys.readouterr().out
+
+
+def test_operations_are_those_of_the_formula(texts, teacher, predicted, tmp_path) -> None:
+    tokens = write_tokens(tmp_path / "tokens", texts[:1], predicted.argmax(axis=1)[:1], test=1)
+    stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens)
+    run(stage_dir)
+    length = len(AutoTokenizer.from_pretrained(teacher)(texts[0])["input_ids"])
+    width, inner, layers = 16, 32, 2
+    a_layer = 4 * length * width**2 + 2 * length * width * inner + 2 * length**2 * width
+    expected = layers * a_layer + width**2 + width * len(LABELS)
+    assert evaluation_of(stage_dir)["models"]["teacher"]["operations_per_sample"] == expected
+
+
+def test_permuted_labels_score_the_same(texts, teacher, predicted, tmp_path) -> None:
+    permuted = {name: 2 - index for name, index in LABEL2ID.items()}
+    tokens = write_tokens(tmp_path / "tokens", texts, 2 - predicted.argmax(axis=1), label2id=permuted)
+    stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens, speed=False)
+    run(stage_dir)
+    assert evaluation_of(stage_dir)["models"]["teacher"]["accuracy"] == 1.0
+
+
+def test_validation_stands_in_for_missing_test_rows(texts, teacher, predicted, tmp_path, capsys) -> None:
+    tokens = write_tokens(tmp_path / "tokens", texts, predicted.argmax(axis=1), test=0)
+    stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens, speed=False)
+    run(stage_dir)
+    assert evaluation_of(stage_dir)["split"] == "validation"
+    assert "validation rows" in capsys.readouterr().out
+
+
+def test_no_rows_at_all(teacher, tmp_path) -> None:
+    tokens = write_tokens(tmp_path / "tokens", [], [], test=0)
+    with pytest.raises(RunError, match="no validation rows"):
+        run(stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens))
+
+
+def test_other_labels_are_refused_with_the_name_of_the_model(texts, teacher, tmp_path) -> None:
+    label2id = {"体育": 0, "财经": 1, "娱乐": 2}
+    tokens = write_tokens(tmp_path / "tokens", texts, [0] * 90, label2id=label2id)
+    with pytest.raises(UserError, match="^teacher .*does not know '娱乐'; the data does not have '旅游'"):
+        run(stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens))
+
+
+def test_a_bad_teacher_goes_no_further(texts, teacher, predicted, tmp_path, capsys) -> None:
+    wrong = (predicted.argmax(axis=1) + 1) % 3
+    tokens = write_tokens(tmp_path / "tokens", texts, wrong)
+    stage_dir = stage_at(tmp_path / "run" / "refuse", {"teacher": teacher}, tokens, guard="refuse", speed=False)
+    with pytest.raises(RunError, match=r"accuracy is 0.0000 on 90 rows.*guards.teacher=warn"):
+        run(stage_dir)
+    assert not (stage_dir / "model").exists()
+    assert not evaluation_of(stage_dir)["guard"]["passed"]
+
+    stage_dir = stage_at(tmp_path / "run" / "warn", {"teacher": teacher}, tokens, guard="warn", speed=False)
+    run(stage_dir)
+    assert "warning: the teacher's accuracy is 0.0000" in capsys.readouterr().out
+    assert (stage_dir / "model").exists()
+
+
+def judged(task: Any, labels: np.ndarray, value: float, label2id: dict[str, int]) -> dict[str, Any]:
+    metric = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}[task]
+    scored = Scored(None, [], np.empty(0), {metric: value})  # type: ignore[arg-type]
+    return judge(scored, Examples("test", task, label2id, [], None, labels))
+
+
+def test_the_guard_asks_for_more_than_the_largest_class() -> None:
+    labels = np.array([0] * 60 + [1] * 40)
+    found = judged("single_label", labels, 0.65, {"a": 0, "b": 1})
+    assert (found["baseline"], found["baseline_label"], found["passed"]) == (0.6, "a", False)  # 0.65 may be luck
+    assert judged("single_label", labels, 0.75, {"a": 0, "b": 1})["passed"]
+
+
+def test_the_guard_of_the_other_tasks() -> None:
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0]])
+    found = judged("multi_label", labels, 0.8, {"a": 0, "b": 1})
+    assert found["baseline"] == pytest.approx(2 * 3 / (4 + 4))  # 3 hits in 4 answers, 3 of 4 labels found
+    assert found["passed"]
+    assert not judged("regression", np.zeros(10), 0.3, {})["passed"]
+    assert judged("regression", np.zeros(100), 0.3, {})["passed"]
+
+
+def test_distillation_that_hurts() -> None:
+    rows = {"teacher": 0.9, "student@1": 0.8, "student@2": 0.7, "student_alone@1": 0.76, "student_alone@2": 0.76}
+    assert distillation_hurts({name: {"accuracy": value} for name, value in rows.items()}, "accuracy")
+    rows["student@2"] = 0.75
+    assert distillation_hurts({name: {"accuracy": value} for name, value in rows.items()}, "accuracy") is False
+    assert (
+        distillation_hurts({"teacher": {}, "student": {"accuracy": 1.0}} | {"teacher": {"accuracy": 1.0}}, "accuracy")
+        is None
+    )
+
+
+def test_multi_label_and_regression(tiny, texts, tmp_path) -> None:
+    settings: dict[str, Any] = {
+        "multi_label": {"problem_type": "multi_label_classification"},
+        "regression": {"problem_type": "regression", "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}},
+    }
+    labels = {"multi_label": [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]] * 45, "regression": [float(i) for i in range(90)]}
+    for task, options in settings.items():
+        model = save_classifier(tmp_path / task, tiny.tokenizer, **options)
+        label2id = LABEL2ID if task == "multi_label" else {}
+        tokens = write_tokens(tmp_path / f"{task}_tokens", texts, labels[task], task=task, label2id=label2id)
+        stage_dir = stage_at(tmp_path / "run" / task, {"model": model}, tokens, guard="warn", speed=False)
+        run(stage_dir)
+        assert evaluation_of(stage_dir)["models"]["model"]["rows"] == 90
+        assert pq.read_table(stage_dir / "predictions_model.parquet").num_rows == 90
+    assert "spearman" in evaluation_of(stage_dir)["models"]["model"]
+
+
+@pytest.mark.parametrize("num_classes", [2, 65])
+def test_confusion_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> None:
+    matrix = np.diag(np.arange(num_classes) * 100) + np.eye(num_classes, k=1, dtype=int)
+    plot_confusion(tmp_path / "plot.png", matrix, [f"类别{number}" for number in range(num_classes)], "学生")
+    height, width, _ = imread(tmp_path / "plot.png").shape
+    assert min(height, width) > 25 * num_classes
+
+
+def test_fonts_are_chosen_by_what_they_can_write() -> None:
+    assert font_for("abc é") == "DejaVu Sans"
+    assert font_for("\U0010fffd") is None
+
+
+def test_the_command_line(texts, teacher, predicted, tmp_path) -> None:
+    file = tmp_path / "test.tsv"
+    rows = [f"{LABELS[label]}\t{text}" for label, text in zip(predicted.argmax(axis=1), texts, strict=True)]
+    file.write_text("\n".join(rows), encoding="utf-8")
+    script = [sys.executable, str(REPOSITORY / "kd_dist" / "evaluation.py"), "--output", str(tmp_path / "output")]
+    options = ["--model", f"a={teacher}", "--model", f"b={teacher}", "--data", str(file)]
+    done = subprocess.run([*script, *options], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "1.0000" in done.stdout
+    assert evaluation_of(tmp_path / "output")["models"]["b"]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "message"),
+    [
+        ("", "娱乐\t一条新闻", r"line 1: '娱乐' is none of the 3 labels of the model \(体育, 财经, 旅游\)"),
+        ("", "", "no labelled row"),
+        ("nowhere", "体育\t一条新闻", "nowhere does not exist"),
+    ],
+)
+def test_mistakes_on_the_command_line(model, rows, message, teacher, tmp_path, monkeypatch) -> None:
+    (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
+    arguments = ["--model", str(teacher / model), "--data", str(tmp_path / "test.tsv"), "--no-speed"]
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", *arguments])
+    with pytest.raises(UserError, match=message) as refused:
+        main()
+    assert refused.value.exit_status == 2
+
+
+def test_two_models_of_one_name() -> None:
+    with pytest.raises(UserError, match="two models are called 'x'"):
+        named_models(["x=a", "x=b"])
+    assert named_models(["runs/finetune/a/export", "b=c"]) == {"a": "runs/finetune/a/export", "b": "c"}
