@@ -151,8 +151,8 @@ def _described(resources: Resources) -> str:
         nodes = f"{resources.nodes} node{'s' * (resources.nodes > 1)} x {resources.gpus_per_node}"
         return f"{nodes} = {resources.world_size()} ranks, {resources.timeout_minutes} minutes"
     gpu = "1 GPU, " if isinstance(resources, TaskResources) and resources.gpus else ""
-    one = f"{gpu}{resources.cpus} CPU cores, {resources.timeout_minutes} minutes"
-    return f"{resources.shards} shards of {one}" if isinstance(resources, ShardResources) else one
+    shards = f"{resources.shards} shards of " if isinstance(resources, ShardResources) and resources.shards > 1 else ""
+    return f"{shards}{gpu}{resources.cpus} CPU cores, {resources.timeout_minutes} minutes"
 
 
 def _sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:
