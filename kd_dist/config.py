@@ -48,10 +48,11 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     problems: list[str] = []
     content = _read_overlay(overlay)
     pairs = [_split_override(text, problems) for text in overrides]
-    if is_rerun := isinstance(content.get("stages"), Mapping):  # the job.json of a run
+    if is_rerun := {"name", "stages"} <= content.keys():  # the job.json of a run
         job = _job_of_a_run(content, name, overlay)
     else:
-        pairs = [*_flatten(content, "", _options(job)), *pairs]
+        by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
+        pairs = [*_flatten(by_stage, "", _options(job)), *pairs]
     settings = job.model_dump()
     for key, value in (pair for pair in pairs if pair is not None):
         _apply(job, settings, key, value, problems)

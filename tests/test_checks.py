@@ -231,8 +231,8 @@ def test_heads_need_not_match_without_the_attention_term(tmp_path: Path) -> None
 
 
 def test_heads_of_a_teacher_that_is_trained_by_the_same_job_are_compared() -> None:
-    message = problems("distill.student.config=tinybert_4l_312", job="demo")
-    assert "distill: the teacher has 4 attention heads and the student 12" in message
+    message = problems("general.student.config=tinybert_4l_312", job="demo")
+    assert "general: the teacher has 4 attention heads and the student 12" in message
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_broken_config_of_a_teacher_is_explained(tmp_path: Path, text: str, said
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"model_type": "gpt2"}, "is a `gpt2` model; supported families"),
-        ({"model_type": None}, "is a `None` model; supported families"),
+        ({"model_type": "gpt2"}, "is a `gpt2` model, not an encoder"),
+        ({"model_type": None}, "is a `None` model, not an encoder"),
         ({"hidden_size": None, "num_hidden_layers": 0}, "does not say num_hidden_layers, hidden_size"),
         ({"hidden_size": 100}, "hidden_size=100 does not divide among num_attention_heads=12"),
     ],

@@ -44,12 +44,12 @@ def test_key_leaves_wired_fields_alone() -> None:
 def test_key_that_is_wired_in_every_stage_is_refused_with_the_way_out() -> None:
     message = refusal("data.tokens=elsewhere", job="demo")
     assert "fed by an earlier stage" in message
-    assert "pretrain.data.tokens=... or distill.data.tokens=..." in message
+    assert "pretrain.data.tokens=... or general.data.tokens=... or " in message
 
 
 def test_stage_key_cuts_the_edge() -> None:
-    assert load_job("demo", []).edges()["distill"] == ["prepare", "pretrain"]
-    assert load_job("demo", ["distill.teacher.path=some/teacher"]).edges()["distill"] == ["prepare"]
+    assert load_job("demo", []).edges()["general"] == ["corpus", "pretrain"]
+    assert load_job("demo", ["general.teacher.path=some/teacher"]).edges()["general"] == ["corpus"]
 
 
 @pytest.mark.parametrize("wire", ["@nowhere/tokens", "@distill/tokens", "@report/tokens"])
@@ -135,7 +135,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["tinybert_genral", "", "../config", "__init__"])
 def test_unknown_job_is_answered_with_those_that_exist(name: str) -> None:
-    assert "there are: demo, " in refusal(job=name)
+    assert "there are: augment, demo, " in refusal(job=name)
 
 
 def test_misspelt_job_is_answered_with_the_nearest() -> None:
