@@ -1,0 +1,155 @@
+"""One answer for every line, in order, in any format; mistakes are one clear message."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kd_dist import predict
+from kd_dist.classifier import load_classifier
+from kd_dist.config import REPOSITORY
+from kd_dist.errors import UserError
+from kd_dist.preprocessing import Preprocessing
+from tests.test_classifier import LABELS, save_classifier
+
+TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("predict") / "classifier"
+    save_classifier(directory, tiny.tokenizer, initializer_range=1.0)
+    Preprocessing(max_length=32).save(directory)
+    return directory
+
+
+def run(monkeypatch: pytest.MonkeyPatch, model: Path, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--model", str(model), *arguments])
+    assert predict.main() == 0
+
+
+def expected(folder: Path) -> list[tuple[str, float]]:
+    """Label and probability of each text alone."""
+    classifier = load_classifier(folder)
+    records = [predict.predict(classifier, Preprocessing.load(folder), [(text,)], 1)[0][0] for text in TEXTS]
+    return [(record["label"], record["probability"]) for record in records]
+
+
+def test_a_filter_from_stdin_to_stdout(folder: Path) -> None:
+    script = [sys.executable, str(REPOSITORY / "kd_dist" / "predict.py"), "--model", str(folder)]
+    done = subprocess.run(script, input="\n".join(TEXTS) + "\n", capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [label for label, _ in lines] == [label for label, _ in expected(folder)]
+    assert [float(p) for _, p in lines] == pytest.approx([p for _, p in expected(folder)], abs=1e-4)
+    assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were cut"
+
+
+def test_a_reader_that_leaves_ends_it_quietly(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("体育\n" * 30_000, encoding="utf-8")
+    script = f"{sys.executable} {REPOSITORY}/kd_dist/predict.py --model {folder} < {tmp_path}/texts.txt | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, encoding="utf-8")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def write_texts(file: Path) -> None:
+    if file.suffix == ".txt":
+        file.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(f"{json.dumps({'title': text})}\n" for text in TEXTS), encoding="utf-8")
+    elif file.suffix == ".parquet":
+        pq.write_table(pa.table({"id": range(len(TEXTS)), "title": [text or None for text in TEXTS]}), file)
+    else:
+        with open(file, "w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, delimiter="," if file.suffix == ".csv" else "\t")
+            table.writerows([["id", "title"], *([number, text] for number, text in enumerate(TEXTS))])
+
+
+def read_labels(file: Path) -> list[str]:
+    if file.suffix == ".parquet":
+        return pq.read_table(file)["label"].to_pylist()
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if file.suffix == ".jsonl":
+        return [json.loads(line)["label"] for line in lines]
+    if file.suffix == ".txt":
+        return [line.split("\t")[0] for line in lines]
+    return [row["label"] for row in csv.DictReader(lines, delimiter="," if file.suffix == ".csv" else "\t")]
+
+
+@pytest.mark.parametrize("suffix", predict.FORMATS)
+def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(predict, "CHUNK_ROWS", 2)
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write_texts(source)
+    columns = [] if suffix == ".txt" else ["--columns", "title"]
+    run(monkeypatch, folder, "--input", str(source), "--output", str(target), *columns)
+    assert read_labels(target) == [label for label, _ in expected(folder)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"in{suffix}", f"out{suffix}"]
+
+
+def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
+    logits = np.array([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
+    monkeypatch.setattr(predict, "predict_logits", lambda *_: logits)
+    (tmp_path / "in.txt").write_text("a\nb\n", encoding="utf-8")
+    run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
+    assert capsys.readouterr().out == f"{LABELS[2]}|{LABELS[0]}\t0.9526|0.7311\n\t\n"
+    run(monkeypatch, model, "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.parquet"))
+    assert read_labels(tmp_path / "out.parquet") == [[LABELS[2], LABELS[0]], []]
+
+
+def test_numbers(tiny, tmp_path, monkeypatch, capsys) -> None:
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    monkeypatch.setattr(predict, "predict_logits", lambda *_: np.array([[2.5]]))
+    (tmp_path / "in.txt").write_text("a\n", encoding="utf-8")
+    run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
+    assert capsys.readouterr().out == "2.5000\n"
+
+
+def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) -> None:
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, initializer_range=1.0)
+    Preprocessing(max_length=32, pairs=True).save(model)
+    (tmp_path / "in.txt").write_text("中国\t新年\n\n", encoding="utf-8")
+    (tmp_path / "in.csv").write_text("a,b\n中国,新年\n,\n", encoding="utf-8")
+    run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
+    by_tab = capsys.readouterr().out
+    run(monkeypatch, model, "--input", str(tmp_path / "in.csv"), "--columns", "a,b")
+    assert capsys.readouterr().out == by_tab
+    assert by_tab.count("\n") == 2
+    with pytest.raises(UserError, match="trained on pairs of texts: name two columns"):
+        run(monkeypatch, model, "--input", str(tmp_path / "in.csv"), "--columns", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("in.xlsx", "x", [], r"cannot read `.xlsx`; give one of .txt"),
+        ("in.jsonl", '{"titel": "x"}', ["--columns", "title"], "line 1: no 'title' in titel.*did you mean `titel`"),
+        ("in.jsonl", '{"text": 3}', [], "line 1: 'text' holds int, expected text"),
+        ("in.jsonl", "[1]", [], "line 1: a JSON list"),
+        ("in.csv", "title\nx\n", [], "line 2: no 'text' in title"),
+        ("in.parquet", "x", [], "not a readable parquet file"),
+        ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
+        ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
+        ("in.txt", "x", ["--model", "nowhere"], "nowhere does not exist"),
+        ("in.txt", "x", ["--input", "other.txt"], "other.txt: no such file"),
+    ],
+)
+def test_mistakes(name: str, content: str, options: list[Any], message: str, folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, folder, "--input", str(tmp_path / name), *options)
+
+
+def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
+    (tmp_path / "in.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="no trained classifier"):
+        run(monkeypatch, tiny.teacher, "--input", str(tmp_path / "in.txt"))
