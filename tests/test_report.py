@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError
-from kd_dist.report import VOID, run, write_report
+from kd_dist.page import VOID
+from kd_dist.report import run, write_report
 
 ODD = '<script>alert("1")</script> & 中文'
 ODD_TERM = '<b class="x"> & 损失'
@@ -144,6 +147,185 @@ def test_a_wide_loss_is_on_a_logarithmic_axis(run_dir: Path, tmp_path: Path) -> 
     write_report(run_dir, tmp_path / "page.html")
     wide = Page(tmp_path / "page.html").texts
     assert {"1", "10", "100"} <= set(wide)
+
+
+LABELS = ["财经", ODD, "体育"]
+
+
+def score(model: str, accuracy: float, **more: Any) -> dict[str, Any]:
+    """A row of an evaluate stage; every model but the teacher is four times as small and fast."""
+    size = 4 if model == "teacher" else 1
+    row = {"stage": "evaluate", "model": model, "split": "test", "rows": 200, "accuracy": accuracy}
+    row |= {"macro_f1": accuracy - 0.01, "rows_cut": 3, "parameters": size * 10**6, "size_mb": size * 4.0}
+    row |= {"operations_per_sample": size * 10**8, "latency_ms": size * 2.0, "samples_per_second": 400 / size}
+    return row | {"device": "CPU, 2 threads"} | more
+
+
+def details(accuracy: float) -> dict[str, Any]:
+    classes = [{"label": label, "precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 100} for label in LABELS]
+    return {"accuracy": accuracy, "per_class": classes, "confusion_matrix": [[90, 10, 0], [7, 43, 0], [0, 0, 50]]}
+
+
+def data_report(rows: int, **more: Any) -> dict[str, Any]:
+    empty = {"rows": 0, "labels": dict.fromkeys(LABELS, 0), "token_percentiles": {"50": 0, "100": 0}, "truncated": 0}
+    some = {"rows": rows, "labels": dict(zip(LABELS, (rows - 30, 20, 10), strict=True)), "files": [ODD]}
+    some |= {"token_percentiles": {"50": 17, "100": 96}, "truncated": 2, "skipped": {"empty text": 5}}
+    leaks = {"train_rows": 13, "test_rows_in_validation": 0, "removed": True}
+    report = {"task": "single_label", "train": some, "validation": some, "test": empty, "leaks": leaks}
+    report |= {"duplicates_in_train": 11, "rare_labels": [], "largest_share": 0.7, "largest_to_smallest": 7.0}
+    return report | {"samples": {ODD: [f"{ODD}\nsecond"]}} | more
+
+
+@pytest.fixture
+def scored_run(tmp_path: Path) -> Path:
+    """A task distillation with everything that stages after training write."""
+    directory = tmp_path / "runs" / "task" / "run-2"
+    models = {"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
+    stages = {
+        "prepare": {"kind": "labelled"},
+        "augment": {"kind": "augment", "data": {"tokens": "@prepare/tokens"}, "resources": {"shards": 3}},
+        "augmented": {"kind": "augmented", "data": {"tokens": "@prepare/tokens", "shards": "@augment/shards"}},
+        "check": {"kind": "evaluate", "data": {"tokens": "@prepare/tokens"}, "guards": {"teacher": "warn"}},
+        "distill": {"kind": "train", "data": {"tokens": "@augmented/tokens"}, "selection": {"metric": "auto"}},
+        "alone": {"kind": "train", "data": {"tokens": "@augmented/tokens"}},
+        "evaluate": {"kind": "evaluate", "evaluate": {"models": models}, "data": {"tokens": "@prepare/tokens"}},
+        "export": {"kind": "export", "model": {"path": "@distill/export"}},
+    }
+    job = {"name": "task", "stages": stages, "result": "export", "notes": [f"no augmentation: {ODD}"]}
+    write(directory / "job.json", job)
+    write_results(directory, score("teacher", 0.9), score("student_alone", 0.8), score("student", 0.85))
+    write(
+        directory / "evaluate" / "evaluation.json",
+        {"split": "test", "rows": 200, "labels": LABELS, "models": {"student": details(0.85)}},
+    )
+    guard = {"metric": "accuracy", "value": 0.9, "lower_bound": 0.87, "baseline": 0.4, "baseline_label": ODD}
+    write(directory / "check" / "evaluation.json", {"guard": guard | {"rows": 150, "passed": True}})
+    write(
+        directory / "export" / "onnx_check.json",
+        {"max_difference": 2e-6, "tolerance": 1e-4, "size_mb": 4.1, "latency_tokens": 19}
+        | {"difference_by_shape": {"1 x 3": 2e-6}, "latency_ms": {"torch": 3.0, "onnxruntime": 1.5}},
+    )
+    write(directory / "prepare" / "tokens" / "data_report.json", data_report(100))
+    tally = {"rows": 100, "words": 500, "replaceable": 400, "tried": 300, "equal": 40, "refused": 8, "leaked": 2}
+    write(directory / "augmented" / "tokens" / "data_report.json", data_report(350, augmentation=tally))
+    rows = [{"text": text, "row": 0, "copy": copy} for copy, text in enumerate(("股市今天大涨", "股市昨天大涨"))]
+    (directory / "augment" / "shards").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), directory / "augment" / "shards" / "block_00000000.parquet")
+    write(directory / "augment" / "shard_00001.COMPLETE", {})
+    (directory / "distill").mkdir()
+    with open(directory / "distill" / "metrics.jsonl", "w", encoding="utf-8") as file:
+        for step, accuracy in ((10, 0.5), (20, 0.86), (30, 0.84)):
+            file.write(json.dumps({"global_step": step, "train/loss": 1 / step, "train/soft": 1 / step}) + "\n")
+            scores = {"evaluation/loss": 0.5, "evaluation/accuracy": accuracy, "evaluation/macro_f1": accuracy / 2}
+            file.write(json.dumps({"global_step": step, **scores}) + "\n")
+    return directory
+
+
+def write_results(run_dir: Path, *rows: dict[str, Any]) -> None:
+    write(run_dir / "results.json", rows)
+
+
+def text_of(run_dir: Path) -> str:
+    write_report(run_dir, run_dir / "page.html")
+    return Page(run_dir / "page.html").text
+
+
+def test_models_stand_side_by_side(scored_run: Path) -> None:
+    text = text_of(scored_run)
+    for shown in (
+        "Results test · 200 rows · × against the teacher",
+        "Distillation gained +5.0 points over the same student without it: accuracy 0.8500 against 0.8000.",
+        "teacher 0.9000 0.8900 100.0% 4 M 16.00",
+        "student 0.8500 0.8400 94.4% 1 M 4.0× 4.000 4.0× 100 M 4.0× 2.000 4.0× 400.0 4.0×",
+        "Accuracy and speed",
+        "Measured on CPU, 2 threads",
+        "Up to 3 texts are longer than a model can read",
+    ):
+        assert shown in text
+
+
+def test_seeds_become_a_mean_with_their_spread(scored_run: Path) -> None:
+    rows = [score(model, 0.8 + gain) for model, gain in (("teacher", 0.1), ("student_alone", 0.0), ("student", 0.05))]
+    rows += [score("student_alone", 0.82, seed=43), score("student", 0.87, seed=43)]
+    write_results(scored_run, *rows)
+    text = text_of(scored_run)
+    assert "student 2 0.8600 ± 0.0141" in text
+    assert "accuracy 0.8600 against 0.8100. That is more than the spread over 2 seeds (± 2.0 points)." in text
+    write_results(scored_run, *rows[:3], score("student_alone", 0.9, seed=43), score("student", 0.87, seed=43))
+    assert "That is within the spread over 2 seeds (± 7.2 points) and may be chance." in text_of(scored_run)
+
+
+def test_distillation_that_hurts_is_a_warning(scored_run: Path) -> None:
+    write_results(scored_run, score("teacher", 0.9), score("student_alone", 0.85), score("student", 0.8))
+    text = text_of(scored_run)
+    assert "Distillation hurt: the student is 5.0 points worse than the same student trained without a teacher" in text
+    assert 'class="verdict open"' in (scored_run / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("metric", ["micro_f1", "spearman"])
+def test_other_tasks_have_other_scores(scored_run: Path, metric: str) -> None:
+    rows = [{"stage": "evaluate", "model": model, metric: 0.5} for model in ("teacher", "student_alone", "student")]
+    write_results(scored_run, *rows)
+    name = {"micro_f1": "micro F1", "spearman": "Spearman"}[metric]
+    assert f"Distillation changed nothing: {name} 0.5000 against 0.5000." in text_of(scored_run)
+
+
+def test_classes_and_the_teacher_and_onnx_are_told(scored_run: Path) -> None:
+    text = text_of(scored_run)
+    for shown in (
+        "Confusion matrix of the student",
+        f"财经 {ODD} 10 10.0%",
+        "体育 0.5000 0.2500 0.3333 100",
+        f"The teacher is fit to teach: accuracy 0.9000 on 150 rows, lower 95 % bound 0.8700; always answering “{ODD}”",
+        "The ONNX file is right: logits differ from PyTorch's by at most 2.0e-06",
+        "onnxruntime is faster 2.0×",
+        f"no augmentation: {ODD}",
+        "augment 1 of 3 shards",
+    ):
+        assert shown in text
+
+
+def test_a_teacher_that_knows_nothing_is_a_warning(scored_run: Path) -> None:
+    guard = {"metric": "spearman", "value": 0.1, "lower_bound": -0.1, "baseline": 0.0, "baseline_label": None}
+    write(scored_run / "check" / "evaluation.json", {"guard": guard | {"rows": 50, "passed": False}})
+    text = text_of(scored_run)
+    assert "The teacher has nothing to teach: Spearman 0.1000 on 50 rows" in text
+    assert "The run went on" in text
+
+
+def test_the_data_is_shown_as_it_was_and_as_it_became(scored_run: Path) -> None:
+    text = text_of(scored_run)
+    for shown in (
+        "leaked training rows, removed 13",
+        "repeated training rows, kept 11",
+        "skipped: empty text 10",
+        "train 100 17 96 2",
+        "财经 70.0% 70 70",
+        f"{ODD} second",
+        "copies tried 300",
+        "kept 250 (83.3%)",
+        "words with candidates 80.0%",
+    ):
+        assert shown in text
+    assert "<mark>昨</mark>" in (scored_run / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_kept_step_is_marked(scored_run: Path) -> None:
+    assert "best so far: step 20, accuracy 0.8600" in text_of(scored_run)
+    write(scored_run / "distill" / "COMPLETE", {"seconds": 1.0})
+    assert "kept: step 20, accuracy 0.8600" in text_of(scored_run)
+
+
+def test_what_stages_have_not_written_is_left_out(scored_run: Path) -> None:
+    for name in ("prepare/tokens/data_report", "augmented/tokens/data_report", "export/onnx_check"):
+        (scored_run / f"{name}.json").unlink()
+    (scored_run / "augment" / "shards" / "block_00000000.parquet").write_bytes(b"damaged")
+    (scored_run / "evaluate" / "evaluation.json").unlink()
+    (scored_run / "check" / "evaluation.json").unlink()
+    write_results(scored_run, {"stage": "evaluate", "model": "teacher", "accuracy": float("nan")})
+    text = text_of(scored_run)
+    assert text.count("No data has been prepared yet.") == 3
+    assert "Class by class" not in text
 
 
 def test_a_run_that_has_just_been_submitted(tmp_path: Path) -> None:

@@ -1,0 +1,221 @@
+"""A run as its folder tells it; what is not there (yet) is None or empty."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from kd_dist.errors import RunError, UserError
+from kd_dist.metrics import METRICS, Task
+from kd_dist.page import is_finite
+from kd_dist.selection import Best
+from kd_dist.stages import WIRE
+from kd_dist.tracking import read_metrics
+
+Row = dict[str, Any]
+
+WRITTEN_BEFORE = {"config.json", "inputs.json", "log"}
+"""What a stage's folder holds before the stage begins."""
+
+
+@dataclass
+class StageRecord:
+    """A stage. `settings` are those of the job, with wires; `config` those of the run, with paths."""
+
+    name: str
+    directory: Path
+    settings: Row
+    config: Row
+    wired_to: list[str]
+    metrics: list[Row]
+    damage: str | None
+    seconds: float | None
+
+    @property
+    def kind(self) -> str:
+        return self.settings.get("kind", "")
+
+    def state(self) -> str:
+        if self.seconds is not None:
+            return "complete"
+        if self.kind == "report":
+            return "this page"
+        begun = self.directory.is_dir() and any(path.name not in WRITTEN_BEFORE for path in self.directory.iterdir())
+        return "not finished" if begun else "waiting"
+
+    def shards(self) -> tuple[int, int] | None:
+        """How many are done, of how many; None where the work is not divided."""
+        total = (self.settings.get("resources") or {}).get("shards", 1)
+        return (len(list(self.directory.glob("shard_*.COMPLETE"))), total) if total > 1 else None
+
+    def read(self, *parts: str) -> Any:
+        """A JSON file of the stage."""
+        return read_json(self.directory.joinpath(*parts))
+
+    def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of a metric where it is a finite number."""
+        points = [(row["global_step"], row[key]) for row in self.metrics if is_finite(row.get(key))]
+        steps, values = zip(*points, strict=True) if points else ((), ())
+        return np.array(steps, dtype=float), np.array(values, dtype=float)
+
+    @cached_property
+    def _logged(self) -> list[str]:
+        keys = dict.fromkeys(key for row in self.metrics for key in row)
+        found = [key.split("/")[1] for key in keys if re.fullmatch(r"(train|evaluation)/[^/]+", key)]
+        return list(dict.fromkeys(found))
+
+    def terms(self) -> list[str]:
+        """Names of the loss terms: `attention` of `train/attention`."""
+        scores = {name for names in METRICS.values() for name in names}
+        return [name for name in self._logged if name != "loss" and name not in scores]
+
+    def scores(self) -> list[str]:
+        """Scores of held-out rows that are shares or correlations, the one that decides first."""
+        task = task_of(dict.fromkeys(self._logged))
+        return [name for name in METRICS[task] if name in self._logged and name != "mean_squared_error"] if task else []
+
+    def best(self) -> Best | None:
+        """The evaluation whose weights the selection keeps, as far as the run has come."""
+        selection = self.config.get("selection")
+        if not selection:
+            return None
+        metric = selection["metric"]
+        if metric == "auto":
+            metric = next(iter(self.scores()), "loss")
+        best = Best(metric, patience=None)
+        for row in self.metrics:
+            if is_finite(row.get(f"evaluation/{metric}")):
+                best.update(row["global_step"], row)
+        return best if best.step else None
+
+
+@dataclass
+class RunRecord:
+    directory: Path
+    job: Row
+    stages: list[StageRecord]
+    results: list[Row]
+    environment: Row
+
+    def of_kind(self, *kinds: str) -> list[StageRecord]:
+        return [stage for stage in self.stages if stage.kind in kinds]
+
+    def training(self) -> list[StageRecord]:
+        return [stage for stage in self.stages if stage.kind == "train" or stage.metrics]
+
+    def result_stage(self) -> StageRecord | None:
+        """The training stage that the result of the job comes from, else the last."""
+        named = {stage.name: stage for stage in self.stages}
+        waiting = [self.job.get("result")]
+        while waiting:
+            stage = named.get(waiting.pop(0) or "")
+            if stage and stage in self.training():
+                return stage
+            waiting += stage.wired_to if stage else []
+        return next(reversed(self.training()), None)
+
+    def state(self) -> str:
+        work = [stage for stage in self.stages if stage.kind != "report"]
+        done = sum(stage.seconds is not None for stage in work)
+        return "complete" if done == len(work) else f"{done} of {len(work)} stages complete"
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Raises UserError: `run_dir` is not a run folder, or one of its JSON files is damaged."""
+    run_dir = run_dir.absolute()
+    job = read_json(run_dir / "job.json")
+    if job is None:
+        raise UserError(f"{run_dir} is not a run folder: it has no job.json")
+    return RunRecord(
+        directory=run_dir,
+        job=job,
+        stages=[_read_stage(run_dir / name, settings) for name, settings in job["stages"].items()],
+        results=read_json(run_dir / "results.json") or [],
+        environment=read_json(run_dir / "environment.json") or {},
+    )
+
+
+def _read_stage(directory: Path, settings: Row) -> StageRecord:
+    complete = read_json(directory / "COMPLETE")
+    metrics, damage = _read_metrics(directory / "metrics.jsonl")
+    return StageRecord(
+        name=directory.name,
+        directory=directory,
+        settings=settings,
+        config=read_json(directory / "config.json") or settings,
+        wired_to=list(dict.fromkeys(_wired(settings))),
+        metrics=metrics,
+        damage=damage,
+        seconds=None if complete is None else complete["seconds"],
+    )
+
+
+def _read_metrics(path: Path) -> tuple[list[Row], str | None]:
+    if not path.exists():
+        return [], None
+    try:
+        return read_metrics(path), None
+    except RunError as error:
+        return [], str(error)
+
+
+def read_json(path: Path) -> Any:
+    """None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _wired(value: Any) -> Iterator[str]:
+    """Names of the stages that the settings refer to."""
+    if isinstance(value, str) and value.startswith(WIRE):
+        yield value.removeprefix(WIRE).split("/")[0]
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _wired(item)
+
+
+def task_of(row: Row) -> Task | None:
+    """The task that a row of scores is about, by their names."""
+    tasks: tuple[Task, ...] = ("multi_label", "regression", "single_label")  # single labels have nothing of their own
+    return next((task for task in tasks if METRICS[task][0] in row), None)
+
+
+def parameters_in(directory: Path) -> int | None:
+    """Number of weights in the safetensors files of a model folder, by their headers; None without such files."""
+    total = None
+    for path in sorted(directory.glob("model*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError):
+            return None
+        total = (total or 0) + sum(math.prod(shape) for shape in shapes)
+    return total
+
+
+def teacher_directory(stage: StageRecord) -> Path | None:
+    """Where the stage's teacher lies, be it a folder or a model of the hub that has been fetched."""
+    name = (stage.config.get("teacher") or {}).get("path")
+    if not name:
+        return None
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "model.safetensors")
+    except HFValidationError:  # a path that is not there any more
+        return None
+    return Path(found).parent if isinstance(found, str) else None
