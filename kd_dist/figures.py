@@ -286,6 +286,7 @@ def _cut(name: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- diagram
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 172, 58, 34, 16
+SMALLEST_WIDTH = 1000  # of a drawing that is scaled to fit; from there on it scrolls
 Place = tuple[int, int]
 
 
@@ -298,7 +299,7 @@ def diagram(stages: Sequence[StageRecord]) -> Html:
     boxes = [_box(stage, place[stage.name]) for stage in stages]
     svg = el(
         "svg", *edges, *boxes, width=width, height=height, viewBox=f"-2 -2 {width} {height}", role="img",
-        aria_label="stages of the job", class_="diagram",
+        aria_label="stages of the job", class_="diagram", style=f"min-width:{min(width, SMALLEST_WIDTH)}px",
     )  # fmt: skip
     return el("div", svg, class_="scroll", tabindex=0)
 

@@ -196,9 +196,9 @@ h3::first-letter,dt::first-letter,.tile span::first-letter{text-transform:upperc
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .tiles{display:flex;flex-wrap:wrap;gap:12px}
 .tile,figure,details,.scroll,.facts,.missing{background:var(--card);border:1px solid var(--line);border-radius:12px}
-.tile{flex:1 1 170px;padding:14px 16px;display:flex;flex-direction:column;gap:1px;min-width:0}
+.tile{flex:1 1 150px;padding:14px 16px;display:flex;flex-direction:column;gap:1px;min-width:min-content}
 .tile span{font-size:13px;color:var(--muted)}
-.tile strong{font-size:21px;font-weight:650;letter-spacing:-.02em;line-height:1.35}
+.tile strong{white-space:nowrap;font-size:21px;font-weight:650;letter-spacing:-.02em;line-height:1.35}
 .tile small{font-size:12px}
 .figures.pair{grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));margin-top:14px}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:14px}
@@ -221,7 +221,7 @@ details figure{background:var(--paper)}
 figure svg{display:block;width:100%;height:auto;margin-top:auto;stroke-linejoin:round}
 figure svg text{font-family:inherit!important}
 .scroll{overflow-x:auto}
-.diagram{display:block;margin:18px}
+.diagram{display:block;margin:18px;max-width:calc(100% - 36px);height:auto}
 .box{fill:var(--paper);stroke:var(--line)}
 .edge{fill:none;stroke:var(--muted);stroke-width:1.4}
 .state.good{fill:var(--good)}

@@ -42,6 +42,10 @@ class StageRecord:
     def kind(self) -> str:
         return self.settings.get("kind", "")
 
+    def has_teacher(self) -> bool:
+        """Whether a student learns from a teacher; without a student it is the teacher that is trained."""
+        return bool(self.config.get("teacher") and self.config.get("student"))
+
     def state(self) -> str:
         if self.seconds is not None:
             return "complete"

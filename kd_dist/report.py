@@ -109,7 +109,7 @@ def _size_tiles(run: RunRecord, stage: StageRecord) -> list[Html]:
     if student is None:
         student = next((row["parameters"] for row in run.results if _fits(row, stage)), None)
     shown = [tile("Model", count(student) if student else MISSING, "parameters of the export")]
-    if stage.config.get("teacher"):
+    if stage.has_teacher():
         shown = [tile("Student", count(student) if student else MISSING, "parameters")]
         shown.append(tile("Teacher", count(teacher) if teacher else MISSING, "parameters"))
         ratio = f"{teacher / student:.1f}×" if teacher and student else MISSING
@@ -138,7 +138,7 @@ def _speed_tiles(stage: StageRecord) -> list[Html]:
         ("Teacher's share", "speed/teacher_share", share, "of the time, median"),
     ):
         _, values = stage.series(key)
-        if key != "speed/teacher_share" or stage.config.get("teacher"):
+        if key != "speed/teacher_share" or stage.has_teacher():
             shown.append(tile(title, form(median(values.tolist())) if len(values) else MISSING, note))
     return shown
 
@@ -156,7 +156,7 @@ def _stages(run: RunRecord) -> Html:
 
 
 def _training(run: RunRecord) -> list[Html]:
-    """A stage of few at a glance; of many, only that of the result is open."""
+    """Few stages are all shown; of many, only that of the result is open."""
     stages = run.training()
     if len(stages) <= FEW_STAGES:
         return [section(stage.name, *_curves(stage), note=f"training{_steps(stage)}") for stage in stages]

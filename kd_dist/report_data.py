@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kd_dist.page import Amount, Html, bar, el, facts, folded, join, missing, section, share, table
+from kd_dist.page import Amount, Html, bar, el, facts, folded, join, section, share, table
 from kd_dist.record import Row, RunRecord, StageRecord
 
 SPLITS = ("train", "validation", "test")
@@ -16,12 +16,9 @@ Texts = tuple[str, ...]
 
 
 def data_sections(run: RunRecord) -> list[Html]:
+    """What each stage that makes data has made, so far."""
     made = {"prepare": _corpus, "labelled": _labelled, "augment": _augmented_rows, "augmented": _augmented}
     return [made[stage.kind](stage) for stage in run.stages if stage.kind in made]
-
-
-def _nothing_yet(title: str) -> Html:
-    return section(title, missing("No data has been prepared yet."))
 
 
 # -------------------------------------------------------------------------------------------------------------- corpus
@@ -30,7 +27,7 @@ def _nothing_yet(title: str) -> Html:
 def _corpus(stage: StageRecord) -> Html:
     title, statistics = f"Data · {stage.name}", stage.read("tokens", "statistics.json")
     if statistics is None:
-        return _nothing_yet(title)
+        return Html()
     single = {key: value for key, value in statistics.items() if not isinstance(value, dict | list)}
     nested = {key: value for key, value in statistics.items() if isinstance(value, dict)}
     shown = [facts({key.replace("_", " "): value for key, value in single.items()})]
@@ -50,7 +47,7 @@ def _files(files: Sequence[str]) -> Html:
 def _labelled(stage: StageRecord) -> Html:
     title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
     if report is None:
-        return _nothing_yet(title)
+        return Html()
     files = list(dict.fromkeys(file for split in SPLITS for file in report[split].get("files", [])))
     return section(
         title,
@@ -121,7 +118,7 @@ def _augmented(stage: StageRecord) -> Html:
     title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
     tally = (report or {}).get("augmentation")
     if not tally:
-        return _nothing_yet(title)
+        return Html()
     lost = {name: tally.get(name, 0) for name in ("equal", "refused", "leaked")}
     kept = tally["tried"] - sum(lost.values())
     shown = {
@@ -142,7 +139,7 @@ def _augmented_rows(stage: StageRecord) -> Html:
     samples = list(itertools.islice(_samples_of(stage), AUGMENTED_ROWS))
     rows = [[_told(original), join(_changed(original, copy) for copy in copies)] for original, copies in samples]
     if not rows:
-        return _nothing_yet(f"Data · {stage.name}")
+        return Html()
     return section(f"Data · {stage.name}", table(["row", "copies"], rows, class_="wrapping"), note="a few rows")
 
 
