@@ -34,7 +34,9 @@ class Place(NamedTuple):
         return self.sentence[self.word]
 
 
-class _Input(NamedTuple):
+class Input(NamedTuple):
+    """What the model is fed for a place, and which of its positions are masked."""
+
     ids: list[int]
     token_types: list[int]
     masked: range
@@ -52,12 +54,12 @@ class MaskedWords:
         self._tokenizer = load_fast_tokenizer(path)
         if self._tokenizer.mask_token_id is None:
             raise RunError(f"{path} is no masked language model: its tokenizer has no mask token")
-        self._model = _load(path, device)
+        self.model = _load(path, device)
         self._vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         self._marker = next((mark for mark in WORD_MARKERS if any(t.startswith(mark) for t in self._vocabulary)), "")
         self._texts, self._continues = self._surfaces(language)
         self._frame, self._num_types = self._special_tokens()
-        self._context = min(CONTEXT_PIECES, (_positions(self._model.config) - sum(map(len, self._frame))) // 2)
+        self._context = min(CONTEXT_PIECES, (_positions(self.model.config) - sum(map(len, self._frame))) // 2)
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
     # -------------------------------------------------------------------------------------------------------- pieces
@@ -86,7 +88,7 @@ class MaskedWords:
 
     def _surfaces(self, language: Language) -> tuple[list[str], list[bool]]:
         """Of every id its text, empty for special tokens, and whether it continues a word."""
-        size = max(self._model.config.vocab_size, max(self._vocabulary.values()) + 1)
+        size = max(self.model.config.vocab_size, max(self._vocabulary.values()) + 1)
         texts, continues = [""] * size, [False] * size
         needs_marker = bool(self._marker) and language == "en"  # Chinese words stand without spaces between
         for token, number in self._vocabulary.items():
@@ -101,7 +103,7 @@ class MaskedWords:
         pairs = zip(probe["special_tokens_mask"], probe["input_ids"], strict=True)
         runs = [(special, [i for _, i in run]) for special, run in itertools.groupby(pairs, key=lambda pair: pair[0])]
         takes_types = "token_type_ids" in self._tokenizer.model_input_names
-        return [ids for special, ids in runs if special], self._model.config.type_vocab_size if takes_types else 0
+        return [ids for special, ids in runs if special], self.model.config.type_vocab_size if takes_types else 0
 
     # ---------------------------------------------------------------------------------------------------- candidates
 
@@ -115,7 +117,7 @@ class MaskedWords:
         inputs = [self._input(place) for place in places]
         found: list[list[str]] = [[] for _ in places]
         for batch in batches_of_tokens([len(each.ids) for each in inputs]):
-            values, ids = self._most_probable([inputs[row] for row in batch], number)
+            values, ids = self.most_probable([inputs[row] for row in batch], number)
             rest = iter(zip(values, ids, strict=True))
             for row in batch:
                 positions = [self._options(original, *next(rest)) for original in places[row].pieces()]
@@ -130,7 +132,7 @@ class MaskedWords:
             if self._texts[piece] and self._continues[piece] == self._continues[original]
         ]
 
-    def _input(self, place: Place) -> _Input:
+    def _input(self, place: Place) -> Input:
         before = sum(map(len, place.sentence[: place.word]))
         ids = list(itertools.chain.from_iterable(place.sentence))
         start = max(0, min(before + len(place.pieces()) // 2 - self._context // 2, len(ids) - self._context))
@@ -142,11 +144,18 @@ class MaskedWords:
         second = int(self._num_types > 1)
         types = [0] * (len(prefix) + len(masked) + len(middle)) + [second] * (len(original) + len(suffix))
         first += len(prefix)
-        return _Input(prefix + masked + middle + original + suffix, types, range(first, first + len(place.pieces())))
+        return Input(prefix + masked + middle + original + suffix, types, range(first, first + len(place.pieces())))
 
     @torch.inference_mode()
-    def _most_probable(self, inputs: list[_Input], number: int) -> tuple[list[list[float]], list[list[int]]]:
+    def most_probable(self, inputs: list[Input], number: int) -> tuple[list[list[float]], list[list[int]]]:
         """Log-probabilities and ids of the `number` most probable pieces at every masked position, in order."""
+        tensors, masked_BS = self.batch(inputs)
+        logits_NV = logits_at(self.model, tensors, masked_BS)
+        top = logits_NV.float().log_softmax(-1).topk(min(number, logits_NV.shape[1]))
+        return top.values.tolist(), top.indices.tolist()
+
+    def batch(self, inputs: list[Input]) -> tuple[dict[str, Tensor], Tensor]:
+        """What the model is called with, and which positions are masked (B, S)."""
         length = max(len(each.ids) for each in inputs)
         ids_BS = torch.full((len(inputs), length), self._tokenizer.pad_token_id)
         types_BS, present_BS = torch.zeros_like(ids_BS), torch.zeros_like(ids_BS)
@@ -159,14 +168,11 @@ class MaskedWords:
         tensors = {"input_ids": ids_BS, "attention_mask": present_BS}
         if self._num_types:
             tensors["token_type_ids"] = types_BS
-        logits_NV = logits_at(self._model, {name: t.to(self._device) for name, t in tensors.items()}, masked_BS)
-        top = logits_NV.float().log_softmax(-1).topk(min(number, logits_NV.shape[1]))
-        return top.values.tolist(), top.indices.tolist()
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}, masked_BS.to(self._device)
 
 
 def logits_at(model: nn.Module, inputs: dict[str, Tensor], chosen_BS: Tensor) -> Tensor:
     """(N, V) logits at the chosen positions, row by row; the head of any family computes nothing else."""
-    chosen_BS = chosen_BS.to(inputs["input_ids"].device)
 
     def choose(module: nn.Module, arguments: Any, outputs: Any) -> Any:
         outputs.last_hidden_state = outputs.last_hidden_state[chosen_BS]  # (N, D) in place of (B, S, D)

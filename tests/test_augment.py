@@ -1,5 +1,6 @@
 """Data augmentation: what may replace what, batched as published one by one, and shards that survive anything."""
 
+import functools
 import gzip
 import itertools
 import json
@@ -33,6 +34,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from benchmarks import augmentation
 from kd_dist import augment, labelled, word_vectors
 from kd_dist.batches import TokenRows
 from kd_dist.candidates import Candidates, Sources
@@ -234,9 +236,14 @@ def test_a_file_that_is_not_word2vec_is_named(tmp_path, content):
 # --------------------------------------------------------------------------------------------------------- masked words
 
 
+@functools.cache
+def _model(mlm: Path) -> tuple[Any, Any]:
+    return AutoModelForMaskedLM.from_pretrained(mlm).eval(), AutoTokenizer.from_pretrained(mlm)
+
+
 def _published(mlm: Path, sentence: list[list[int]], index: int, number: int) -> list[list[tuple[float, str]]]:
     """One forward pass for one word: the most probable pieces at each of its places, by all logits of the model."""
-    model, tokenizer = AutoModelForMaskedLM.from_pretrained(mlm).eval(), AutoTokenizer.from_pretrained(mlm)
+    model, tokenizer = _model(mlm)
     original = list(itertools.chain.from_iterable(sentence))
     start = sum(map(len, sentence[:index]))
     masked = list(original)
@@ -676,3 +683,36 @@ def test_shards_of_other_rows_are_refused(world, stage_of, collected_of):
         augment.collect(collected_of(stage_dir / "shards", world.pairs))
     with pytest.raises(RunError, match=r"manifest.json cannot be read .* run the augment stage"):
         augment.collect(collected_of(stage_dir / "nothing", world.tokens))
+
+
+# ------------------------------------------------------------------------------------------------------------ benchmark
+
+
+def test_the_benchmark_compares_two_forms_of_the_same_copies(world, tiny, tmp_path):
+    titles = tmp_path / "titles.txt"
+    sentences = tiny.corpus.read_text(encoding="utf-8").replace("，", "\n").replace("。", "\n").splitlines()
+    titles.write_text("".join(f"{text}\t1\n" for text in sentences if 8 < len(text) < 20), encoding="utf-8")
+    script, output = REPOSITORY / "benchmarks" / "augmentation.py", tmp_path / "result.json"
+    command = [sys.executable, script, "--mlm", world.mlm, "--titles", titles, "--output", output]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [*map(str, command), "--rows", "8", "--rounds", "2"], capture_output=True, text=True, env=environment
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "in both forms" in finished.stdout
+    result = json.loads(output.read_text(encoding="utf-8"))
+    assert result["equal_copies"] > 0
+    assert len(result["rounds"]) == 2
+    assert result["ratio"]["lowest"] <= result["ratio"]["of_medians"] <= result["ratio"]["highest"]
+
+
+def test_forms_that_differ_are_noticed():
+    settings = Augment(copies=3, probability=1.0)
+    forms = {
+        name: lambda sentences, words=words: [{0: [words]} for _ in sentences]
+        for name, words in (("published", "甲"), ("ours", "乙"))
+    }
+    with pytest.raises(RunError, match="different copies"):
+        augmentation.check_equality(forms, ["国家经济"], settings)
+    with pytest.raises(RunError, match="neither form makes a copy"):
+        augmentation.check_equality(dict.fromkeys(forms, lambda sentences: [{} for _ in sentences]), ["国家"], settings)

@@ -1,0 +1,189 @@
+"""Data augmentation by a masked language model, one forward pass for each word as published and batched, side by side.
+
+    python benchmarks/augmentation.py --mlm MODEL_DIR --titles 'titles/*.txt'
+
+Both forms cut the same rows into the same words, mask each word that may be replaced, ask the same model for candidates
+and write copies of the rows. They run in turn (A B A B ...), so that whatever else the machine does meets both. Before
+anything is timed, the script proves that both give the same copies.
+
+Shapes: B places, S positions, N masked positions, V vocabulary.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from statistics import median
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+from transformers import BertConfig, BertForMaskedLM
+
+from benchmarks.distillation_step import DEVICE, describe_machine
+from kd_dist.augment import copies
+from kd_dist.batches import mix
+from kd_dist.candidates import Candidates
+from kd_dist.errors import RunError, UserError, exit_with_message
+from kd_dist.heads import has_language_model_head
+from kd_dist.masked_words import Input, MaskedWords, Place
+from kd_dist.sections import Augment
+from kd_dist.texts import find_files, read_lines
+from kd_dist.tokenising import train_tokenizer
+from kd_dist.words import split_words
+
+MAX_LINES = 20_000  # read of each input file: more than enough rows for the rounds
+CHECKED_ROWS = 8
+
+
+class Published(MaskedWords):
+    """The forward passes of the published `data_augmentation.py`, in our own words.
+
+    One word is one batch; autograd is on; the head runs at every position; and the whole vocabulary is sorted.
+    """
+
+    def __init__(self, path: str, device: torch.device) -> None:
+        super().__init__(path, "zh", device)
+        self.model.requires_grad_(True)
+
+    def propose(self, places: Sequence[Place], number: int, accept: Callable[[int, str], bool]) -> list[list[str]]:
+        found = []
+        for row, place in enumerate(places):
+            found += super().propose([place], number, lambda _, word, row=row: accept(row, word))
+        return found
+
+    def most_probable(self, inputs: list[Input], number: int) -> tuple[list[list[float]], list[list[int]]]:
+        tensors, masked_BS = self.batch(inputs)
+        logits_BSV = self.model(**tensors).logits
+        scores_NV = logits_BSV[masked_BS].float().log_softmax(-1)
+        ids_NM = scores_NV.argsort(dim=-1, descending=True)[:, :number]
+        return scores_NV.gather(1, ids_NM).tolist(), ids_NM.tolist()
+
+
+def augmented(texts: Sequence[str], candidates: Candidates, settings: Augment) -> list[set[str]]:
+    """The distinct new texts of each text."""
+    sentences = [split_words(text, settings.language) for text in texts]
+    return [
+        set(copies(words, found, settings.copies, settings.probability, mix(settings.seed, row))) - {texts[row]}
+        for row, (words, found) in enumerate(zip(sentences, candidates(sentences), strict=True))
+    ]
+
+
+def check_equality(forms: dict[str, Candidates], texts: Sequence[str], settings: Augment) -> int:
+    """How many copies both forms make of a few rows.
+
+    Raises:
+        RunError: they make different ones, or none.
+    """
+    published, ours = (augmented(texts, candidates, settings) for candidates in forms.values())
+    if published != ours:
+        raise RunError("the two forms make different copies of the same rows")
+    if not any(ours):
+        raise RunError("neither form makes a copy of any of the first rows: the model knows no word for them")
+    return sum(map(len, ours))
+
+
+def measure(forms: dict[str, Candidates], texts: list[str], num_rows: int, settings: Augment) -> dict[str, Any]:
+    """Every round takes other rows; the first round is not counted."""
+    rounds = []
+    for start in range(0, len(texts), num_rows):
+        seconds, found = {}, 0
+        for name, candidates in forms.items():
+            started = time.perf_counter()
+            found = sum(map(len, augmented(texts[start : start + num_rows], candidates, settings)))
+            seconds[name] = time.perf_counter() - started
+        rounds.append({"seconds": seconds, "copies": found})
+    rounds = rounds[1:]
+    medians = {name: median(each["seconds"][name] for each in rounds) for name in forms}
+    ratios = [each["seconds"]["published"] / each["seconds"]["ours"] for each in rounds]
+    ratio = {"of_medians": medians["published"] / medians["ours"], "lowest": min(ratios), "highest": max(ratios)}
+    return {"median_seconds": medians, "ratio": ratio, "rounds": rounds}
+
+
+def random_model(patterns: list[str], folder: Path) -> str:
+    """A BERT of 12 layers x 384 with random weights, and a vocabulary trained on the text at hand."""
+    train_tokenizer(find_files(patterns), folder, vocabulary_size=8000, text_field="text")
+    sizes = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536}
+    BertForMaskedLM(BertConfig(vocab_size=8000, initializer_range=0.1, **sizes)).save_pretrained(folder)
+    return str(folder)
+
+
+def read_titles(patterns: list[str], number: int) -> list[str]:
+    """The first lines of the files; of a line with tabs, what stands before the first."""
+    lines = (text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES))
+    titles = list(islice((line.split("\t")[0] for line in lines if line.strip()), number))
+    if len(titles) < number:
+        raise UserError(f"--titles: {len(titles):,} rows, but the rounds take {number:,}; lower --rounds or --rows")
+    return titles
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    machine, rows = result["machine"], result["options"]["rows"]
+    title = f"rows per second: medians; {machine['device']}, {machine['threads']} threads"
+    table = Table("rows of a round", "copies", "published", "kd_dist", "ratio", "of one round", title=title)
+    found = median(each["copies"] for each in result["rounds"])
+    rates = [f"{rows / result['median_seconds'][form]:.2f}" for form in ("published", "ours")]
+    ratios = "{of_medians:.1f}|{lowest:.1f} to {highest:.1f}".format(**result["ratio"]).split("|")
+    table.add_row(str(rows), f"{found:.0f}", *rates, *ratios)
+    console.print(table)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Times augmentation by one forward pass for each word, as published, and in batches.",
+        epilog="example: python benchmarks/augmentation.py --random-model --titles titles.txt --rows 16",
+    )
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--mlm", metavar="DIR", help="Hugging Face directory of a masked language model")
+    model.add_argument("--random-model", action="store_true", help="BERT of 12 x 384, 12 heads, random weights")
+    parser.add_argument("--titles", nargs="+", required=True, metavar="FILE", help="short texts, one a line; globs too")
+    parser.add_argument("--rows", type=_positive, default=32, metavar="N", help="of a round (default: 32)")
+    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="counted (default: 5)")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="every timing, the machine and the versions")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
+    return int(text)
+
+
+def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, Any]:
+    result: dict[str, Any] = {"machine": describe_machine(), "options": vars(options)}
+    titles = read_titles(options.titles, options.rows * (options.rounds + 1))
+    path = random_model(options.titles, work) if options.random_model else options.mlm
+    if not has_language_model_head(path):
+        raise UserError(f"--mlm {path} has no masked-language-model head")
+    settings = Augment(multi_piece="mask")  # words of any number of pieces, so that all of the work is the model's
+    models = {"published": Published(path, DEVICE), "ours": MaskedWords(path, settings.language, DEVICE)}
+    forms = {name: Candidates(settings, model, None) for name, model in models.items()}
+    num_copies = result["equal_copies"] = check_equality(forms, titles[:CHECKED_ROWS], settings)
+    console.print(f"The same {num_copies} copies of the first {min(CHECKED_ROWS, len(titles))} rows in both forms")
+    return result | measure(forms, titles, options.rows, settings)
+
+
+def main() -> None:
+    options, console = parse(), Console()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    torch.manual_seed(42)
+    with tempfile.TemporaryDirectory() as work:
+        result = run(options, Path(work), console)
+    show(result, console)
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    exit_with_message(main)
