@@ -182,7 +182,7 @@ def _against_the_spread(gain: float, student: Model, alone: Model, metric: str) 
     spreads = [model.spread(metric) for model in (student, alone)]
     known = [spread for spread in spreads if spread is not None]
     if not known:
-        return None, "One seed; --seeds 3 would tell how much of this is chance."
+        return None, "This is one seed: several would tell how much of it is chance."
     spread = math.hypot(*known)  # of the difference of two runs
     seeds = " and ".join(str(size) for size in dict.fromkeys(len(model.values(metric)) for model in (student, alone)))
     shown = f"the spread over {seeds} seeds (± {100 * spread:.1f} points)"
