@@ -17,8 +17,9 @@ from statistics import median
 from typing import Any
 
 from kd_dist.errors import exit_with_message
-from kd_dist.figures import SERIES, Line, Mark, class_of, curves, diagram
-from kd_dist.page import (
+from kd_dist.reporting.data import data_sections
+from kd_dist.reporting.figures import SERIES, Line, Mark, class_of, curves, diagram
+from kd_dist.reporting.page import (
     MISSING,
     Html,
     count,
@@ -36,9 +37,8 @@ from kd_dist.page import (
     table,
     tile,
 )
-from kd_dist.record import Row, RunRecord, StageRecord, parameters_in, read_run, teacher_directory
-from kd_dist.report_data import data_sections
-from kd_dist.report_results import comparisons, results, score_name, teacher_checks, tiles
+from kd_dist.reporting.record import Row, RunRecord, StageRecord, parameters_in, read_run, teacher_directory
+from kd_dist.reporting.results import comparisons, results, score_name, teacher_checks, tiles
 from kd_dist.runs import write_text
 
 FEW_STAGES = 2

@@ -167,12 +167,14 @@ def _make_deterministic(stage: TrainStage) -> None:
 def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
     """Export and score, on rank 0."""
     rows = read_metrics(stage_dir / "metrics.jsonl")
-    metrics = {key: value for row in rows for key, value in row.items()}
+    # The latest value of each, but no evaluation of a later step than the one whose weights are kept.
+    kept = [row for row in rows if row["global_step"] <= trainer.kept_step]
+    metrics = {key: value for row in kept for key, value in row.items()}
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
     trained = "student" if read_stage(stage_dir).student else "teacher"
     row: dict[str, Any] = {"stage": stage_dir.name, "model": trained, "split": "validation"}
-    row |= {"steps": trainer.step, "parameters": num_parameters(objective.student)}
+    row |= {"steps": trainer.kept_step, "parameters": num_parameters(objective.student)}
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
     speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
     row["samples_per_second"] = round(statistics.median(speeds), 1)

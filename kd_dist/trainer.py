@@ -154,6 +154,11 @@ class Trainer:
                 raise Preempted(self.step, signal_number)
         self._take_best()
 
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are there after training."""
+        return self._best.step if self._best is not None and self._best.step else self.step
+
     def close(self) -> None:
         """Give back threads and memory; the next stage may run in the same process."""
         self._prefetcher.shutdown()
@@ -174,7 +179,7 @@ class Trainer:
         """Go back to the best weights. Collective; every rank reads them."""
         if self._best is None or not self._best.step:
             return
-        self._engine.load_weights(good_weights(self._checkpoints, self._best.step))
+        self._engine.load_weights(good_weights(self._checkpoints, self.kept_step))
         shown = f"{self._best.metric} {self._best.value:.4f}"
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
 

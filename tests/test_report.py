@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError
-from kd_dist.page import VOID
 from kd_dist.report import run, write_report
+from kd_dist.reporting.page import VOID
 
 ODD = '<script>alert("1")</script> & 中文'
 ODD_TERM = '<b class="x"> & 损失'

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from kd_dist.figures import Point, confusion, scatter
 from kd_dist.metrics import METRICS
-from kd_dist.page import (
+from kd_dist.reporting.figures import Point, confusion, scatter
+from kd_dist.reporting.page import (
     Amount,
     Html,
     count,
@@ -25,7 +25,7 @@ from kd_dist.page import (
     times,
     verdict,
 )
-from kd_dist.record import Row, RunRecord, StageRecord, task_of
+from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of
 
 SCORE_NAMES = {"macro_f1": "macro F1", "micro_f1": "micro F1", "spearman": "Spearman", "pearson": "Pearson"}
 CONFUSIONS_SHOWN = 8

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kd_dist.page import Amount, Html, bar, el, facts, folded, join, section, share, table
-from kd_dist.record import Row, RunRecord, StageRecord
+from kd_dist.reporting.page import Amount, Html, bar, el, facts, folded, join, section, share, table
+from kd_dist.reporting.record import Row, RunRecord, StageRecord
 
 SPLITS = ("train", "validation", "test")
 FEW_LABELS = 24

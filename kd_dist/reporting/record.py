@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from kd_dist.errors import RunError, UserError
 from kd_dist.metrics import METRICS, Task
-from kd_dist.page import is_finite
+from kd_dist.reporting.page import is_finite
 from kd_dist.selection import Best
 from kd_dist.stages import WIRE
 from kd_dist.tracking import read_metrics

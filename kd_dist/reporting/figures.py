@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_dist.page import Html, duration, el, join, missing, share
-from kd_dist.record import StageRecord
+from kd_dist.reporting.page import Html, duration, el, join, missing, share
+from kd_dist.reporting.record import StageRecord
 
 # matplotlib draws with these stand-ins, which become the page's colours, light or dark.
 SERIES = [f"#0a0b{number:02x}" for number in range(1, 9)]

@@ -1,0 +1,1 @@
+"""What the report page says, and how it looks."""
