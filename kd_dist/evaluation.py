@@ -2,7 +2,7 @@
 
 python kd_dist/evaluation.py --model DIR [--model DIR2] --data test.tsv --columns label,text [--output DIR]
 
-Models are compared with the first one, the teacher. Shapes: N rows, C classes.
+Models are compared with the first one, the teacher. Shapes: N rows, C classes; M models, R rounds, B batches.
 """
 
 import sys
@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, get_args
 
 import numpy as np
@@ -60,7 +60,7 @@ BATCH_SIZE = 32
 LATENCY_ROWS = 64
 THROUGHPUT_ROWS = 256
 ROUNDS = 5
-SPEED_KEYS = ("operations_per_sample", "latency_ms", "samples_per_second")
+BATCHES_OF_A_TURN = 8
 
 
 @dataclass(frozen=True)
@@ -228,30 +228,37 @@ def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bo
 def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     """Operations, latency (one text at a time) and throughput (32 texts of like length) of each model.
 
-    Models take turns, so that whatever else the machine does hits all of them alike; the first round is not counted.
-    Texts are tokenised beforehand; time ends when the logits are in the memory of the CPU.
+    Models take turns, so that whatever else the machine does hits all of them alike. Texts are tokenised beforehand;
+    time ends when the logits are in the memory of the CPU.
     """
-    singles = [_batches(one, LATENCY_ROWS, 1) for one in scored]
-    many = [_batches(one, THROUGHPUT_ROWS, BATCH_SIZE) for one in scored]
-    latencies: list[list[float]] = [[] for _ in scored]
-    speeds: list[list[float]] = [[] for _ in scored]
-    for turn in range(1 + ROUNDS):
-        for index, one in enumerate(scored):
-            seconds = [_seconds(one.classifier, batch) for batch in singles[index]]
-            total = sum(_seconds(one.classifier, batch) for batch in many[index])
-            if turn:
-                latencies[index] += seconds
-                speeds[index].append(sum(len(batch["input_ids"]) for batch in many[index]) / total)
+    latency_MRB = 1000 * _timed(scored, [_batches(one, LATENCY_ROWS, 1) for one in scored])
+    seconds_MR = _timed(scored, [_batches(one, THROUGHPUT_ROWS, BATCH_SIZE) for one in scored]).sum(axis=2)
+    num_rows = min(THROUGHPUT_ROWS, len(scored[0].encodings))
     return [
         {
             "operations_per_sample": _operations(one),
-            "latency_ms": 1000 * median(latency),
-            "latency_p95_ms": 1000 * float(np.percentile(latency, 95)),
-            "samples_per_second": median(speed),
+            "latency_ms": float(np.median(latency_MRB[index])),
+            "latency_p95_ms": float(np.percentile(latency_MRB[index], 95)),
+            "samples_per_second": num_rows / float(np.median(seconds_MR[index])),
             "device": _device_name(one.classifier),
         }
-        for one, latency, speed in zip(scored, latencies, speeds, strict=True)
+        for index, one in enumerate(scored)
     ]
+
+
+def _timed(scored: Sequence[Scored], batches: Sequence[list[dict[str, torch.Tensor]]]) -> np.ndarray:
+    """Seconds of each model's batches, in every round but the first: (models, rounds, batches).
+
+    A turn is a few batches and not one, or a small model would always find its weights driven out of the cache.
+    """
+    seconds: list[list[float]] = [[] for _ in scored]
+    num_batches = len(batches[0])
+    for _ in range(1 + ROUNDS):
+        for start in range(0, num_batches, BATCHES_OF_A_TURN):
+            for index, one in enumerate(scored):
+                turn = batches[index][start : start + BATCHES_OF_A_TURN]
+                seconds[index] += [_seconds(one.classifier, batch) for batch in turn]
+    return np.array(seconds).reshape(len(scored), 1 + ROUNDS, num_batches)[:, 1:]
 
 
 def _batches(one: Scored, max_rows: int, batch_size: int) -> list[dict[str, torch.Tensor]]:

@@ -91,16 +91,16 @@ def test_a_stage_from_models_to_results(tiny, texts, teacher, predicted, tmp_pat
     labels = predicted.argmax(axis=1)
     student = save_classifier(tmp_path / "student", tiny.tokenizer, num_hidden_layers=1)
     tokens = write_tokens(tmp_path / "tokens", texts, labels)
-    stage_dir = stage_at(
-        tmp_path / "run" / "score", {"teacher": teacher, "student@43": student}, tokens, guard="refuse"
-    )
+    models = {"teacher": teacher, "student@43": student, "student@44": student}
+    stage_dir = stage_at(tmp_path / "run" / "score", models, tokens, guard="refuse")
     run(stage_dir)
 
-    rows = {row["model"]: row for row in json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))}
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert [row.get("seed") for row in results] == [None, 43, 44]
+    rows = {row["model"]: row for row in results}
     assert rows["teacher"]["accuracy"] == 1.0
     assert rows["teacher"]["split"] == "test"
     assert rows["teacher"]["quality_kept"] == rows["teacher"]["latency_ratio"] == 1.0
-    assert rows["student"]["seed"] == 43
     assert rows["student"]["parameters"] < rows["teacher"]["parameters"]
     assert rows["student"]["operations_ratio"] > 1.5
     assert rows["student"]["latency_ms"] <= rows["student"]["latency_p95_ms"]
