@@ -55,7 +55,7 @@ class Pipeline:
             "train.global_batch_size=8",
             "train.micro_batch_size=4",
             "train.steps=6",
-            "layers.train.steps=400",  # long enough to be killed half-way
+            "layers.train.steps=150",  # long enough to be killed half-way
             "cadence.save_every_n_steps=5",
             "cadence.log_every_n_steps=1",
             "cadence.evaluate_every_n_steps=3",
@@ -97,7 +97,7 @@ def test_a_killed_stage_goes_on_and_finished_ones_are_not_run_again(
     assert list(jobs) == STAGES
     metrics = pipeline.run_dir / "layers" / "metrics.jsonl"
     assert eventually(
-        lambda: metrics.exists() and any(row["global_step"] >= 20 for row in read_metrics(metrics)), timeout=900
+        lambda: metrics.exists() and any(row["global_step"] >= 10 for row in read_metrics(metrics)), timeout=900
     ), pipeline.log("layers")
     slurm.run(["scancel", "--signal=KILL", jobs["layers"]])
     states = {stage: pipeline.ended(stage, job) for stage, job in jobs.items()}
