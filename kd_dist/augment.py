@@ -11,7 +11,7 @@ uniform choice of its M candidates: those of a masked language model for a word 
 vectors, or those of a mask over all pieces. A copy equal to the row or to an earlier copy is dropped, but counts as
 tried. Labels are those of the row. What differs from the published code:
 
-- Chinese words are jieba's; candidates are of the same part of speech; names, numbers, function words stay (words.py).
+- Chinese words are jieba's; candidates are of the same part of speech; names, numbers and function words stay (words.py).
 - The word itself is no candidate of the language model: it made replacements that replaced nothing.
 - Vectors only stand for Chinese words of two characters and more: one alone says too little to have near words.
 - A pair gives N copies of each text beside the *original* other; the published loop kept the last copy of the first.
@@ -35,12 +35,12 @@ import numpy as np
 
 from kd_dist.batches import TEXTS, mix
 from kd_dist.candidates import Candidates, Sources, sources_of
+from kd_dist.candidates.words import Word, split_words
 from kd_dist.config import read_stage
 from kd_dist.errors import RunError
 from kd_dist.runs import write_json
 from kd_dist.sections import Augment
 from kd_dist.stages import AugmentedStage, AugmentStage
-from kd_dist.words import Word, split_words
 
 FORMAT_VERSION = 1  # raise it when the same settings would give other rows
 BLOCK_ROWS = 256
@@ -365,7 +365,7 @@ class Confidence:
 
     def __call__(self, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> np.ndarray:
         """(B) probability of the label; of several labels, that of the one the teacher agrees with least."""
-        from kd_dist.masked_words import batches_of_tokens
+        from kd_dist.candidates.masked_words import batches_of_tokens
         from kd_dist.metrics import probabilities
 
         columns = [list(column) for column in zip(*rows, strict=True)]

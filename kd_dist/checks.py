@@ -4,12 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kd_dist.candidates import sources_of
 from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
 from kd_dist.errors import UserError
 from kd_dist.label_files import labelled_files, parse_columns
 from kd_dist.runs import with_absolute_paths
 from kd_dist.sections import FAMILIES, MlmObjective, TinyBertObjective
-from kd_dist.stages import WIRE, AugmentedStage, EvaluateStage, Job, LabelledStage, PrepareStage, TrainStage
+from kd_dist.stages import (
+    WIRE,
+    AugmentedStage,
+    AugmentStage,
+    EvaluateStage,
+    Job,
+    LabelledStage,
+    PrepareStage,
+    TrainStage,
+)
 from kd_dist.texts import CorpusError, find_files
 
 # A family may call the same number by another name.
@@ -60,7 +70,17 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
         return [*_architecture_problems(job, stage), *_token_problems(job, stage)]
     if isinstance(stage, LabelledStage):
         return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
+    if isinstance(stage, AugmentStage):
+        return _model_problems(stage) or _augmentation_problems(stage)
     return _model_problems(stage)
+
+
+def _augmentation_problems(stage: AugmentStage) -> list[str]:
+    try:
+        sources_of(stage)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _labelled_problems(stage: LabelledStage) -> list[str]:

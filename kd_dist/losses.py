@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kd_dist.attention import Attention
+from kd_dist.metrics import Task
 
 Compat = Literal["none", "huawei"]
-Task = Literal["single_label", "multi_label", "regression"]
 
 # A value, and how to compute its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]

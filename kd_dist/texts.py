@@ -282,7 +282,8 @@ def blocks(
     block: list[str] = []
     size = 0
     inside_document = False
-    for text in _unseen_lines(itertools.islice(_clean_lines(files, text_field, statistics), max_lines), statistics):
+    lines = itertools.islice(_clean_lines(files, text_field, statistics), max_lines)
+    for text in _unseen_lines(itertools.chain(lines, [None]), statistics):  # the last document ends, cut or not
         length = 0 if text is None else len(text.encode())
         if block and (text is None or len(block) == MAX_BLOCK_LINES or size + length > MAX_BLOCK_BYTES):
             yield block

@@ -35,19 +35,19 @@ from transformers import (
 )
 
 from benchmarks import augmentation
-from kd_dist import augment, labelled, word_vectors
+from kd_dist import augment, labelled
 from kd_dist.batches import TokenRows
-from kd_dist.candidates import Candidates, Sources
+from kd_dist.candidates import Candidates, Sources, word_vectors
+from kd_dist.candidates.masked_words import MaskedWords, Place, logits_at
+from kd_dist.candidates.word_vectors import WordVectors
+from kd_dist.candidates.words import Word, kind_of, split_words
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import RunError
 from kd_dist.heads import has_classifier_head, has_language_model_head
-from kd_dist.masked_words import MaskedWords, Place, logits_at
 from kd_dist.preprocessing import Preprocessing
 from kd_dist.sections import Augment, LabelledData
 from kd_dist.stages import AugmentedStage, AugmentStage
 from kd_dist.tokenising import train_tokenizer
-from kd_dist.word_vectors import WordVectors
-from kd_dist.words import Word, kind_of, split_words
 from tests.conftest import TinyWorld
 
 CPU = torch.device("cpu")

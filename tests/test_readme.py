@@ -59,10 +59,13 @@ def commands() -> list[str]:
 def test_launch_commands_are_understood(command: str, tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.txt.gz").write_bytes(gzip.compress("正文".encode()))
-    (tmp_path / "DIR").mkdir()
-    (tmp_path / "DIR" / "config.json").write_text(
-        '{"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12}'
-    )
+    for name in ("DIR", "GENERAL_STUDENT", "FINE_TUNED"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(
+            '{"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12}'
+        )
+    for name in ("train.tsv", "dev.tsv", "test.tsv", "vectors.txt"):
+        (tmp_path / name).write_text("positive\t好\n")
     words = shlex.split(command)[1:]
     words[0] = str(ROOT / words[0])
     looks = {"--list", "--options", "--dry-run", "--status"} & set(words)

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kd_dist.errors import RunError
-from kd_dist.losses import Task, label_count, label_error
-from kd_dist.metrics import scores
+from kd_dist.losses import label_count, label_error
+from kd_dist.metrics import Task, scores
 from kd_dist.models import Batch, Encoded, build_classifier, model_inputs
 from kd_dist.objectives import PREDICTION, Objective
 from kd_dist.sections import FinetuneObjective

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kd_dist.candidates.words import Language
 from kd_dist.errors import RunError
 from kd_dist.tokenising import load_fast_tokenizer
-from kd_dist.words import Language
 
 CONTEXT_PIECES = 128  # of a sentence around the word, as often as the input has room for
 TOKENS_PER_BATCH = 8192

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kd_dist.candidates.words import Word, kind_of
 from kd_dist.errors import RunError
 from kd_dist.heads import has_classifier_head, has_language_model_head
 from kd_dist.sections import Augment
 from kd_dist.stages import AugmentStage
-from kd_dist.words import Word, kind_of
 
 if TYPE_CHECKING:
-    from kd_dist.masked_words import MaskedWords
-    from kd_dist.word_vectors import WordVectors
+    from kd_dist.candidates.masked_words import MaskedWords
+    from kd_dist.candidates.word_vectors import WordVectors
 
 MAX_MASKED_PIECES = 4  # of one word: most Chinese words and set phrases have no more characters
 
@@ -57,8 +57,8 @@ class Candidates:
 
     @classmethod
     def of(cls, settings: Augment, sources: Sources, device: Any) -> "Candidates":
-        from kd_dist.masked_words import MaskedWords
-        from kd_dist.word_vectors import WordVectors
+        from kd_dist.candidates.masked_words import MaskedWords
+        from kd_dist.candidates.word_vectors import WordVectors
 
         language = settings.language
 
@@ -94,7 +94,7 @@ class Candidates:
         eligible = [(row, i) for row, words in enumerate(sentences) for i, word in enumerate(words) if word.kind]
         if self._model is None:
             return [(row, i) for row, i in eligible if _fits_vectors(sentences[row][i].text, self._settings.language)]
-        from kd_dist.masked_words import Place
+        from kd_dist.candidates.masked_words import Place
 
         pieces = [self._model.encode([word.text for word in words]) for words in sentences]
         most = MAX_MASKED_PIECES if self._settings.multi_piece == "mask" else 1
