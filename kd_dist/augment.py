@@ -11,7 +11,7 @@ uniform choice of its M candidates: those of a masked language model for a word 
 vectors, or those of a mask over all pieces. A copy equal to the row or to an earlier copy is dropped, but counts as
 tried. Labels are those of the row. What differs from the published code:
 
-- Chinese words are jieba's; candidates are of the same part of speech; names, numbers and function words stay (words.py).
+- Chinese words are jieba's; candidates are of the same part of speech; names, numbers, function words stay.
 - The word itself is no candidate of the language model: it made replacements that replaced nothing.
 - Vectors only stand for Chinese words of two characters and more: one alone says too little to have near words.
 - A pair gives N copies of each text beside the *original* other; the published loop kept the last copy of the first.

@@ -109,3 +109,12 @@ def test_every_result_links_its_configuration_and_metrics() -> None:
     ]
     assert len(rows) >= 4
     assert [row for row in rows if "(results/" not in row] == []
+
+
+def test_figures_of_classifiers_are_those_of_the_results() -> None:
+    from benchmarks.table import rows
+
+    folders = sorted(path.parent for path in (ROOT / "results").glob("*/results.json"))
+    expected = [row for folder in folders for row in rows(folder)]
+    assert expected
+    assert [row for row in expected if row not in README.splitlines()] == []

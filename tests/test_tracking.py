@@ -97,7 +97,7 @@ def test_a_killed_process_keeps_its_rows(tmp_path: Path) -> None:
 import sys, time
 sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from kd_dist.config import Tracking
+from kd_dist.sections import Tracking
 from kd_dist.tracking import make_tracker
 t = make_tracker(0, stage_dir=Path({str(stage_dir(tmp_path))!r}), total_steps=9, settings=Tracking(),
                  log_every_n_steps=1, config={{}})
