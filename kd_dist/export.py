@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from kd_dist.models import num_parameters
 from kd_dist.objectives import Objective
 from kd_dist.runs import git_state, stage_fingerprint, write_json
@@ -36,6 +38,7 @@ def _save_model(objective: Objective, directory: Path) -> None:
     ours = student.config
     student.config = copy.deepcopy(ours)
     student.config._attn_implementation = None  # the name of our attention function means nothing elsewhere
+    logging.disable_progress_bar()
     student.save_pretrained(directory)
     student.config = ours
 
