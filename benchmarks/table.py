@@ -1,6 +1,6 @@
 """The README's rows about classifiers, out of the results of runs: no figure is typed by hand.
 
-    python benchmarks/table.py results/thucnews results/chnsenticorp
+python benchmarks/table.py results/thucnews results/chnsenticorp
 """
 
 import sys

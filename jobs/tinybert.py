@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jobs.tinybert_task import CADENCE, DATA, task_stages, with_equal_training
+from jobs.tinybert_task import CADENCE, DATA, start_of_the_student_alone, task_stages, with_equal_training
 from kd_dist.heads import has_language_model_head
 from kd_dist.sections import (
     AugmentedData,
@@ -69,6 +69,7 @@ def adapt(job: Job) -> Job:
     """Leave out what the settings make needless or impossible, and say so."""
     stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
+    notes = [*notes, start_of_the_student_alone(stages)]
     return job.model_copy(update={"stages": with_equal_training(stages), "notes": notes})
 
 

@@ -100,6 +100,16 @@ def with_equal_training(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
     return stages | {"alone": alone.model_copy(update={"train": train})}
 
 
+def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
+    """What the distilled student is compared with, for the user to know."""
+    alone = stages["alone"]
+    assert isinstance(alone, TrainStage)
+    assert alone.student is not None
+    layers = alone.student.teacher_layers
+    start = alone.student.path or (f"the teacher's layers {layers}" if layers else "random weights")
+    return f"the student without distillation starts from {start} (alone.student.path)"
+
+
 TEACHER = Teacher(path="teacher")
 
 JOB = Job(
@@ -120,5 +130,5 @@ def adapt(job: Job) -> Job:
     assert isinstance(prepare, LabelledStage)
     assert isinstance(check, EvaluateStage)
     evaluate = check.evaluate.model_copy(update={"models": {"teacher": prepare.teacher.path}})
-    stages = job.stages | {"check": check.model_copy(update={"evaluate": evaluate})}
-    return job.model_copy(update={"stages": with_equal_training(stages)})
+    stages = with_equal_training(job.stages | {"check": check.model_copy(update={"evaluate": evaluate})})
+    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages)]})

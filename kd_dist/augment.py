@@ -427,13 +427,13 @@ def collect(stage_dir: Path) -> None:
 
 def verified_blocks(shards: Path, tokens_dir: Path) -> tuple[list[Path], Tally]:
     """All blocks in order, and what became of their rows. Raises what `collect` raises."""
-    way_out = "run the augment stage again: it writes what is missing"
+    way_out = f"remove COMPLETE and shard_*.COMPLETE in {shards.parent}, and the same run writes what is missing"
     try:
         manifest = json.loads((shards / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{shards / MANIFEST} cannot be read ({error}); {way_out}") from error
     if manifest["data"] != files_at(tokens_dir / "train"):
-        raise RunError(f"{shards} was not made from the rows in {tokens_dir}; {way_out.partition(':')[0]}")
+        raise RunError(f"{shards} was not made from the rows in {tokens_dir}; remove it and start the same run again")
     identity, tally, problems = identity_of(manifest), Tally(), []
     blocks = [block_path(shards, block) for block in range(num_blocks(manifest["rows"]))]
     for path in blocks:
@@ -486,7 +486,9 @@ def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
     try:
         table = read_block(Path(path))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}); remove it and run the augment stage again") from error
+        raise RunError(
+            f"{path} is damaged ({error}); remove it, COMPLETE and shard_*.COMPLETE of its stage, and run again"
+        ) from error
     columns = [table.column(name).to_pylist() for name in TEXTS if name in table.column_names]
     texts, numbers = list(zip(*columns, strict=True)), table.column("copy").to_pylist()
     preprocessing, tokenizer, held_out = _worker_state(tokens)

@@ -8,8 +8,9 @@ from kd_dist.candidates import sources_of
 from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
 from kd_dist.errors import UserError
 from kd_dist.label_files import labelled_files, parse_columns
+from kd_dist.metrics import METRICS
 from kd_dist.runs import with_absolute_paths
-from kd_dist.sections import FAMILIES, MlmObjective, TinyBertObjective
+from kd_dist.sections import FAMILIES, FinetuneObjective, MlmObjective, TinyBertObjective
 from kd_dist.stages import (
     WIRE,
     AugmentedStage,
@@ -67,7 +68,7 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, PrepareStage):
         return [*(_corpus_problems(stage) if needs_corpus else []), *_tokenizer_problems(stage)]
     if isinstance(stage, TrainStage):
-        return [*_architecture_problems(job, stage), *_token_problems(job, stage)]
+        return [*_architecture_problems(job, stage), *_token_problems(job, stage), *_selection_problems(job, stage)]
     if isinstance(stage, LabelledStage):
         return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
     if isinstance(stage, AugmentStage):
@@ -95,6 +96,10 @@ def _labelled_problems(stage: LabelledStage) -> list[str]:
             next(iter(labelled_files(patterns)), None)
         except CorpusError as error:
             problems.append(f"data.{split}: {error}")
+    for key in ("label_names", "hint_words"):
+        path = getattr(stage.data, key)
+        if path is not None and not Path(path).is_file():
+            problems.append(f"data.{key}={path}: no such file")
     if not stage.data.train:
         problems.append("data.train is empty: name labelled files, for example data.train=train.tsv")
     return problems
@@ -292,6 +297,24 @@ def _tinybert_problems(objective: TinyBertObjective, teacher: Config, student: C
     outside = [layer for layer in objective.layer_map if not 1 <= layer <= layers[0]]
     if outside:
         problems.append(f"objective.layer_map names layers {outside}: the teacher's layers are 1 to {layers[0]}")
+    return problems
+
+
+def _selection_problems(job: Job, stage: TrainStage) -> list[str]:
+    """A metric that the task does not have, or weights of classes where there are none."""
+    source = job.stages.get(stage.data.tokens.removeprefix(WIRE).split("/")[0])
+    if isinstance(source, AugmentedStage):
+        source = job.stages.get(source.data.tokens.removeprefix(WIRE).split("/")[0])
+    if not isinstance(source, LabelledStage):
+        return []
+    task, problems = source.data.task, []
+    if stage.selection is not None and stage.selection.metric not in ("auto", "loss", *METRICS[task]):
+        problems.append(
+            f"selection.metric={stage.selection.metric}: a {task} task has auto, loss, {', '.join(METRICS[task])}"
+        )
+    weighs = isinstance(stage.objective, FinetuneObjective) and stage.objective.class_weights != "none"
+    if weighs and task != "single_label":
+        problems.append(f"objective.class_weights weighs single labels, but data.task={task}")
     return problems
 
 

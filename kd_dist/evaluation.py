@@ -144,7 +144,7 @@ def read_split(tokens: Path, split: str) -> Examples:
 def _model_and_seed(name: str) -> dict[str, Any]:
     """`student@43` is the model `student` trained with seed 43."""
     model, _, seed = name.partition("@")
-    return {"model": model, "seed": int(seed)} if seed else {"model": model}
+    return {"model": model, "seed": int(seed)} if seed.isdecimal() else {"model": name}
 
 
 # ---------------------------------------------------------------------------------------------------- quality and size

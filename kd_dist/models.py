@@ -57,9 +57,11 @@ class Encoded:
     logits: Tensor | None = None
 
 
-def model_inputs(batch: Batch) -> dict[str, Tensor]:
-    """What of a batch a model takes as it is."""
-    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """What of a batch a model takes as it is: token types only where it tells two of them apart."""
+    has_types = getattr(model.config, "type_vocab_size", 0) > 1
+    names = ("input_ids", "attention_mask", *(["token_type_ids"] if has_types else []))
+    return {name: batch[name] for name in names if name in batch}
 
 
 def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
@@ -67,7 +69,7 @@ def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
     outputs, attention = run_with_attention(
         model,
         wanted.attention,
-        **model_inputs(batch),
+        **model_inputs(model, batch),
         output_hidden_states=True,
     )
     return Encoded({layer: outputs.hidden_states[layer] for layer in wanted.hidden_states}, attention)
@@ -109,7 +111,7 @@ class Teacher:
     def __call__(self, batch: Batch) -> Encoded:
         if not self.wanted.logits:
             return encode(self.model, batch, self.wanted)
-        logits_BC = self.model(**model_inputs(batch)).logits.float()
+        logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()
         return Encoded({}, {}, logits_BC if self._columns is None else logits_BC[:, self._columns])
 
 

@@ -14,6 +14,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,12 +86,13 @@ def _table(file: Path) -> Fields:
     csv.field_size_limit(2**31 - 1)
     lines = (f"{line}\n" for _, line in numbered_lines(file))
     quoted = kind(file) == ".csv"
-    reader = csv.DictReader(
+    reader = csv.reader(
         lines, delimiter="," if quoted else "\t", quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
     )
     try:
-        for row in reader:
-            yield reader.line_num, row
+        header = next(reader, [])
+        for cells in reader:  # an empty line is a row of empty cells
+            yield reader.line_num, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
     except csv.Error as error:
         raise UserError(
             f"{file}, line {reader.line_num}: not csv ({error}); a quote inside a cell is doubled"
@@ -151,9 +153,18 @@ def _writer(file: Path, suffix: str, fields: list[str], results: list[str], clas
         elif suffix == ".jsonl":
             yield lambda records: stream.writelines(f"{json.dumps(r, ensure_ascii=False)}\n" for r in records)
         else:
-            table = csv.writer(stream, delimiter="," if suffix == ".csv" else "\t", lineterminator="\n")
-            table.writerow(fields)
-            yield lambda records: table.writerows([_cell(r[name]) for name in fields] for r in records)
+            write_rows = _write_csv if suffix == ".csv" else _write_tsv
+            write_rows(stream, [fields])
+            yield lambda records: write_rows(stream, [[_cell(record[name]) for name in fields] for record in records])
+
+
+def _write_csv(stream: Any, rows: list[list[str]]) -> None:
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def _write_tsv(stream: Any, rows: list[list[str]]) -> None:
+    """Without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
+    stream.writelines("\t".join(" ".join(re.split(r"[\t\r\n]+", cell)) for cell in row) + "\n" for row in rows)
 
 
 def _cell_writer(stream: Any, results: list[str]) -> Write:

@@ -107,6 +107,8 @@ def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None
         if name not in before:
             differing.append(f"{name}: a stage that the run does not have")
             continue
+        if not (run_dir / name / "inputs.json").exists():  # its folder was removed, so that it runs anew
+            continue
         inputs = json.loads((run_dir / name / "inputs.json").read_text(encoding="utf-8"))
         if prints[name] == inputs["fingerprint"]:
             continue

@@ -82,7 +82,10 @@ def _name(what: str, shard: int, suffix: str) -> str:
 def _drop_other_division(folder: Path, shards: int) -> None:
     """Shards of another number of shards hold other rows."""
     for path in folder.glob("manifest_*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:  # another shard, which started at the same time, was faster
+            continue
         if content["shards"] != shards:
             for name in (path.name, *content["sha256"]):
                 (folder / name).unlink(missing_ok=True)
@@ -176,8 +179,8 @@ class StoredOutputs:
             problems.append(f"{len(manifests)} shards are there of {shards or 'at least one'}")
         if problems:
             raise RunError(
-                f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Run the stage that writes "
-                "them again (remove its folder first), or set data.teacher_outputs=none to run the teacher instead"
+                f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Remove {folder.parent} and "
+                "start the same run again to have them written anew"
             )
         self._keys, self._logits = (
             [np.load(folder / _name(what, shard, "npy"), mmap_mode="r") for shard in range(shards)]
@@ -200,6 +203,6 @@ class StoredOutputs:
         if np.isnan(logits_BC).any():
             raise RunError(
                 f"{self._folder} has no output for {int(np.isnan(logits_BC[:, 0]).sum())} rows of a batch: it was "
-                "written for other data. Run the stage that writes it again"
+                f"written for other data. Remove {self._folder.parent} and start the same run again"
             )
         return logits_BC

@@ -355,7 +355,7 @@ def _summed(counts: list[dict[str, float]]) -> dict[str, float]:
     """Counts of the global batch: over this rank's micro-batches and over all ranks."""
     names = sorted(counts[0])
     totals = distributed.sum_over_ranks([sum(batch[name] for batch in counts) for name in names])
-    return {name: max(total, 1.0) for name, total in zip(names, totals, strict=True)}
+    return {name: total if total > 0 else 1.0 for name, total in zip(names, totals, strict=True)}
 
 
 def _memory_and_use() -> Means:

@@ -663,7 +663,7 @@ def test_missing_and_damaged_blocks_are_named(world, stage_of, collected_of):
     collected = collected_of(shards, world.tokens)
     (shards / "block_00000001.parquet").unlink()
     (shards / "block_00000003.parquet").write_bytes(b"PAR1 and no more")
-    message = r"block_00000001.parquet is missing, block_00000003.parquet is damaged .*; run the augment stage again"
+    message = r"block_00000001.parquet is missing, block_00000003.parquet is damaged .*; remove COMPLETE"
     with pytest.raises(RunError, match=message):
         augment.collect(collected)
     augment.run(stage_dir)
@@ -681,7 +681,7 @@ def test_shards_of_other_rows_are_refused(world, stage_of, collected_of):
     augment.run(stage_dir)
     with pytest.raises(RunError, match="was not made from the rows in"):
         augment.collect(collected_of(stage_dir / "shards", world.pairs))
-    with pytest.raises(RunError, match=r"manifest.json cannot be read .* run the augment stage"):
+    with pytest.raises(RunError, match=r"manifest.json cannot be read .* remove COMPLETE"):
         augment.collect(collected_of(stage_dir / "nothing", world.tokens))
 
 

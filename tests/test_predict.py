@@ -153,3 +153,9 @@ def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
     (tmp_path / "in.txt").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="no trained classifier"):
         run(monkeypatch, tiny.teacher, "--input", str(tmp_path / "in.txt"))
+
+
+def test_an_empty_line_of_a_table_is_an_empty_text(tmp_path: Path) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_text("text\n一\n\n二\n", encoding="utf-8")
+    assert list(read_texts(file, ["text"])) == [("一",), ("",), ("二",)]

@@ -66,7 +66,7 @@ class Finetune(Objective):
         return {"label": float(label_count(batch["labels"], self._task, self._weights_on_cpu))}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
-        logits_BC = self.student(**model_inputs(batch)).logits
+        logits_BC = self.student(**model_inputs(self.student, batch)).logits
         sums = {"label": label_error(logits_BC, batch["labels"], self._task, self.class_weights_C)}
         return sums if self.training else sums | {PREDICTION: logits_BC}
 

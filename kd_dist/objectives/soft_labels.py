@@ -44,7 +44,7 @@ class SoftLabels(Objective):
         return {term: float(counts[term]) for term in sorted(self._terms)}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
-        logits_BC = self.student(**model_inputs(batch)).logits
+        logits_BC = self.student(**model_inputs(self.student, batch)).logits
         task, settings = self._labels.task, self._settings
         sums: dict[str, Tensor] = {}
         if "hard" in self._terms:
