@@ -158,4 +158,4 @@ def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
 def test_an_empty_line_of_a_table_is_an_empty_text(tmp_path: Path) -> None:
     file = tmp_path / "texts.csv"
     file.write_text("text\n一\n\n二\n", encoding="utf-8")
-    assert list(read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
+    assert list(predict.read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
