@@ -1,10 +1,9 @@
 """More labelled texts out of those there are, as a folder that training reads."""
 
+from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import DATA
-from kd_dist.sections import AugmentedData, PlainTokenData, Teacher
+from kd_dist.sections import AugmentedData, PlainTokenData
 from kd_dist.stages import AugmentedStage, AugmentStage, Job, LabelledStage
-
-TEACHER = Teacher(path="google-bert/bert-base-chinese")
 
 JOB = Job(
     name="augment",

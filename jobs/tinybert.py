@@ -2,20 +2,18 @@
 
 from typing import Any
 
-from jobs.tinybert_task import CADENCE, DATA, start_of_the_student_alone, task_stages, with_equal_training
+from jobs.finetune import FINETUNE
+from jobs.tinybert_general import TEACHER
+from jobs.tinybert_task import DATA, start_of_the_student_alone, task_stages, with_equal_training
 from kd_dist.heads import has_language_model_head
 from kd_dist.sections import (
     AugmentedData,
     CorpusData,
-    FinetuneObjective,
-    Optim,
     PlainTokenData,
-    Selection,
     Student,
     Teacher,
     TinyBertObjective,
     TokenData,
-    Train,
 )
 from kd_dist.stages import (
     WIRE,
@@ -28,22 +26,12 @@ from kd_dist.stages import (
     TrainStage,
 )
 
-TEACHER = Teacher(path="google-bert/bert-base-chinese")
-
 JOB = Job(
     name="tinybert",
     description="labelled text and a pretrained teacher to a small classifier: fine-tune, augment, distil, export",
     stages={
         "prepare": LabelledStage(data=DATA, teacher=TEACHER),
-        "finetune": TrainStage(
-            teacher=TEACHER,
-            data=TokenData(tokens="@prepare/tokens"),
-            objective=FinetuneObjective(),
-            train=Train(epochs=3, global_batch_size=32),
-            optim=Optim(learning_rate=5e-5),
-            selection=Selection(),
-            cadence=CADENCE,
-        ),
+        "finetune": FINETUNE,
         "corpus": PrepareStage(data=CorpusData(corpus=[]), teacher=TEACHER),
         "general": TrainStage(
             teacher=TEACHER,

@@ -20,6 +20,7 @@ from kd_dist.stages import (
     LabelledStage,
     PrepareStage,
     TrainStage,
+    wired_stage,
 )
 from kd_dist.texts import CorpusError, find_files
 
@@ -66,7 +67,7 @@ def _corpora(job: Job) -> set[str]:
 
 def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, PrepareStage):
-        return [*(_corpus_problems(stage) if needs_corpus else []), *_tokenizer_problems(stage)]
+        return [*(_corpus_problems(stage) if needs_corpus else []), *_model_problems(stage)]
     if isinstance(stage, TrainStage):
         return [*_architecture_problems(job, stage), *_token_problems(job, stage), *_selection_problems(job, stage)]
     if isinstance(stage, LabelledStage):
@@ -127,13 +128,6 @@ def _corpus_problems(stage: PrepareStage) -> list[str]:
     except CorpusError as error:
         problems.append(f"data.corpus: {error}")
     return problems
-
-
-def _tokenizer_problems(stage: PrepareStage) -> list[str]:
-    path = stage.tokenizer_path()
-    if path is None or path.startswith(WIRE):
-        return []
-    return _directory_problems("teacher.path" if stage.teacher else "tokenizer.path", path)
 
 
 def _directory_problems(key: str, path: str) -> list[str]:
@@ -202,7 +196,7 @@ def _model_config(job: Job, key: str, path: str) -> Config | None:
         UserError: there is no such folder, or no readable config.json in it.
     """
     if path.startswith(WIRE):
-        source = job.stages[path.removeprefix(WIRE).split("/")[0]]
+        source = job.stages[wired_stage(path)]
         if isinstance(source, EvaluateStage):
             return _model_config(job, key, next(iter(source.evaluate.models.values())))
         return _student_config(job, source) if isinstance(source, TrainStage) else None
@@ -225,12 +219,15 @@ def _read_config(file: Path) -> Config:
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
+def _prepared_by(job: Job, stage: TrainStage | AugmentedStage) -> Any:
+    """The stage of this job that made tokens of the files, however often they were augmented since; else None."""
+    source = job.stages.get(wired_stage(stage.data.tokens))
+    return _prepared_by(job, source) if isinstance(source, AugmentedStage) else source
+
+
 def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) -> list[str]:
     """Sequences longer than the position embeddings would only fail on the GPU."""
-    source = job.stages.get(stage.data.tokens.removeprefix(WIRE).split("/")[0])
-    limit = config.get("max_position_embeddings")
-    if isinstance(source, AugmentedStage):
-        source = job.stages.get(source.data.tokens.removeprefix(WIRE).split("/")[0])
+    source, limit = _prepared_by(job, stage), config.get("max_position_embeddings")
     if (
         not isinstance(source, PrepareStage | LabelledStage)
         or not isinstance(limit, int)
@@ -302,9 +299,7 @@ def _tinybert_problems(objective: TinyBertObjective, teacher: Config, student: C
 
 def _selection_problems(job: Job, stage: TrainStage) -> list[str]:
     """A metric that the task does not have, or weights of classes where there are none."""
-    source = job.stages.get(stage.data.tokens.removeprefix(WIRE).split("/")[0])
-    if isinstance(source, AugmentedStage):
-        source = job.stages.get(source.data.tokens.removeprefix(WIRE).split("/")[0])
+    source = _prepared_by(job, stage)
     if not isinstance(source, LabelledStage):
         return []
     task, problems = source.data.task, []
@@ -323,7 +318,7 @@ def _token_problems(job: Job, stage: TrainStage) -> list[str]:
         if not (Path(stage.data.tokens) / "statistics.json").exists():
             return [f"data.tokens={stage.data.tokens} was not written by a prepare stage (no statistics.json in it)"]
         return []
-    prepare = job.stages[stage.data.tokens.removeprefix(WIRE).split("/")[0]]
+    prepare = job.stages[wired_stage(stage.data.tokens)]
     wants_words = isinstance(stage.objective, MlmObjective) and stage.objective.whole_word_masking
     if wants_words and isinstance(prepare, PrepareStage) and not prepare.data.word_starts:
         return ["objective.whole_word_masking=true needs word borders in the data: set data.word_starts=true"]

@@ -267,8 +267,8 @@ class Tracking(Section):
     tags: Words = Field(default=[], description="W&B tags")
 
 
-class CpuResources(Section):
-    """What a stage without GPUs asks of the cluster."""
+class ProcessResources(Section):
+    """What a stage of one process asks of the cluster."""
 
     cpus: int = Field(default=8, ge=1, description="CPU cores")
     memory_gb: Annotated[int | None, BeforeValidator(_optional)] = Field(
@@ -278,6 +278,10 @@ class CpuResources(Section):
 
     def world_size(self) -> int:
         return 1
+
+
+class CpuResources(ProcessResources):
+    """A stage without GPUs."""
 
 
 class GpuResources(Section):
@@ -295,18 +299,10 @@ class GpuResources(Section):
         return self.nodes * self.gpus_per_node
 
 
-class TaskResources(Section):
-    """What a stage of one process asks of the cluster."""
+class TaskResources(ProcessResources):
+    """A stage of one process, on a GPU where there is one."""
 
     gpus: int = Field(default=1, ge=0, le=1, description="1: on a GPU, where the cluster has any")
-    cpus: int = Field(default=8, ge=1, description="CPU cores")
-    memory_gb: Annotated[int | None, BeforeValidator(_optional)] = Field(
-        default=None, ge=1, description="memory; none: the cluster's default"
-    )
-    timeout_minutes: int = Field(default=240, ge=1, description="time limit")
-
-    def world_size(self) -> int:
-        return 1
 
 
 class ShardResources(TaskResources):

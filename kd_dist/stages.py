@@ -44,6 +44,11 @@ from kd_dist.sections import (
 WIRE = "@"
 
 
+def wired_stage(value: str) -> str:
+    """The stage that a wire names: `prepare` of `@prepare/tokens`."""
+    return value.removeprefix(WIRE).split("/")[0]
+
+
 AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective
 OBJECTIVES = frozenset(objective.model_fields["name"].default for objective in get_args(AnyObjective))
 
@@ -72,7 +77,7 @@ class Stage(Section):
         for name, section in self.sections():
             for key, value in section.named(tuple(type(section).model_fields)):
                 if isinstance(value, str) and value.startswith(WIRE):
-                    yield f"{name}.{key}", value.removeprefix(WIRE).split("/")[0]
+                    yield f"{name}.{key}", wired_stage(value)
 
     def wires(self) -> set[str]:
         """The `section.key` fields that are fed by an earlier stage."""
