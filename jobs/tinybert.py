@@ -1,7 +1,5 @@
 """The whole way from a pretrained teacher and labelled texts to a TinyBERT classifier that is ready to be served."""
 
-from typing import Any
-
 from jobs.finetune import FINETUNE
 from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import DATA, start_of_the_student_alone, task_stages, with_equal_training
@@ -90,7 +88,8 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
             f"no augmentation: {teacher} has no language-model head, and neither augment.mlm_path nor "
             "augment.word_vectors is given"
         )
-        rewired = {name: _rewired(stage, "@augmented/tokens", "@prepare/tokens") for name, stage in stages.items()}
+        plain = {"@augmented/tokens": "@prepare/tokens"}
+        rewired = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
         return _without(rewired, "augmentation", "augmented"), [*notes, note]
     if settings.keep_confidence is not None:
         settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
@@ -102,12 +101,3 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
 
 def _without(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
     return {name: stage for name, stage in stages.items() if name not in names}
-
-
-def _rewired(stage: AnyStage, old: str, new: str) -> AnyStage:
-    def replace(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: replace(item) for key, item in value.items()}
-        return new if value == old else value
-
-    return type(stage).model_validate(replace(stage.model_dump()))

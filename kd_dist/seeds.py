@@ -3,7 +3,6 @@
 from typing import Any
 
 from kd_dist.errors import UserError
-from kd_dist.sections import Section
 from kd_dist.stages import WIRE, EvaluateStage, Job, Stage, TrainStage
 
 
@@ -35,11 +34,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
 
 def _copy(stage: Stage, names: dict[str, str], seeds_further: int) -> Stage:
     """The stage with wires to the copies of its own seed."""
-
-    def rewired(_: str, section: Section) -> Section:
-        return section.with_changed(tuple(type(section).model_fields), lambda _, value: _rewired(value, names))
-
-    copy = stage.with_sections(rewired)
+    copy = stage.rewired(lambda value: _rewired(value, names))
     if not isinstance(copy, TrainStage):
         return copy
     train = copy.train.model_copy(update={"seed": copy.train.seed + seeds_further})

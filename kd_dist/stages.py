@@ -68,6 +68,12 @@ class Stage(Section):
         """This stage with `change(name, section)` in place of every section."""
         return self.model_copy(update={name: change(name, section) for name, section in self.sections()})
 
+    def rewired(self, change: Callable[[str], str]) -> Self:
+        """This stage with `change(value)` in place of every string of its sections, wires among them."""
+        return self.with_sections(
+            lambda _, section: section.with_changed(tuple(type(section).model_fields), lambda _, value: change(value))
+        )
+
     def options(self) -> Iterator[str]:
         """Every `section.key` that can be set."""
         for name, section in self.sections():
