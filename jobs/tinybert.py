@@ -22,6 +22,7 @@ from kd_dist.stages import (
     LabelledStage,
     PrepareStage,
     TrainStage,
+    without,
 )
 
 JOB = Job(
@@ -66,7 +67,7 @@ def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[
     start = general.student
     assert start is not None
     if start.path is not None or start.teacher_layers is not None:
-        stages = _without(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
+        stages = without(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
         origin = start.path or f"the teacher's layers {start.teacher_layers}"
         return stages, [*notes, f"no general distillation: the student starts from {origin}"]
     if not corpus.data.corpus:
@@ -90,14 +91,10 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
         )
         plain = {"@augmented/tokens": "@prepare/tokens"}
         rewired = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
-        return _without(rewired, "augmentation", "augmented"), [*notes, note]
+        return without(rewired, "augmentation", "augmented"), [*notes, note]
     if settings.keep_confidence is not None:
         settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
         changed = augment.model_copy(update={"augment": settings, "teacher": Teacher(path="@check/model")})
         order = ["prepare", "finetune", "check", *stages]  # the filter asks the trained teacher
         stages = {name: (stages | {"augmentation": changed})[name] for name in dict.fromkeys(order)}
     return stages, notes
-
-
-def _without(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
-    return {name: stage for name, stage in stages.items() if name not in names}

@@ -24,7 +24,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,20 +32,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_dist.batches import TEXTS, mix
+from kd_dist.batches import mix
 from kd_dist.candidates import Candidates, Sources, sources_of
 from kd_dist.candidates.words import Word, split_words
 from kd_dist.config import read_stage
+from kd_dist.corpus import SPLIT_ROWS, percentiles, rebuilt, rows_of_units
 from kd_dist.errors import RunError
+from kd_dist.labelled import held_out_texts, share_held_out
 from kd_dist.runs import write_json
 from kd_dist.sections import Augment
 from kd_dist.stages import AugmentedStage, AugmentStage
+from kd_dist.texts import TEXTS
 
 FORMAT_VERSION = 1  # raise it when the same settings would give other rows
 BLOCK_ROWS = 256
 SECONDS_BETWEEN_LINES = 60
 MANIFEST = "manifest.json"
-HELD_OUT = ("validation", "test")
 METADATA = b"kd_dist"  # under this key a block keeps its identity and its tally
 
 
@@ -401,24 +402,15 @@ def collect(stage_dir: Path) -> None:
     Raises:
         RunError: a block that is missing or damaged, or shards that were not made from this data.
     """
-    from kd_dist.corpus import quiet, temporary_sibling
-
     stage: AugmentedStage = read_stage(stage_dir)
     tokens, output_dir, started = Path(stage.data.tokens), stage_dir / "tokens", time.monotonic()
     blocks, tally = verified_blocks(Path(stage.data.shards), tokens)
-    for remains in stage_dir.glob(".tokens.tmp-*"):
-        shutil.rmtree(remains)
-    with temporary_sibling(output_dir) as temporary, quiet():
-        work, output = temporary / "work", temporary / "output"
-        work.mkdir()
-        output.mkdir()
-        _share(tokens, output, output_dir)
+    with rebuilt(output_dir) as (work, output):
+        share_held_out(tokens, output, output_dir)
         rows = _tokenised(blocks, tokens, work, stage.data.num_workers)
         tally["leaked"] = tally["rows"] + num_kept(tally) - len(rows)
         train = _write_train(rows, tokens, output)
         _write_reports(tokens, output, train, tally, time.monotonic() - started)
-        shutil.rmtree(output_dir, ignore_errors=True)
-        os.rename(output, output_dir)
     leaked = f", {tally['leaked']:,} left out that stand in validation or test" if tally["leaked"] else ""
     print(
         f"{stage_dir.name}: {len(rows):,} train rows, {train['tokens']:,} tokens; {in_words(tally)}{leaked}", flush=True
@@ -449,36 +441,14 @@ def verified_blocks(shards: Path, tokens_dir: Path) -> tuple[list[Path], Tally]:
     return blocks, tally
 
 
-def _share(tokens: Path, output: Path, output_dir: Path) -> None:
-    """Copies of what is small, and links to the rows that are not augmented, from where `output` will be at last."""
-    shutil.copytree(tokens / "tokenizer", output / "tokenizer")
-    for name in ("preprocessing.json", "label2id.json"):
-        shutil.copy(tokens / name, output / name)
-    for split in HELD_OUT:
-        for name in (split, f"{split}_lengths.npy"):
-            (output / name).symlink_to(os.path.relpath((tokens / name).resolve(), output_dir.resolve()))
-
-
 def _tokenised(blocks: list[Path], tokens: Path, work: Path, num_workers: int) -> Any:
     """The rows of all blocks as a dataset, memory-mapped from `work`; `num_workers` processes tokenise."""
     import datasets
 
-    from kd_dist.corpus import interruption_as_itself
-
     features = datasets.load_from_disk(str(tokens / "train")).features
-    with interruption_as_itself():
-        return datasets.Dataset.from_dict({"block": [str(path) for path in blocks]}).map(
-            functools.partial(_encode_block, tokens=tokens),
-            batched=True,
-            batch_size=1,
-            num_proc=min(num_workers or len(os.sched_getaffinity(0)), len(blocks)),
-            remove_columns=["block"],
-            features=datasets.Features({**features, "truncated": datasets.Value("bool")}),
-            cache_file_name=str(work / "rows.arrow"),
-            new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
-            load_from_cache_file=False,
-            desc="tokenising",
-        )
+    units = datasets.Dataset.from_dict({"block": [str(path) for path in blocks]})
+    columns = {**features, "truncated": datasets.Value("bool")}
+    return rows_of_units(units, functools.partial(_encode_block, tokens=tokens), columns, work, num_workers)
 
 
 def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
@@ -502,23 +472,15 @@ def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
 @functools.lru_cache(maxsize=1)
 def _worker_state(tokens: Path) -> tuple[Any, Any, set[tuple[str, ...]]]:
     """Preprocessing, tokenizer, and the texts of all validation and test rows."""
-    from datasets import load_from_disk
-
     from kd_dist.preprocessing import Preprocessing
     from kd_dist.tokenising import load_fast_tokenizer
 
-    held_out: set[tuple[str, ...]] = set()
-    for split in HELD_OUT:
-        rows = load_from_disk(str(tokens / split))
-        held_out.update(zip(*(rows[name][:] for name in TEXTS if name in rows.column_names), strict=True))
-    return Preprocessing.load(tokens), load_fast_tokenizer(str(tokens / "tokenizer")), held_out
+    return Preprocessing.load(tokens), load_fast_tokenizer(str(tokens / "tokenizer")), held_out_texts(tokens)
 
 
 def _write_train(rows: Any, tokens: Path, output: Path) -> dict[str, Any]:
     """Write train/ and the lengths of its rows; return what `data_report.json` says of a split."""
     import pyarrow.compute as pc
-
-    from kd_dist.corpus import SPLIT_ROWS, percentiles
 
     label2id = json.loads((tokens / "label2id.json").read_text(encoding="utf-8"))
     dtype = np.load(tokens / "train_lengths.npy", mmap_mode="r").dtype

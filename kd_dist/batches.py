@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import xxhash
 
-TEXTS = ("text", "text_pair")  # columns for people, which no model reads
+from kd_dist.texts import TEXTS
 
 
 class TeacherOutputs(Protocol):

@@ -7,10 +7,11 @@ from typing import Any
 from kd_dist.candidates import sources_of
 from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
 from kd_dist.errors import UserError
+from kd_dist.heads import has_classifier_head
 from kd_dist.label_files import labelled_files, parse_columns
 from kd_dist.metrics import METRICS
 from kd_dist.runs import with_absolute_paths
-from kd_dist.sections import FAMILIES, FinetuneObjective, MlmObjective, TinyBertObjective
+from kd_dist.sections import FAMILIES, FastBertObjective, FinetuneObjective, MlmObjective, TinyBertObjective
 from kd_dist.stages import (
     WIRE,
     AugmentedStage,
@@ -20,9 +21,10 @@ from kd_dist.stages import (
     LabelledStage,
     PrepareStage,
     TrainStage,
+    UnlabelledStage,
     wired_stage,
 )
-from kd_dist.texts import CorpusError, find_files
+from kd_dist.texts import CorpusError, find_files, find_plain_texts
 
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
@@ -61,7 +63,7 @@ def _job_problems(job: Job, needs_corpus: bool) -> list[str]:
 
 def _corpora(job: Job) -> set[str]:
     """Text files that the job reads from outside."""
-    keys = ("data.corpus", "data.train")
+    keys = ("data.corpus", "data.train", "data.unlabelled")
     return {path for stage in job.stages.values() for key, path in stage.named_paths() if key in keys}
 
 
@@ -72,6 +74,8 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
         return [*_architecture_problems(job, stage), *_token_problems(job, stage), *_selection_problems(job, stage)]
     if isinstance(stage, LabelledStage):
         return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
+    if isinstance(stage, UnlabelledStage):
+        return [*(_unlabelled_problems(stage) if needs_corpus else []), *_recipe_problems(stage)]
     if isinstance(stage, AugmentStage):
         return _model_problems(stage) or _augmentation_problems(stage)
     return _model_problems(stage)
@@ -130,6 +134,30 @@ def _corpus_problems(stage: PrepareStage) -> list[str]:
     return problems
 
 
+def _unlabelled_problems(stage: UnlabelledStage) -> list[str]:
+    if not stage.data.unlabelled:
+        return ["data.unlabelled is empty: name files of texts, for example data.unlabelled='texts/*.parquet'"]
+    patterns = [pattern for pattern in stage.data.unlabelled if not pattern.startswith(WIRE)]
+    try:
+        if patterns:
+            find_plain_texts(patterns)
+    except CorpusError as error:
+        return [f"data.unlabelled: {error}"]
+    return []
+
+
+def _recipe_problems(stage: UnlabelledStage) -> list[str]:
+    """Labelled rows or a classifier must say how texts become tokens; where both are given, the rows do."""
+    tokens = stage.data.tokens
+    if tokens is None:
+        if stage.model is None:
+            return ["data.tokens names no labelled rows, and there is no model.path: one must say how texts are made"]
+        return _model_problems(stage)
+    if not tokens.startswith(WIRE) and not (Path(tokens) / "preprocessing.json").exists():
+        return [f"data.tokens={tokens} was not written by a `labelled` stage (no preprocessing.json in it)"]
+    return []
+
+
 def _directory_problems(key: str, path: str) -> list[str]:
     """A path that is neither a folder nor could be a hub name (`name` or `organisation/name`)."""
     if Path(path).is_dir() or (path.count("/") <= 1 and not path.startswith((".", "~", "/"))):
@@ -140,6 +168,8 @@ def _directory_problems(key: str, path: str) -> list[str]:
 
 
 def _architecture_problems(job: Job, stage: TrainStage) -> list[str]:
+    if isinstance(stage.objective, FastBertObjective):
+        return _fastbert_problems(job, stage, stage.objective)
     if stage.student is None and stage.teacher is None:
         return ["there is neither a student nor a teacher to train"]
     try:
@@ -157,6 +187,32 @@ def _architecture_problems(job: Job, stage: TrainStage) -> list[str]:
     return problems
 
 
+def _fastbert_problems(job: Job, stage: TrainStage, objective: FastBertObjective) -> list[str]:
+    if stage.model is None:
+        return ["there is no model to grow branches on: set model.path to a trained classifier"]
+    problems, path = [], stage.model.path
+    if objective.branch_width % objective.branch_heads:
+        problems.append(
+            f"objective.branch_width={objective.branch_width} does not divide among "
+            f"objective.branch_heads={objective.branch_heads}"
+        )
+    try:
+        config = _model_config(job, "model.path", path)
+    except UserError as error:
+        return [*problems, str(error)]
+    if not path.startswith(WIRE) and not has_classifier_head(path):
+        problems.append(
+            f"model.path={path} has no trained classification head, and branches learn from that: give the export of "
+            f"`--job finetune teacher.path={path} data.train=FILE`, or use `--job fastbert`, which begins with it"
+        )
+    if config is not None and not problems:
+        problems += _student_problems(config, f"model.path={path}")
+        problems += _length_problems(job, stage, f"model.path={path}", config)
+    if config is not None and config.get("num_hidden_layers") == 1:
+        problems.append(f"model.path={path} has a single layer: there is nothing to leave before")
+    return problems
+
+
 def _origin_of_student(stage: TrainStage) -> str:
     """The setting that decides the student's architecture, for messages."""
     if stage.student is None or stage.student.teacher_layers is not None:
@@ -168,6 +224,8 @@ def _origin_of_student(stage: TrainStage) -> str:
 
 def _student_config(job: Job, stage: TrainStage) -> Config | None:
     """The architecture that is trained; None where it is not known yet (a model of the hub)."""
+    if stage.model is not None:
+        return _model_config(job, "model.path", stage.model.path)
     if stage.student is None:
         return _teacher_config(job, stage)
     if stage.student.path is not None:
@@ -216,13 +274,16 @@ def _read_config(file: Path) -> Config:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is no Hugging Face config.json: expected an object, found {type(content).__name__}")
+    content = content.get("backbone", content)  # of a model with branches
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
-def _prepared_by(job: Job, stage: TrainStage | AugmentedStage) -> Any:
-    """The stage of this job that made tokens of the files, however often they were augmented since; else None."""
-    source = job.stages.get(wired_stage(stage.data.tokens))
-    return _prepared_by(job, source) if isinstance(source, AugmentedStage) else source
+def _prepared_by(job: Job, stage: TrainStage | AugmentedStage | UnlabelledStage) -> Any:
+    """The stage of this job that decided how files became tokens, whatever was made alike since; else None."""
+    source = job.stages.get(wired_stage(stage.data.tokens or ""))
+    if isinstance(source, AugmentedStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
+        return _prepared_by(job, source)
+    return source
 
 
 def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) -> list[str]:
@@ -310,6 +371,8 @@ def _selection_problems(job: Job, stage: TrainStage) -> list[str]:
     weighs = isinstance(stage.objective, FinetuneObjective) and stage.objective.class_weights != "none"
     if weighs and task != "single_label":
         problems.append(f"objective.class_weights weighs single labels, but data.task={task}")
+    if isinstance(stage.objective, FastBertObjective) and task == "regression":
+        problems.append("data.task=regression predicts a number, which has no uncertainty to leave early by")
     return problems
 
 

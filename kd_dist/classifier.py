@@ -3,11 +3,12 @@
 Shapes: N rows, B batch, S sequence, C classes (1 for regression).
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from kd_dist.early_exit import BRANCHES, ExitRule, FastBertConfig, FastBertForSequenceClassification
 from kd_dist.errors import UserError
 from kd_dist.metrics import Task
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
 
 DEFAULT_MAX_LENGTH = 128
+SIDE_BY_SIDE = 16  # batches that go through a model with early exit together
 HEAD = "ForSequenceClassification"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
@@ -29,7 +32,9 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions 
 class Classifier:
     """A model in eval mode on its device, its tokenizer, and what its logits mean.
 
-    `labels` are the names of the columns of the logits; `max_length` is how many tokens the model has positions for.
+    `labels` are the names of the columns of the logits; `max_length` is how many tokens the model has positions for;
+    `exit_rule` is when rows leave a model with branches, None for any other model; `speed` that of the
+    rule, where it is not the model's own.
     """
 
     directory: Path
@@ -38,6 +43,34 @@ class Classifier:
     task: Task
     labels: list[str]
     max_length: int
+    exit_rule: ExitRule | None = None
+    speed: float | None = None
+
+    def at(self, speed: float | None = None, patience: int | None = None) -> Self:
+        """The same model with early exit at one speed, from 0 (never) to 1, or after so many layers that agree.
+
+        Raises:
+            UserError: the model has no branches.
+        """
+        if not isinstance(self.model, FastBertForSequenceClassification):
+            raise UserError(
+                f"{self.directory} has no branches to leave early by, so it has no speed: train some "
+                f"(`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
+            )
+        return replace(self, exit_rule=self.model.exit_rule(speed, patience), speed=speed)
+
+    @property
+    def num_layers(self) -> int:
+        return self.model.config.num_hidden_layers
+
+    @torch.inference_mode()
+    def answer(self, batches: Sequence[Mapping[str, Tensor]]) -> "Answers":
+        """The answers to the rows of some batches, in their order."""
+        if self.exit_rule is not None:
+            exits = self.model.classify(batches, self.exit_rule)
+            return Answers(exits.logits_NC.cpu().numpy(), exits.layers_N.cpu().numpy())
+        logits = [self.model(**batch).logits.float().cpu().numpy() for batch in batches]
+        return Answers(np.concatenate(logits), None)
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -68,6 +101,14 @@ class Classifier:
         return Encoding(cut(row.input_ids), row.token_type_ids and cut(row.token_type_ids), truncated=True)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """(N, C) logits; and (N) the layer, from 1, at which each row left, of a model with branches."""
+
+    logits_NC: np.ndarray
+    layers_N: np.ndarray | None
+
+
 def _padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
     padded = np.full((len(lists), max(map(len, lists))), padding, dtype=np.int64)
     for row, ids in zip(padded, lists, strict=True):
@@ -92,7 +133,22 @@ def load_classifier(directory: str | Path, device: torch.device | None = None) -
         task=task_of(config),
         labels=[str(config.id2label[index]) for index in range(config.num_labels)],
         max_length=num_positions(config),
+        exit_rule=model.exit_rule() if isinstance(model, FastBertForSequenceClassification) else None,
     )
+
+
+def checked_speed(option: str, text: str) -> float:
+    """
+    Raises:
+        UserError: no number from 0 to 1.
+    """
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0 <= speed <= 1:
+        raise UserError(f"{option} {text}: a speed is a number from 0 (all layers) to 1 (leave at the first)")
+    return speed
 
 
 def default_device() -> torch.device:
@@ -141,7 +197,13 @@ def _load_model(directory: Path) -> PreTrainedModel:
         raise UserError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(before)
-    if missing := sorted(found["missing_keys"]):
+    missing, unknown = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if wrong := [name for name in [*missing, *unknown] if name.startswith(BRANCHES)]:
+        raise UserError(
+            f"the branches in {directory} do not fit its encoder of {model.config.num_hidden_layers} layers "
+            f"({', '.join(wrong[:3])}): its config.json is not the one they were trained with; copy it again"
+        )
+    if missing:
         raise UserError(_no_head(directory, f"its weights lack {', '.join(missing[:4])}"))
     return model
 
@@ -175,6 +237,8 @@ def task_of(config: PretrainedConfig) -> Task:
 
 def num_positions(config: PretrainedConfig) -> int:
     """How many tokens, special ones included, the model has positions for."""
+    if isinstance(config, FastBertConfig):
+        config = config.backbone_config()
     offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
     return config.max_position_embeddings - offset
 
@@ -186,14 +250,23 @@ def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]
     yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
-@torch.inference_mode()
-def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:
-    """(N, C) logits in the order of the rows. Padding has no influence on them, so neither has the order of work."""
+def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> Answers:
+    """Answers in the order of the rows. Padding has no influence on them, so neither has the order of work."""
     logits_NC = np.empty((len(rows), len(classifier.labels)), dtype=np.float32)
-    for numbers in by_length(rows, batch_size):
-        batch = classifier.batch([rows[number] for number in numbers])
-        logits_NC[numbers] = classifier.model(**batch).logits.float().cpu().numpy()
-    return logits_NC
+    layers_N = None if classifier.exit_rule is None else np.empty(len(rows), dtype=np.int64)
+    batches = by_length(rows, batch_size)
+    while side_by_side := list(itertools.islice(batches, SIDE_BY_SIDE)):
+        answers = classifier.answer([classifier.batch([rows[n] for n in numbers]) for numbers in side_by_side])
+        places = np.concatenate(side_by_side)
+        logits_NC[places] = answers.logits_NC
+        if layers_N is not None and answers.layers_N is not None:
+            layers_N[places] = answers.layers_N
+    return Answers(logits_NC, layers_N)
+
+
+def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:
+    """(N, C) logits alone, as `predict`."""
+    return predict(classifier, rows, batch_size).logits_NC
 
 
 def load_preprocessing(classifier: Classifier, default: Preprocessing) -> Preprocessing:

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,14 @@ def prepare(
     tokenizer = load_fast_tokenizer(tokenizer_path)
     token_budget(tokenizer, max_length)  # refuses a bad max_length now, not after an hour of reading
     options = {"max_length": max_length, "pack": pack, "word_starts": word_starts}
-    with temporary_sibling(output_dir) as temporary, quiet():
-        work, output = temporary / "work", temporary / "output"
-        work.mkdir()
-        output.mkdir()
+    with temporary_sibling(output_dir) as (work, output), quiet():
         counts = TextStatistics()
-        _write_units(blocks(files, text_field, counts, max_lines), work / "units.arrow")
+        write_units(blocks(files, text_field, counts, max_lines), work / "units.arrow")
         rows = _tokenise(work, {"tokenizer_path": tokenizer_path, **options}, num_workers)
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
         if not len(rows):
             raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
-        statistics |= _write_splits(rows, work, output, max_length, validation_fraction)
+        statistics |= write_splits(rows, work, output, max_length, validation_fraction)
         tokenizer.save_pretrained(output / "tokenizer")
         statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         statistics["seconds"] = round(time.monotonic() - started, 3)
@@ -86,13 +83,34 @@ def prepare(
 
 
 @contextlib.contextmanager
-def temporary_sibling(output_dir: Path) -> Iterator[Path]:
-    """A folder beside `output_dir` (so that a rename is atomic), gone afterwards whatever happens."""
+def rebuilt(output_dir: Path) -> Iterator[tuple[Path, Path]]:
+    """Two new folders, for work and for output; at the end the output takes the place of `output_dir`.
+
+    On failure `output_dir` is as it was. What interrupted runs left beside it is removed, so that it may have one
+    builder at a time. Progress bars are off, as `quiet` says.
+    """
+    for remains in output_dir.parent.glob(f".{output_dir.name}.tmp-*"):
+        shutil.rmtree(remains)
+    with temporary_sibling(output_dir) as (work, output), quiet():
+        yield work, output
+        shutil.rmtree(output_dir, ignore_errors=True)
+        os.rename(output, output_dir)
+
+
+@contextlib.contextmanager
+def temporary_sibling(output_dir: Path) -> Iterator[tuple[Path, Path]]:
+    """Two new folders beside `output_dir` (so that a rename is atomic), for work and for output.
+
+    Afterwards they are gone whatever happens.
+    """
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     # The process id alone is not unique: nodes share the folder, and a container restarts with the same ids.
     temporary = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.tmp-{os.getpid()}-", dir=output_dir.parent))
+    work, output = temporary / "work", temporary / "output"
     try:
-        yield temporary
+        work.mkdir()
+        output.mkdir()
+        yield work, output
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -118,8 +136,8 @@ def quiet() -> Iterator[None]:
             os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
-def _write_units(texts: Iterable[list[str]], path: Path) -> None:
-    """Write the blocks as Arrow; a row is a unit: blocks that one call tokenises."""
+def write_units(texts: Iterable[list[str]], path: Path) -> None:
+    """Write the blocks as Arrow, in a column of that name; a row is a unit: blocks that one call tokenises."""
     import pyarrow as pa
 
     schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
@@ -133,28 +151,40 @@ def _size_of_block(block: list[str]) -> int:
 
 
 def _tokenise(work: Path, options: dict[str, Any], num_workers: int) -> Any:
-    """Tokenise the units of `work` in parallel; return the dataset of rows, memory-mapped from `work`."""
+    """Tokenise the units of `work`; return the dataset of rows, memory-mapped from `work`."""
     import datasets
 
     columns = {"input_ids": datasets.List(datasets.Value("int32")), "truncated": datasets.Value("bool")}
     if options["word_starts"]:
         columns["word_starts"] = datasets.List(datasets.Value("bool"))
     units = datasets.Dataset.from_file(str(work / "units.arrow"))
+    rows = rows_of_units(units, functools.partial(_tokenise_batch, **options), columns, work, num_workers)
+    (work / "units.arrow").unlink()
+    return rows
+
+
+def rows_of_units(
+    units: Any, function: Callable[..., dict[str, list]], columns: dict[str, Any], work: Path, num_workers: int
+) -> Any:
+    """The rows that `function` makes of each unit of a dataset, in order: a dataset, memory-mapped from `work`.
+
+    `num_workers` processes work on it (0: one per available core); the rows do not depend on it.
+    """
+    import datasets
+
     with interruption_as_itself():
-        rows = units.map(
-            functools.partial(_tokenise_batch, **options),
+        return units.map(
+            function,
             batched=True,
             batch_size=1,
             num_proc=min(num_workers or len(os.sched_getaffinity(0)), len(units)),
-            remove_columns=["blocks"],
+            remove_columns=units.column_names,
             features=datasets.Features(columns),
             cache_file_name=str(work / "rows.arrow"),
             new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
             load_from_cache_file=False,
             desc="tokenising",
         )
-    (work / "units.arrow").unlink()
-    return rows
 
 
 @contextlib.contextmanager
@@ -178,18 +208,22 @@ def _tokenise_batch(batch: dict[str, Any], tokenizer_path: str, **options: Any) 
     return {column: [row[column] for row in rows] for column in columns}
 
 
-def _write_splits(rows: Any, work: Path, output: Path, max_length: int, validation_fraction: float) -> dict[str, Any]:
-    """Deal the rows out to train and validation; return what the rows add to the statistics."""
+def write_splits(
+    rows: Any, work: Path, output: Path, max_length: int, validation_fraction: float | None
+) -> dict[str, Any]:
+    """Deal the rows out to train and validation; return what the rows add to the statistics.
+
+    Without a fraction, not even of 0, there is no validation: it comes from elsewhere.
+    """
     import pyarrow.compute as pc
 
-    every = _validation_period(len(rows), validation_fraction)
-    train = _write_split(rows, "train", work, output, max_length, every)
-    validation = _write_split(rows, "validation", work, output, max_length, every)
-    histogram = train + validation
+    every = _validation_period(len(rows), validation_fraction or 0)
+    splits = ("train",) if validation_fraction is None else ("train", "validation")
+    histograms = {split: _write_split(rows, split, work, output, max_length, every) for split in splits}
+    histogram = sum(histograms.values(), np.zeros(max_length + 1, dtype=np.int64))
     return {
         "rows": len(rows),
-        "train_rows": int(train.sum()),
-        "validation_rows": int(validation.sum()),
+        **{f"{split}_rows": int(found.sum()) for split, found in histograms.items()},
         "truncated_rows": pc.sum(rows.data.column("truncated")).as_py(),
         "tokens": int(histogram @ np.arange(max_length + 1)),
         "length_percentiles": percentiles(histogram),

@@ -220,8 +220,9 @@ class Engine:
                 safe_set_full_fp32_param(parameter, parameter.detach().clone())
 
     def _weights(self) -> list[tuple[str, Tensor]]:
-        """Parameters and buffers; tied weights once, under their first name."""
-        return [*self.module.named_parameters(), *self.module.named_buffers()]
+        """Trained parameters, and buffers; tied weights once, under their first name. What is frozen comes from where
+        it was loaded from."""
+        return [*self._trained(), *self.module.named_buffers()]
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]

@@ -29,10 +29,11 @@ from rich.table import Table
 from kd_dist.classifier import (
     Classifier,
     by_length,
+    checked_speed,
     load_classifier,
     load_preprocessing,
     plain_preprocessing,
-    predict_logits,
+    predict,
 )
 from kd_dist.config import read_stage
 from kd_dist.errors import RunError, UserError, exit_with_message, nearest
@@ -51,16 +52,18 @@ from kd_dist.metrics import (
     scores,
     wilson_lower_bound,
 )
+from kd_dist.operations import Operations
 from kd_dist.preprocessing import Encoding, Preprocessing
 from kd_dist.runs import add_result, link, write_json
 from kd_dist.sections import Guards, LabelledData
 from kd_dist.stages import EvaluateStage
 
 BATCH_SIZE = 32
+AT_SPEED = " at speed "  # in the name of a model with branches
 LATENCY_ROWS = 64
-THROUGHPUT_ROWS = 256
+THROUGHPUT_ROWS = 512
 ROUNDS = 5
-BATCHES_OF_A_TURN = 8
+TEXTS_OF_A_TURN = 8
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class Scored:
-    """A classifier on the examples: tokens, (N, C) logits in the order of the examples' labels, and what came of it."""
+    """A classifier on the examples: tokens, (N, C) logits in the order of the examples' labels, and what came of it.
+
+    `layers_N`: the layers at which rows left, of a model with early exit.
+    """
 
     classifier: Classifier
     encodings: list[Encoding]
     logits_NC: np.ndarray
+    layers_N: np.ndarray | None
     row: dict[str, Any]
 
 
@@ -102,6 +109,7 @@ def run(stage_dir: Path) -> None:
     tokens = Path(stage.data.tokens)
     examples = read_split(tokens, stage.evaluate.split)
     classifiers = {name: load_classifier(path) for name, path in stage.evaluate.models.items()}
+    classifiers = at_speeds(classifiers, stage.evaluate.speeds)
     scored = score_all(classifiers, examples, Preprocessing.load(tokens), speed=stage.evaluate.speed)
     for name, one in scored.items():
         add_result(stage_dir.parent, {"stage": stage_dir.name, **_model_and_seed(name), **one.row})
@@ -141,9 +149,19 @@ def read_split(tokens: Path, split: str) -> Examples:
     )
 
 
+def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) -> dict[str, Classifier]:
+    """Models as they are, and those with branches at every speed besides."""
+    named: dict[str, Classifier] = {}
+    for name, classifier in classifiers.items():
+        named[name] = classifier
+        if classifier.exit_rule is not None:
+            named |= {f"{name}{AT_SPEED}{speed:g}": classifier.at(speed) for speed in speeds}
+    return named
+
+
 def _model_and_seed(name: str) -> dict[str, Any]:
     """`student@43` is the model `student` trained with seed 43."""
-    model, _, seed = name.partition("@")
+    model, _, seed = name.partition(AT_SPEED)[0].partition("@")
     return {"model": model, "seed": int(seed)} if seed.isdecimal() else {"model": name}
 
 
@@ -174,7 +192,8 @@ def _score(name: str, classifier: Classifier, examples: Examples, default: Prepr
     columns = _columns(name, classifier, examples)
     encode = load_preprocessing(classifier, default).encode
     encodings, cut = classifier.fitted(encode(classifier.tokenizer, examples.texts, examples.text_pairs))
-    logits_NC = predict_logits(classifier, encodings, BATCH_SIZE)[:, columns]
+    answers = predict(classifier, encodings, BATCH_SIZE)
+    logits_NC = answers.logits_NC[:, columns]
     row = {
         "split": examples.split,
         "rows": len(encodings),
@@ -182,8 +201,10 @@ def _score(name: str, classifier: Classifier, examples: Examples, default: Prepr
         "rows_cut": cut,
         "parameters": sum(parameter.numel() for parameter in classifier.model.parameters()),
         "size_mb": size_mb(classifier.directory),
+        **({} if classifier.speed is None else {"speed": classifier.speed}),
+        **({} if answers.layers_N is None else {"mean_layers": float(answers.layers_N.mean())}),
     }
-    return Scored(classifier, encodings, logits_NC, row)
+    return Scored(classifier, encodings, logits_NC, answers.layers_N, row)
 
 
 def _columns(name: str, classifier: Classifier, examples: Examples) -> list[int]:
@@ -208,6 +229,8 @@ def _compared(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> 
         ratios["operations_ratio"] = first["operations_per_sample"], row["operations_per_sample"]
         ratios["latency_ratio"] = first["latency_ms"], row["latency_ms"]
         ratios["throughput_ratio"] = row["samples_per_second"], first["samples_per_second"]
+        saved = first["timed_operations_per_sample"] / row["timed_operations_per_sample"]
+        ratios["speedup_realised"] = row["samples_per_second"], first["samples_per_second"] * saved
     return {name: upper / lower for name, (upper, lower) in ratios.items() if lower}
 
 
@@ -224,66 +247,73 @@ def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bo
 # --------------------------------------------------------------------------------------------------------------- speed
 
 
-@torch.inference_mode()
 def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Operations, latency (one text at a time) and throughput (32 texts of like length) of each model.
+    """Operations, latency (one text at a time) and throughput (batches of 32 texts of like length) of each model.
+
+    Operations are multiply-accumulates, the mean over all rows: `operations_per_sample` of the tokens there are,
+    `operations_padded` of rows padded to the longest of all, as published figures count them.
+    `timed_operations_per_sample` is the mean over the rows whose throughput is measured.
 
     Models take turns, so that whatever else the machine does hits all of them alike. Texts are tokenised beforehand;
     time ends when the logits are in the memory of the CPU.
     """
-    latency_MRB = 1000 * _timed(scored, [_batches(one, LATENCY_ROWS, 1) for one in scored])
-    seconds_MR = _timed(scored, [_batches(one, THROUGHPUT_ROWS, BATCH_SIZE) for one in scored]).sum(axis=2)
-    num_rows = min(THROUGHPUT_ROWS, len(scored[0].encodings))
+    latency_MRB = 1000 * _timed(scored, [[[batch] for batch in _batches(one, LATENCY_ROWS, 1)] for one in scored])
+    seconds_MR = _timed(scored, [[_batches(one, THROUGHPUT_ROWS, BATCH_SIZE)] for one in scored])[:, :, 0]
+    timed_rows = _some_rows(len(scored[0].encodings), THROUGHPUT_ROWS)
     return [
         {
-            "operations_per_sample": _operations(one),
+            **_operations(one, timed_rows),
             "latency_ms": float(np.median(latency_MRB[index])),
             "latency_p95_ms": float(np.percentile(latency_MRB[index], 95)),
-            "samples_per_second": num_rows / float(np.median(seconds_MR[index])),
+            "samples_per_second": len(timed_rows) / float(np.median(seconds_MR[index])),
             "device": _device_name(one.classifier),
         }
         for index, one in enumerate(scored)
     ]
 
 
-def _timed(scored: Sequence[Scored], batches: Sequence[list[dict[str, torch.Tensor]]]) -> np.ndarray:
-    """Seconds of each model's batches, in every round but the first: (models, rounds, batches).
+def _timed(scored: Sequence[Scored], work: Sequence[list[list[dict[str, torch.Tensor]]]]) -> np.ndarray:
+    """Seconds of each model's pieces of work, in every round but the first: (models, rounds, pieces).
 
-    A turn is a few batches and not one, or a small model would always find its weights driven out of the cache.
+    A turn is a few texts and not one, or a small model would always find its weights driven out of the cache.
     """
     seconds: list[list[float]] = [[] for _ in scored]
-    num_batches = len(batches[0])
+    num_pieces = len(work[0])
     for _ in range(1 + ROUNDS):
-        for start in range(0, num_batches, BATCHES_OF_A_TURN):
+        for start in range(0, num_pieces, TEXTS_OF_A_TURN):
             for index, one in enumerate(scored):
-                turn = batches[index][start : start + BATCHES_OF_A_TURN]
-                seconds[index] += [_seconds(one.classifier, batch) for batch in turn]
-    return np.array(seconds).reshape(len(scored), 1 + ROUNDS, num_batches)[:, 1:]
+                turn = work[index][start : start + TEXTS_OF_A_TURN]
+                seconds[index] += [_seconds(one.classifier, batches) for batches in turn]
+    return np.array(seconds).reshape(len(scored), 1 + ROUNDS, num_pieces)[:, 1:]
+
+
+def _some_rows(num_rows: int, max_rows: int) -> np.ndarray:
+    """The same random rows for every model."""
+    return np.random.default_rng(0).choice(num_rows, min(num_rows, max_rows), replace=False)
 
 
 def _batches(one: Scored, max_rows: int, batch_size: int) -> list[dict[str, torch.Tensor]]:
-    """Batches of the same random rows for every model."""
-    size = len(one.encodings)
-    chosen = np.random.default_rng(0).choice(size, min(size, max_rows), replace=False)
-    rows = [one.encodings[number] for number in chosen]
+    rows = [one.encodings[number] for number in _some_rows(len(one.encodings), max_rows)]
     return [one.classifier.batch([rows[number] for number in numbers]) for numbers in by_length(rows, batch_size)]
 
 
-def _seconds(classifier: Classifier, batch: dict[str, torch.Tensor]) -> float:
+def _seconds(classifier: Classifier, batches: Sequence[dict[str, torch.Tensor]]) -> float:
     started = time.perf_counter()
-    classifier.model(**batch).logits.cpu()  # waits for the GPU
+    classifier.answer(batches)  # waits for the GPU
     return time.perf_counter() - started
 
 
-def _operations(one: Scored) -> int:
-    """Multiply-accumulates of a text of mean length."""
-    from kd_dist.engine import count_operations  # imports deepspeed, which takes seconds
-
-    length = round(fmean(len(row.input_ids) for row in one.encodings))
-    row = next(row for row in one.encodings if len(row.input_ids) >= length)
-    types = None if row.token_type_ids is None else row.token_type_ids[:length]
-    inputs = one.classifier.batch([Encoding(row.input_ids[:length], types, truncated=True)])
-    return count_operations(one.classifier.model, inputs)
+def _operations(one: Scored, timed_rows: np.ndarray) -> dict[str, int]:
+    lengths_N = np.array([len(row.input_ids) for row in one.encodings])
+    operations = Operations.of(one.classifier)
+    per_row_N = operations.per_row(lengths_N, one.layers_N)
+    padded_N = operations.per_row(np.full_like(lengths_N, lengths_N.max()), one.layers_N)
+    means = {
+        "operations_per_sample": per_row_N,
+        "operations_padded": padded_N,
+        "timed_operations_per_sample": per_row_N[timed_rows],
+    }
+    return {name: round(float(values.mean())) for name, values in means.items()}
 
 
 def _device_name(classifier: Classifier) -> str:
@@ -367,6 +397,8 @@ def write_evaluation(
     if hurts:
         print("distillation hurt: the student alone, without a teacher, is better", flush=True)
     for name, one in scored.items():
+        if one.classifier.speed is not None:  # one model at many speeds: what it is like by itself is enough to look at
+            continue
         _write_predictions(directory / f"predictions_{name}.parquet", examples, one)
         if examples.task == "single_label":
             matrix_CC = confusion_matrix(one.logits_NC, examples.labels)
@@ -380,18 +412,22 @@ def _details(one: Scored, examples: Examples) -> dict[str, Any]:
         **one.row,
         "per_class": per_class(examples.task, one.logits_NC, examples.labels, examples.names()),
     }
+    if one.layers_N is not None:
+        details["exit_layers"] = np.bincount(one.layers_N, minlength=one.classifier.num_layers + 1)[1:].tolist()
     if examples.task == "single_label":
         details["confusion_matrix"] = confusion_matrix(one.logits_NC, examples.labels).tolist()
     return details
 
 
 def _write_predictions(path: Path, examples: Examples, one: Scored) -> None:
-    """Columns text, (text_pair,) label, predicted, probability: of single labels, or of lists of labels."""
+    """Columns text, (text_pair,) label, predicted, probability (of single labels, or of lists of labels), and
+    (exit_layer)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pairs = {} if examples.text_pairs is None else {"text_pair": examples.text_pairs}
-    columns = {"text": examples.texts, **pairs, **_predicted(examples, one.logits_NC)}
+    exits = {} if one.layers_N is None else {"exit_layer": one.layers_N}
+    columns = {"text": examples.texts, **pairs, **_predicted(examples, one.logits_NC), **exits}
     pq.write_table(pa.table(columns), path)
 
 
@@ -456,20 +492,26 @@ def print_table(examples: Examples, scored: Mapping[str, Scored]) -> None:
     metrics = METRICS[examples.task]
     table = Table(title=f"{examples.split}: {len(examples.texts):,} rows")
     has_speed = any("latency_ms" in one.row for one in scored.values())
+    has_exits = any(one.layers_N is not None for one in scored.values())
+    exits = ["layers"] if has_exits else []
     speed = ["operations", "latency ms", "p95", "samples/s", "faster"] if has_speed else []
-    for header in ["model", *metrics, "parameters", "MB", *speed]:
+    for header in ["model", *metrics, *exits, "parameters", "MB", *speed]:
         table.add_column(header, justify="left" if header == "model" else "right")
     for name, one in scored.items():
-        table.add_row(name, *_cells(one.row, metrics, has_speed))
+        table.add_row(name, *_cells(one, metrics, has_exits, has_speed))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _cells(row: Mapping[str, Any], metrics: Sequence[str], has_speed: bool) -> list[str]:
-    cells = [f"{row[metric]:.4f}" for metric in metrics] + [f"{row['parameters']:,}", f"{row['size_mb']:.1f}"]
+def _cells(one: Scored, metrics: Sequence[str], has_exits: bool, has_speed: bool) -> list[str]:
+    row = one.row
+    cells = [f"{row[metric]:.4f}" for metric in metrics]
+    if has_exits:
+        cells.append(f"{row.get('mean_layers', one.classifier.num_layers):.2f}")
+    cells += [f"{row['parameters']:,}", f"{row['size_mb']:.1f}"]
     if not has_speed:
         return cells
     timing = [f"{row['latency_ms']:.2f}", f"{row['latency_p95_ms']:.2f}", f"{row['samples_per_second']:,.1f}"]
-    return [*cells, f"{row['operations_per_sample'] / 1e6:,.1f} M", *timing, f"{row['latency_ratio']:.1f}x"]
+    return [*cells, f"{row['operations_per_sample'] / 1e6:,.1f} M", *timing, f"{row['throughput_ratio']:.1f}x"]
 
 
 # --------------------------------------------------------------------------------------------------------- command line
@@ -542,6 +584,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
     parser.add_argument("--label-separator", default="|", help="between the labels of a multi-label row (default: |)")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be used")
+    parser.add_argument(
+        "--speeds", default="", metavar="0,0.5,...", help="also measure models with early exit at these speeds (0 to 1)"
+    )
     parser.add_argument("--no-speed", action="store_true", help="scores and size only")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for evaluation.json, predictions and plots")
     return parser
@@ -549,6 +594,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = _parser().parse_args()
+    speeds = [checked_speed("--speeds", text) for text in options.speeds.split(",") if text]
     named = named_models(options.model)
     classifiers = {name: load_classifier(path) for name, path in named.items()}
     first = next(iter(classifiers.values()))
@@ -564,7 +610,7 @@ def main() -> int:
     rows = reader.read(data.train)
     examples = examples_from(rows, Path(options.data).name, first.task, first.label2id)
     default = plain_preprocessing(first, pairs=examples.text_pairs is not None)
-    scored = score_all(classifiers, examples, default, speed=not options.no_speed)
+    scored = score_all(at_speeds(classifiers, speeds), examples, default, speed=not options.no_speed)
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         write_evaluation(options.output, examples, scored, None)

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from transformers.utils import logging
 
 from kd_dist.models import num_parameters
 from kd_dist.objectives import Objective
-from kd_dist.runs import git_state, stage_fingerprint, write_json
+from kd_dist.runs import git_state, rebuilt_export, stage_fingerprint, write_json
 
 
 def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
@@ -20,17 +19,13 @@ def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[s
 
     It appears as a whole or not at all, and replaces an older one.
     """
-    place, temporary = stage_dir / "export", stage_dir / ".export.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _save_model(objective, temporary)
-    tokenizer.save_pretrained(temporary)
-    objective.save_extras(temporary)
-    _copy_preprocessing(stage_dir, temporary)
-    write_json(temporary / "manifest.json", _manifest(objective, stage_dir, scores))
-    shutil.rmtree(place, ignore_errors=True)
-    os.rename(temporary, place)
-    return place
+    with rebuilt_export(stage_dir) as directory:
+        _save_model(objective, directory)
+        tokenizer.save_pretrained(directory)
+        objective.save_extras(directory)
+        _copy_preprocessing(stage_dir, directory)
+        write_json(directory / "manifest.json", _manifest(objective, stage_dir, scores))
+    return stage_dir / "export"
 
 
 def _save_model(objective: Objective, directory: Path) -> None:

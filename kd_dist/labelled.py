@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 
 from kd_dist.config import read_stage
-from kd_dist.corpus import interruption_as_itself, percentiles, quiet, temporary_sibling
+from kd_dist.corpus import interruption_as_itself, percentiles, rebuilt
 from kd_dist.errors import nearest
 from kd_dist.label_files import BadRows, RawRow, RowReader, parse_columns
 from kd_dist.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.sections import LabelledData
 from kd_dist.stages import LabelledStage
-from kd_dist.texts import CorpusError, grouped, numbered_lines
+from kd_dist.texts import TEXTS, CorpusError, grouped, numbered_lines
 from kd_dist.tokenising import load_fast_tokenizer
 
-SPLITS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+SPLITS = ("train", *HELD_OUT)
 ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
 SAMPLES_PER_LABEL = 2
 SAMPLE_CHARACTERS = 200
@@ -50,8 +51,6 @@ def run(stage_dir: Path) -> None:
         CorpusError: rows, labels or settings that cannot be used; the message names file and line.
     """
     stage: LabelledStage = read_stage(stage_dir)
-    for remains in stage_dir.glob(".tokens.tmp-*"):
-        shutil.rmtree(remains)
     report = prepare(stage.data, stage.teacher.path, stage_dir / "tokens", stage_dir / "texts" / "train.txt")
     print(summary(stage_dir.name, report), flush=True)
 
@@ -73,13 +72,10 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
     preprocessing = Preprocessing(
         data.max_length, data.segment, "text_pair" in parse_columns(data.columns).wanted(), hint_words
     )
-    with temporary_sibling(output_dir) as temporary, quiet():
-        work, output = temporary / "work", temporary / "output"
-        work.mkdir()
-        output.mkdir()
+    with rebuilt(output_dir) as (work, output):
         for split in SPLITS:
             report[split] |= write_split(
-                splits[split], split, temporary, tokenizer_path, preprocessing, labels, data.num_workers
+                splits[split], split, work, output, tokenizer_path, preprocessing, labels, data.num_workers
             )
         report["seconds"] = round(time.monotonic() - started, 3)
         statistics = _statistics(data, tokenizer, labels, preprocessing, report)
@@ -88,8 +84,6 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
         for name, content in {"label2id": labels.ids, "statistics": statistics, "data_report": report}.items():
             (output / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
         _write_texts(splits["train"], texts_file)
-        shutil.rmtree(output_dir, ignore_errors=True)
-        os.rename(output, output_dir)
     return report
 
 
@@ -145,6 +139,33 @@ def _labels_in_words(report: Report) -> str:
         return "a number each"
     largest = max(counts, key=lambda name: counts[name])
     return f"{len(counts)} labels ({largest!r} in {counts[largest] / report['train']['rows']:.1%} of the training rows)"
+
+
+# -------------------------------------------------------------------------------------------- rows for other train rows
+
+
+def share_held_out(tokens: Path, output: Path, output_dir: Path) -> None:
+    """Put into `output` everything of prepared rows but the train rows and the reports.
+
+    Copies of what is small, and links to the validation and test rows, from where `output` will be at last.
+    """
+    shutil.copytree(tokens / "tokenizer", output / "tokenizer")
+    for name in ("preprocessing.json", "label2id.json"):
+        shutil.copy(tokens / name, output / name)
+    for split in HELD_OUT:
+        for name in (split, f"{split}_lengths.npy"):
+            (output / name).symlink_to(os.path.relpath((tokens / name).resolve(), output_dir.resolve()))
+
+
+def held_out_texts(tokens: Path) -> set[tuple[str, ...]]:
+    """The texts of all validation and test rows, of a pair both."""
+    from datasets import load_from_disk
+
+    found: set[tuple[str, ...]] = set()
+    for split in HELD_OUT:
+        rows = load_from_disk(str(tokens / split))
+        found.update(zip(*(rows[name][:] for name in TEXTS if name in rows.column_names), strict=True))
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------------- labels
@@ -273,7 +294,7 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     report: Report = {"task": data.task, "duplicates_in_train": _num_duplicates(splits["train"])}
     report["leaks"] = {**count_leaks(splits), "removed": data.remove_leaked}
     if data.remove_leaked:
-        held_out = {row.key for split in SPLITS[1:] for row in splits[split]}
+        held_out = {row.key for split in HELD_OUT for row in splits[split]}
         splits["train"] = [row for row in splits["train"] if row.key not in held_out]
     _check(splits, labels)
     splits = {split: _drawn(rows, data.max_rows, [data.seed, 1, i]) for i, (split, rows) in enumerate(splits.items())}
@@ -405,20 +426,20 @@ def _label_report(train: Sequence[RawRow], counts: dict[str, int]) -> Report:
 def write_split(
     rows: Sequence[RawRow],
     split: str,
-    folder: Path,
+    work: Path,
+    output: Path,
     tokenizer_path: str,
     preprocessing: Preprocessing,
     labels: Labels,
     num_workers: int,
 ) -> Report:
-    """Write `folder`/output/`split` and its lengths; return what the tokens add to the report.
+    """Write `output`/`split` and its lengths; return what the tokens add to the report.
 
     `num_workers` processes tokenise (0: one per available core); the rows do not depend on it.
     """
     import datasets
     import pyarrow.compute as pc
 
-    work, output = folder / "work", folder / "output"
     features = _features(preprocessing, labels, load_fast_tokenizer(tokenizer_path))
     encode = functools.partial(_encode_batch, tokenizer_path=tokenizer_path, preprocessing=preprocessing)
     if rows:

@@ -25,6 +25,7 @@ from kd_dist.attention import Attention
 from kd_dist.metrics import Task
 
 Compat = Literal["none", "huawei"]
+Direction = Literal["teacher_student", "student_teacher"]
 
 # A value, and how to compute its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]
@@ -183,6 +184,27 @@ def soft_label_count(num_samples: int, num_classes: int, task: Task, compat: Com
     compat="huawei": samples x classes in every task, so that one of C classes has 1 / C of the usual gradient.
     """
     return num_samples * (num_classes if task == "multi_label" or compat == "huawei" else 1)
+
+
+def prediction_divergence(student_BC: Tensor, teacher_BC: Tensor, task: Task, direction: Direction) -> Tensor:
+    """Sum over samples of the KL divergence between two predictions (FastBERT, Liu et al. 2020, equation 7).
+
+    direction="teacher_student": KL(t || s), sum of p_t (log p_t - log p_s), as the authors' code; the student is to
+    cover all that the teacher holds possible. "student_teacher": KL(s || t), as the paper writes it. In multi-label
+    tasks every label is a distribution of its own over yes and no, and the sum runs over the labels too. Divide by the
+    number of samples. The teacher gets no gradient.
+    """
+    student = _log_probabilities(_at_least_float32(student_BC), task)
+    teacher = _log_probabilities(_at_least_float32(teacher_BC.detach()), task)
+    first, second = (teacher, student) if direction == "teacher_student" else (student, teacher)
+    return (first.exp() * (first - second)).sum()
+
+
+def _log_probabilities(logits_BC: Tensor, task: Task) -> Tensor:
+    """Of the classes, (B, C); of yes and no for every label, (B, 2C)."""
+    if task == "multi_label":
+        return torch.cat([F.logsigmoid(logits_BC), F.logsigmoid(-logits_BC)], dim=1)
+    return logits_BC.log_softmax(dim=1)
 
 
 def logit_error(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:

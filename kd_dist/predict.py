@@ -24,7 +24,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-from kd_dist.classifier import Classifier, load_classifier, load_preprocessing, plain_preprocessing, predict_logits
+from kd_dist.classifier import (
+    Answers,
+    Classifier,
+    checked_speed,
+    load_classifier,
+    load_preprocessing,
+    plain_preprocessing,
+)
+from kd_dist.classifier import predict as answers_to
 from kd_dist.errors import UserError, exit_with_message, nearest
 from kd_dist.metrics import predictions, probabilities
 from kd_dist.preprocessing import Preprocessing
@@ -36,7 +44,8 @@ STDIN = Path("/dev/stdin")
 
 Texts = tuple[str, ...]  # one text, or the two of a pair
 Fields = Iterator[tuple[int, dict[str, Any]]]  # number of the line or record, and its values by name
-Record = dict[str, Any]  # the texts by column; `label` and `probability`, lists of them, or `label`, a number, alone
+# The texts by column; `label` and `probability`, lists of them, or `label`, a number, alone; perhaps `exit_layer`.
+Record = dict[str, Any]
 Write = Callable[[list[Record]], None]
 
 
@@ -129,6 +138,7 @@ def _parquet(file: Path) -> Fields:
 def open_output(file: Path | None, columns: Sequence[str], classifier: Classifier) -> Iterator[Write]:
     """Give what writes records to a file, which is there as a whole or not at all; without a file, to stdout."""
     results = ["label"] if classifier.task == "regression" else ["label", "probability"]
+    results += [] if classifier.exit_rule is None else ["exit_layer"]
     if file is None:
         yield _cell_writer(sys.stdout, results)
         return
@@ -178,7 +188,7 @@ def _cell_writer(stream: Any, results: list[str]) -> Write:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return "|".join(map(_cell, value))
-    return f"{value:.4f}" if isinstance(value, float) else value
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
@@ -189,6 +199,7 @@ def _parquet_writer(file: Path, fields: list[str], results: list[str], classifie
     types = {"label": pa.float64() if classifier.task == "regression" else pa.string(), "probability": pa.float64()}
     if classifier.task == "multi_label":
         types = {name: pa.list_(kind_of_one) for name, kind_of_one in types.items()}
+    types["exit_layer"] = pa.int64()
     schema = pa.schema([(name, types[name] if name in results else pa.string()) for name in fields])
     with pq.ParquetWriter(file, schema) as table:
         yield lambda records: table.write_table(pa.Table.from_pylist(records, schema))
@@ -202,16 +213,24 @@ def predict(
 ) -> tuple[list[Record], int]:
     """`label` and `probability` of every row, and how many rows were too long and were cut.
 
-    Multi-label: lists of the labels above one half, the most probable first. Regression: the number alone.
+    Multi-label: lists of the labels above one half, the most probable first. Regression: the number alone. A model with
+    branches also says at which layer (from 1) a row left: `exit_layer`.
     """
     firsts = [row[0] for row in rows]
     seconds = [row[1] for row in rows] if len(rows[0]) == 2 else None
     encodings, cut = classifier.fitted(preprocessing.encode(classifier.tokenizer, firsts, seconds))
-    logits_NC = predict_logits(classifier, encodings, batch_size)
-    return _records(classifier, logits_NC), cut
+    answers = answers_to(classifier, encodings, batch_size)
+    return _records(classifier, answers), cut
 
 
-def _records(classifier: Classifier, logits_NC: np.ndarray) -> list[Record]:
+def _records(classifier: Classifier, answers: Answers) -> list[Record]:
+    records = _predictions(classifier, answers.logits_NC)
+    if answers.layers_N is None:
+        return records
+    return [record | {"exit_layer": layer} for record, layer in zip(records, answers.layers_N.tolist(), strict=True)]
+
+
+def _predictions(classifier: Classifier, logits_NC: np.ndarray) -> list[Record]:
     names, task = classifier.labels, classifier.task
     predicted = predictions(task, logits_NC)
     if task == "regression":
@@ -238,10 +257,12 @@ def _chunks(rows: Iterator[Texts]) -> Iterator[list[Texts]]:
 EXAMPLES = """examples:
   python kd_dist/predict.py --model runs/tinybert_task/a/export < titles.txt > labels.tsv
   python kd_dist/predict.py --model DIR --input titles.jsonl --columns title --output labels.parquet
+  python kd_dist/predict.py --model runs/fastbert/a/export --speed 0.5 < titles.txt
   python kd_dist/predict.py --model DIR --input pairs.csv --columns question,answer --output labels.csv
 
 A line of plain text gives a line `label<TAB>probability`, an empty one too. Of several labels those above one half are
-given, joined by `|`; of a model that predicts a number, the number alone. Pairs are two columns, or a tab between the
+given, joined by `|`; of a model that predicts a number, the number alone. A model with branches (jobs fastbert,
+fastbert_stage1) adds the layer at which the text left. Pairs are two columns, or a tab between the
 two texts of a line. Labels come out after every 8,192 lines, and at the end."""
 
 
@@ -264,6 +285,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} (default: stdout)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts of one forward pass (64)")
+    when = parser.add_argument_group("early exit, of a model with branches (default: as the model was calibrated)")
+    when.add_argument("--speed", metavar="X", help="leave when the uncertainty is below X: 0 (all layers) to 1 (first)")
+    when.add_argument("--patience", type=int, metavar="N", help="leave when N layers in a row agree")
     return parser
 
 
@@ -280,15 +304,19 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.output and not options.output.absolute().parent.is_dir():
         raise UserError(f"--output {options.output}: no such folder")
-    if options.batch_size < 1:
-        raise UserError(f"--batch-size {options.batch_size}: at least 1")
+    for option, number in (("--batch-size", options.batch_size), ("--patience", options.patience)):
+        if number is not None and number < 1:
+            raise UserError(f"{option} {number}: at least 1")
 
 
 def main() -> int:
     options = _parser().parse_args()
     _check(options)
+    speed = None if options.speed is None else checked_speed("--speed", options.speed)
     columns = options.columns.split(",") if options.columns else []
     classifier = load_classifier(options.model)
+    if speed is not None or options.patience is not None:
+        classifier = classifier.at(speed, options.patience)
     preprocessing = load_preprocessing(classifier, plain_preprocessing(classifier, pairs=len(columns) == 2))
     columns = columns or ["text", "text_pair"][: 1 + preprocessing.pairs]
     if len(columns) != 1 + preprocessing.pairs:

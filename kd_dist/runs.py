@@ -13,9 +13,11 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from glob import glob
 from pathlib import Path
@@ -192,6 +194,17 @@ def git_state() -> dict[str, Any]:
         return result.stdout.strip()
 
     return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+@contextmanager
+def rebuilt_export(stage_dir: Path) -> Iterator[Path]:
+    """A new, empty folder that becomes `stage_dir`/export as a whole, in place of an older one, or not at all."""
+    place, temporary = stage_dir / "export", stage_dir / ".export.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(place, ignore_errors=True)
+    os.rename(temporary, place)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -104,11 +104,12 @@ class Student(Section):
 class CorpusData(Section):
     PATHS = ("corpus",)
     corpus: Words = Field(
-        description="files, folders or globs: txt, json lines, parquet, plain or .gz; a blank line ends a document"
+        description="files, folders or globs: txt, json lines, parquet, Arrow, plain or .gz; a blank line ends a "
+        "document"
     )
     max_length: int = Field(default=128, ge=8, description="tokens of a sequence, special tokens included")
     pack: bool = Field(default=True, description="pack sentences into sequences; false: one line is one sequence")
-    text_field: str = Field(default="text", description="field of the text in json lines and parquet")
+    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
     word_starts: bool = Field(default=False, description="store jieba's word borders, for whole-word masking")
     validation_fraction: float = Field(default=0.005, ge=0, le=0.5, description="share of the rows held out")
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
@@ -159,6 +160,23 @@ class LabelledData(Section):
         default=None, ge=1, description="rows of each split that are used, drawn at random; none: all"
     )
     seed: int = Field(default=42, ge=0, description="of the splits and of max_rows")
+    num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+
+
+class UnlabelledData(Section):
+    PATHS = ("unlabelled", "tokens")
+    unlabelled: Words = Field(
+        default=[],
+        description="files, folders or globs of texts: txt, json lines, parquet, Arrow, plain or .gz; labels in them "
+        "are ignored",
+    )
+    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
+    tokens: Name = Field(
+        default=None, description="labelled rows whose validation and test rows are kept; none: rows are held out"
+    )
+    validation_fraction: float = Field(
+        default=0.005, ge=0, le=0.5, description="share of the rows held out, where data.tokens names none"
+    )
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
 
 
@@ -385,6 +403,51 @@ class SoftLabelsObjective(Section):
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}
 
 
+Uncertainty = Literal["entropy", "top_k_entropy", "margin"]
+
+
+class FastBertObjective(Section):
+    """FastBERT's self-distillation (Liu et al. 2020): branches learn from the last classifier of a frozen model."""
+
+    name: Literal["fastbert"] = Field(default="fastbert", description="branches learn from the last classifier")
+    direction: Literal["teacher_student", "student_teacher"] = Field(
+        default="teacher_student",
+        description="KL divergence of teacher from student, KL(t||s) (first published code), or the reverse (paper)",
+    )
+    branch_width: int = Field(default=128, ge=1, description="width of a branch")
+    branch_heads: int = Field(default=2, ge=1, description="attention heads of a branch (second published code: 8)")
+    branch_activation: Literal["tanh", "none"] = Field(
+        default="tanh", description="after a branch's projections (second published code: none)"
+    )
+    branch_mask: bool = Field(
+        default=True, description="branches ignore padding (second published code: false, they attend to it)"
+    )
+
+    def weights(self) -> dict[str, float]:
+        return {"branches": 1.0}
+
+
+class Calibrate(Section):
+    """When a sample may leave early, found on validation rows."""
+
+    uncertainty: Uncertainty = Field(
+        default="entropy",
+        description="what must lie below the speed: normalised entropy (published), that of the most probable classes "
+        "alone (for many classes), or one minus the margin between the two most probable",
+    )
+    top_k: int = Field(default=5, ge=2, description="classes that top_k_entropy looks at")
+    quality_budget: float = Field(
+        default=0.005, ge=0, lt=1, description="how much of the metric may be lost: the fastest within it is taken"
+    )
+    target_speedup: Annotated[float | None, BeforeValidator(_optional)] = Field(
+        default=None, ge=1, description="operations to be saved, as a factor, in place of a budget; none: the budget"
+    )
+    per_layer: bool = Field(default=False, description="a threshold for every layer; false: one for all")
+    patience: Annotated[int | None, BeforeValidator(_optional)] = Field(
+        default=None, ge=1, description="leave when so many layers in a row agree, whatever the uncertainty; none: off"
+    )
+
+
 class Augment(Section):
     """TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), by words that jieba finds."""
 
@@ -427,6 +490,9 @@ class Evaluate(Section):
         default="test", description="rows to score; validation where the data has no test rows"
     )
     speed: bool = Field(default=True, description="measure latency, throughput and operations as well")
+    speeds: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_listed)] = Field(
+        default=[], description="speeds to measure models with early exit at, beside their own thresholds"
+    )
 
 
 class Guards(Section):

@@ -28,7 +28,7 @@ from kd_dist.config import read_stage
 from kd_dist.errors import RunError
 from kd_dist.evaluation import Examples, read_split
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
-from kd_dist.runs import write_json, write_text
+from kd_dist.runs import rebuilt_export, write_json, write_text
 from kd_dist.stages import ExportStage
 
 TOLERANCE = 1e-4
@@ -61,30 +61,27 @@ def run(stage_dir: Path) -> None:
     """
     stage: ExportStage = read_stage(stage_dir)
     source, tokens = Path(stage.model.path), Path(stage.data.tokens)
-    temporary, place = stage_dir / ".export.tmp", stage_dir / "export"
-    shutil.rmtree(temporary, ignore_errors=True)
     classifier = load_classifier(source, torch.device("cpu"))
     examples = read_split(tokens, "validation")
-    _copy(source, temporary, classifier, Preprocessing.load(tokens))
-    rows = _encoded(classifier, examples, Preprocessing.load(temporary))
-    check_as_stranger(temporary, classifier, examples, rows)
-    report = export_onnx(classifier, rows, temporary / "onnx" / "model.onnx")
-    write_json(stage_dir / "onnx_check.json", report)
-    _refuse_differences(report)
-    write_text(temporary / "README.md", model_card(classifier, Preprocessing.load(temporary), report))
-    shutil.rmtree(place, ignore_errors=True)
-    os.rename(temporary, place)
+    with rebuilt_export(stage_dir) as directory:
+        _copy(source, directory, classifier, Preprocessing.load(tokens))
+        rows = _encoded(classifier, examples, Preprocessing.load(directory))
+        check_as_stranger(directory, classifier, examples, rows)
+        report = export_onnx(classifier, rows, directory / "onnx" / "model.onnx")
+        write_json(stage_dir / "onnx_check.json", report)
+        _refuse_differences(report)
+        write_text(directory / "README.md", model_card(classifier, Preprocessing.load(directory), report))
     latency = report["latency_ms"]
     print(
-        f"{place}: ONNX of {report['size_mb']:.1f} MB differs from torch by at most {report['max_difference']:.1e}; "
-        f"one text takes {latency['onnxruntime']:.2f} ms in onnxruntime, {latency['torch']:.2f} ms in torch (CPU)",
+        f"{stage_dir / 'export'}: ONNX of {report['size_mb']:.1f} MB differs from torch by at most "
+        f"{report['max_difference']:.1e}; one text takes {latency['onnxruntime']:.2f} ms in onnxruntime, {latency['torch']:.2f} ms in torch (CPU)",
         flush=True,
     )
 
 
 def _copy(source: Path, target: Path, classifier: Classifier, default: Preprocessing) -> None:
     """The files of a model, links followed; and how its texts become tokens, where it does not say."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     if not any(target.glob("*.safetensors")):
         classifier.model.save_pretrained(target)  # weights of another format
     if not (target / FILE_NAME).is_file():

@@ -14,10 +14,12 @@ from kd_dist.sections import (
     Augment,
     AugmentedData,
     Cadence,
+    Calibrate,
     CorpusData,
     CpuResources,
     Engine,
     Evaluate,
+    FastBertObjective,
     FinetuneObjective,
     GpuResources,
     Guards,
@@ -39,6 +41,7 @@ from kd_dist.sections import (
     Tokenizer,
     Tracking,
     Train,
+    UnlabelledData,
 )
 
 WIRE = "@"
@@ -49,7 +52,7 @@ def wired_stage(value: str) -> str:
     return value.removeprefix(WIRE).split("/")[0]
 
 
-AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective
+AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective | FastBertObjective
 OBJECTIVES = frozenset(objective.model_fields["name"].default for objective in get_args(AnyObjective))
 
 
@@ -158,6 +161,16 @@ class LabelledStage(Stage):
     resources: CpuResources = CpuResources()
 
 
+class UnlabelledStage(Stage):
+    """Texts without labels to `tokens/`, made as the labelled rows, or else as the texts of `model`, were made."""
+
+    kind: Literal["unlabelled"] = "unlabelled"
+    entry: ClassVar[str] = "kd_dist.unlabelled:run"
+    data: UnlabelledData
+    model: Model | None = None
+    resources: CpuResources = CpuResources()
+
+
 class AugmentStage(Stage):
     """More labelled texts out of those there are: `shards/`."""
 
@@ -196,6 +209,18 @@ class EvaluateStage(Stage):
     evaluate: Evaluate
     data: PlainTokenData
     guards: Guards | None = None
+    tracking: Tracking = Tracking()
+    resources: TaskResources = TaskResources()
+
+
+class CalibrateStage(Stage):
+    """When samples may leave a model with early exit, found on validation rows: `export/` has the thresholds."""
+
+    kind: Literal["calibrate"] = "calibrate"
+    entry: ClassVar[str] = "kd_dist.calibration:run"
+    model: Model
+    data: PlainTokenData
+    calibrate: Calibrate = Calibrate()
     resources: TaskResources = TaskResources()
 
 
@@ -212,13 +237,14 @@ class ExportStage(Stage):
 class TrainStage(Stage):
     """Everything that learns: one objective, one student, and a teacher where the objective wants one.
 
-    Without a `student` it is the teacher that is trained.
+    Without a `student` it is the teacher that is trained; `model` is a classifier that learns to exit early.
     """
 
     kind: Literal["train"] = "train"
     entry: ClassVar[str] = "kd_dist.train:run"
     teacher: Teacher | None = None
     student: Student | None = None
+    model: Model | None = None
     data: TokenData
     objective: Annotated[AnyObjective, Field(discriminator="name")]
     train: Train = Train()
@@ -262,11 +288,13 @@ _Stages = (
     SampleTextStage
     | PrepareStage
     | LabelledStage
+    | UnlabelledStage
     | AugmentStage
     | AugmentedStage
     | TeacherOutputsStage
     | TrainStage
     | EvaluateStage
+    | CalibrateStage
     | ExportStage
     | ReportStage
 )
@@ -303,3 +331,8 @@ class Job(Section):
             for key, other in stage.wired_fields()
             if other not in order[: order.index(name)]
         ]
+
+
+def without(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
+    """The stages but those that are named."""
+    return {name: stage for name, stage in stages.items() if name not in names}

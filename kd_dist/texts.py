@@ -1,6 +1,6 @@
 """Text files -> blocks: read, clean and de-duplicate the lines, and group those of one document.
 
-One streaming pass in flat memory. Importing this module is cheap: pyarrow is imported when a parquet file is read.
+One streaming pass in flat memory. Importing this module is cheap: pyarrow is imported when a table is read.
 """
 
 import contextlib
@@ -22,13 +22,19 @@ import xxhash
 
 from kd_dist.errors import UserError
 
-SUPPORTED_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
+SUPPORTED_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+TABLES_WITHOUT_NAMES = (".tsv", ".csv")
+DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # of tables, which lie beside them
+TEXTS = ("text", "text_pair")  # columns for people, which no model reads
 MAX_BLOCK_LINES = 256
 MAX_BLOCK_BYTES = 64 * 1024
 MAX_GROUP_ITEMS = 4096  # a group is what is hashed or tokenised in one go: big enough to pay for the call,
 MAX_GROUP_SIZE = 512 * 1024  # small enough that its tokens and offsets as Python objects stay under 100 MB
 
+ARROW_FILE = b"ARROW1"  # how a file begins that is not a stream
+
 Item = TypeVar("Item")
+Records = Iterator[tuple[int, tuple[str, ...]]]  # line or record number from 1, texts
 
 
 class CorpusError(UserError):
@@ -41,8 +47,8 @@ class CorpusError(UserError):
 def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
     """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
 
-    The patterns keep their order; what one pattern matches is sorted. Raises CorpusError naming every pattern that
-    matches nothing.
+    The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables are left
+    alone. Raises CorpusError naming every pattern that matches nothing.
     """
     matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
     if bad := [pattern for pattern, files in matches.items() if not files]:
@@ -57,6 +63,28 @@ def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFF
     return list(unique.values())
 
 
+def find_plain_texts(patterns: Sequence[str]) -> list[Path]:
+    """`find_files` for texts without labels.
+
+    Raises CorpusError for what `find_files` refuses, for tables that do not say which column is the text, and when all
+    files are empty.
+    """
+    files = find_files(patterns)
+    if tables := [file for file in files if kind(file) in TABLES_WITHOUT_NAMES]:
+        raise CorpusError(
+            f"{tables[0]}: a table does not say which of its columns is the text; give a txt file with a text in each "
+            "line (of a pair both, a tab between them), json lines, parquet or Arrow"
+        )
+    if not any(map(_size_of_file, files)):
+        raise CorpusError(f"{', '.join(patterns)}: there is no text in these files, all are empty")
+    return files
+
+
+def _size_of_file(path: Path) -> int:
+    with damage_explained(path):
+        return path.stat().st_size
+
+
 def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
     path = Path(pattern).expanduser()
     found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
@@ -64,7 +92,8 @@ def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if kind(file) in suffixes and file.is_file())
+    found = (file for file in folder.rglob("*") if kind(file) in suffixes and file.is_file())
+    return sorted(file for file in found if file.name not in DESCRIPTIONS)
 
 
 def kind(path: Path) -> str:
@@ -73,24 +102,40 @@ def kind(path: Path) -> str:
 
 
 def read_lines(path: Path, text_field: str = "text") -> Iterator[tuple[int, str | None]]:
-    """Yield (line or record number from 1, text) of a .txt, .jsonl, .json (lines) or .parquet file, plain or .gz.
+    """Yield (line or record number from 1, text) of a .txt, .jsonl, .json (lines), .parquet or .arrow file, or its .gz.
 
     Any other suffix is read as plain text, where an empty line, "", is the border between two documents. In JSON
-    lines and parquet every record is a document, and (number, None) after it is the border. The file is never in
-    memory as a whole. Raises CorpusError for text that is not UTF-8, damaged gzip or parquet, bad JSON, and a missing
-    or non-text field.
+    lines, parquet and Arrow every record is a document, and (number, None) after it is the border. The file is never in
+    memory as a whole. Raises CorpusError for text that is not UTF-8, a file that is damaged or gone, bad JSON, and a
+    missing or non-text field.
     """
-    readers = {".jsonl": _read_json_lines, ".json": _read_json_lines, ".parquet": _read_parquet}
-    reader = readers.get(kind(path), _read_text)
+    is_text = kind(path) not in RECORD_READERS
+    for number, (text,) in read_records(path, [text_field]):
+        yield number, text
+        if not is_text:
+            yield number, None
+
+
+def read_records(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (line or record number from 1, the texts of `fields`) of any file that `read_lines` reads.
+
+    A line of plain text is one text; where two are asked for there is a tab between them. Raises what `read_lines`
+    raises, and CorpusError for a line of plain text that is not blank and holds more or fewer texts.
+    """
     with damage_explained(path):
-        yield from reader(path, text_field)
+        yield from RECORD_READERS.get(kind(path), _read_text)(path, fields)
 
 
 @contextlib.contextmanager
 def damage_explained(path: Path) -> Iterator[None]:
-    """A file that cannot be unpacked becomes a CorpusError that says so."""
+    """A file that cannot be unpacked, or is no longer there, becomes a CorpusError that says so."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise CorpusError(
+            f"{path} was there when the files were listed and is gone; put it back and start the same run again, or "
+            "start another run (--run-id) with the files that are there"
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(
             f"{path}: damaged or truncated gzip file ({error}); check it with `gzip -t` and copy it again"
@@ -101,8 +146,18 @@ def open_bytes(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
-def _read_text(path: Path, text_field: str) -> Iterator[tuple[int, str]]:
-    return numbered_lines(path)
+def _read_text(path: Path, fields: Sequence[str]) -> Records:
+    if len(fields) == 1:
+        yield from ((number, (line,)) for number, line in numbered_lines(path))
+        return
+    for number, line in numbered_lines(path):
+        texts = tuple(line.split("\t"))
+        if len(texts) != len(fields) and line.strip():
+            raise CorpusError(
+                f"{path}, line {number}: {len(texts)} texts with tabs between them, expected {len(fields)}, the texts "
+                "of a pair; json lines and parquet hold them as fields"
+            )
+        yield number, texts
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -126,27 +181,28 @@ def _decode(raw: bytes, path: Path, number: int) -> str:
         ) from error
 
 
-def _read_json_lines(path: Path, text_field: str) -> Iterator[tuple[int, str | None]]:
+def _read_json_lines(path: Path, fields: Sequence[str]) -> Records:
     for number, line in numbered_lines(path):
         if line.strip():
-            yield number, _field_of_json(line, text_field, f"{path}, line {number}")
-            yield number, None
+            yield number, _fields_of_json(line, fields, f"{path}, line {number}")
 
 
-def _field_of_json(line: str, text_field: str, where: str) -> str:
+def _fields_of_json(line: str, fields: Sequence[str], where: str) -> tuple[str, ...]:
     try:
         record = json.loads(line)
     except ValueError as error:
         raise CorpusError(f"{where}: not JSON ({error}); every line must be one whole JSON object") from error
     if not isinstance(record, dict):
         raise CorpusError(f"{where}: a JSON {type(record).__name__}; every line must be one whole JSON object")
-    if text_field not in record:
-        raise CorpusError(_missing_field(where, text_field, list(record)))
-    return _text_of(record[text_field], text_field, where)
+    _check_fields(where, fields, list(record))
+    return tuple(_text_of(record[field], field, where) for field in fields)
 
 
-def _missing_field(where: str, text_field: str, fields: list[str]) -> str:
-    return f"{where}: no field {text_field!r}; the fields are {', '.join(fields) or 'none'}: set text_field to one"
+def _check_fields(where: str, fields: Sequence[str], found: list[str]) -> None:
+    for field in fields:
+        if field not in found:
+            way_out = "the second text of a pair has this name" if field == TEXTS[1] else "set text_field to one"
+            raise CorpusError(f"{where}: no field {field!r}; the fields are {', '.join(found) or 'none'}: {way_out}")
 
 
 def _text_of(value: object, text_field: str, where: str) -> str:
@@ -157,32 +213,65 @@ def _text_of(value: object, text_field: str, where: str) -> str:
     return value
 
 
-def _read_parquet(path: Path, text_field: str) -> Iterator[tuple[int, str | None]]:
-    import pyarrow as pa
+def _read_parquet(path: Path, fields: Sequence[str]) -> Records:
     import pyarrow.parquet as pq
 
-    with open_bytes(path) as stream:
-        try:
-            # A small buffer and no pre-buffering: a row group may hold gigabytes.
-            file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
-            if text_field not in file.schema_arrow.names:
-                raise CorpusError(_missing_field(f"{path}, line 1", text_field, file.schema_arrow.names))
-            batches = file.iter_batches(batch_size=1024, columns=[text_field], use_threads=False)
-            values = itertools.chain.from_iterable(batch.column(0) for batch in batches)
-            for number, value in enumerate(values, start=1):
-                yield number, _text_of(_python_value(value, path, number), text_field, f"{path}, line {number}")
-                yield number, None
-        except pa.ArrowInvalid as error:
-            raise CorpusError(f"{path}: not a readable parquet file ({error}); write it again") from error
+    with open_bytes(path) as stream, _table_damage_explained(path, "parquet"):
+        # A small buffer and no pre-buffering: a row group may hold gigabytes.
+        file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
+        _check_fields(f"{path}, line 1", fields, file.schema_arrow.names)
+        batches = file.iter_batches(batch_size=1024, columns=list(fields), use_threads=False)
+        yield from _records_of(batches, path, fields)
 
 
-def _python_value(value: Any, path: Path, number: int) -> object:
+def _read_arrow(path: Path, fields: Sequence[str]) -> Records:
+    """Both forms of Arrow's IPC format: the stream, which `datasets` writes, and the file."""
+    import pyarrow as pa
+
+    with open_bytes(path) as stream, _table_damage_explained(path, "Arrow"):
+        is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
+        stream.seek(0)
+        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+        _check_fields(f"{path}, line 1", fields, reader.schema.names)
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        yield from _records_of(batches, path, fields)
+
+
+@contextlib.contextmanager
+def _table_damage_explained(path: Path, name: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, gzip.BadGzipFile) or getattr(error, "errno", None) is not None:
+            raise  # not pyarrow's own: it says OSError, without a number, of damage inside a file
+        raise CorpusError(f"{path}: not a readable {name} file ({error}); write it again") from error
+
+
+def _records_of(batches: Iterable[Any], path: Path, fields: Sequence[str]) -> Records:
+    rows = itertools.chain.from_iterable(zip(*map(batch.column, fields), strict=True) for batch in batches)
+    for number, values in enumerate(rows, start=1):
+        where = f"{path}, line {number}"
+        named = zip(fields, values, strict=True)
+        yield number, tuple(_text_of(_python_value(value, where), field, where) for field, value in named)
+
+
+def _python_value(value: Any, where: str) -> object:
     try:
         return value.as_py()
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{path}, line {number}: not UTF-8 text (byte 0x{error.object[error.start]:02x}); write the text as UTF-8"
+            f"{where}: not UTF-8 text (byte 0x{error.object[error.start]:02x}); write the text as UTF-8"
         ) from error
+
+
+RECORD_READERS = {
+    ".jsonl": _read_json_lines,
+    ".json": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+}
 
 
 # ------------------------------------------------------------------------------------------ cleaning and de-duplication

@@ -24,6 +24,7 @@ from transformers import AutoConfig
 from kd_dist import distributed, engine
 from kd_dist.batches import TokenRows
 from kd_dist.checks import load_checked_job
+from kd_dist.classifier import num_positions
 from kd_dist.config import read_stage
 from kd_dist.engine import Engine
 from kd_dist.errors import Preempted, RunError, UserError, exit_with_message
@@ -130,11 +131,9 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     if stage.teacher is not None and stage.student is not None:
         configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
     for name, config in configs.items():
-        # RoBERTa counts positions from the padding id on.
-        positions = config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
         for what, needed, there in (
             ("ids of tokens", statistics["vocabulary_size"], config.vocab_size),
-            ("positions", statistics["max_length"], positions),
+            ("positions", statistics["max_length"], num_positions(config)),
         ):
             if needed > there:
                 raise RunError(
@@ -172,13 +171,19 @@ def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: P
     metrics = {key: value for row in kept for key, value in row.items()}
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
-    trained = "student" if read_stage(stage_dir).student else "teacher"
-    row: dict[str, Any] = {"stage": stage_dir.name, "model": trained, "split": "validation"}
-    row |= {"steps": trainer.kept_step, "parameters": num_parameters(objective.student)}
+    row: dict[str, Any] = {"stage": stage_dir.name, "model": _trained_model(read_stage(stage_dir))}
+    row |= {"split": "validation", "steps": trainer.kept_step, "parameters": num_parameters(objective.student)}
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
     speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
     row["samples_per_second"] = round(statistics.median(speeds), 1)
     add_result(stage_dir.parent, row)
+
+
+def _trained_model(stage: TrainStage) -> str:
+    """What results call the model that the stage trains."""
+    if stage.model is not None:
+        return "fastbert"
+    return "student" if stage.student is not None else "teacher"
 
 
 def main() -> int:

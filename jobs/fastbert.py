@@ -1,0 +1,80 @@
+"""FastBERT: a classifier that samples leave as soon as it is sure, from a pretrained encoder and labelled texts."""
+
+from jobs.finetune import FINETUNE
+from jobs.tinybert_general import TEACHER
+from jobs.tinybert_task import DATA
+from kd_dist.sections import (
+    Evaluate,
+    FastBertObjective,
+    Guards,
+    Model,
+    Optim,
+    PlainTokenData,
+    ReportOptions,
+    TokenData,
+    Train,
+    UnlabelledData,
+)
+from kd_dist.stages import (
+    CalibrateStage,
+    EvaluateStage,
+    Job,
+    LabelledStage,
+    ReportStage,
+    TrainStage,
+    UnlabelledStage,
+    without,
+)
+
+STAGE1 = TrainStage(
+    model=Model(path="@check/model"),
+    data=TokenData(tokens="@unlabelled/tokens"),
+    objective=FastBertObjective(),
+    train=Train(epochs=3, global_batch_size=32),
+    optim=Optim(learning_rate=1e-3),
+)
+
+JOB = Job(
+    name="fastbert",
+    description="fine-tune an encoder, teach its layers to answer early, and find out when they may",
+    stages={
+        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
+        "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@prepare/tokens")),
+        "finetune": FINETUNE,
+        "check": EvaluateStage(
+            evaluate=Evaluate(models={"teacher": "@finetune/export"}, split="validation", speed=False),
+            data=PlainTokenData(tokens="@prepare/tokens"),
+            guards=Guards(),
+        ),
+        "self_distill": STAGE1,
+        "calibration": CalibrateStage(
+            model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@prepare/tokens")
+        ),
+        "evaluation": EvaluateStage(
+            evaluate=Evaluate(
+                models={"teacher": "@check/model", "fastbert": "@calibration/export"},
+                speeds=[0, 0.1, 0.3, 0.5, 0.8, 1.0],
+            ),
+            data=PlainTokenData(tokens="@prepare/tokens"),
+        ),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation"])),
+    },
+    result="calibration",
+    seeded=["self_distill"],
+)
+
+
+def adapt(job: Job) -> Job:
+    """Leave out what the settings make needless, and say so."""
+    stages, notes = job.stages, []
+    unlabelled, check = stages["unlabelled"], stages["check"]
+    assert isinstance(unlabelled, UnlabelledStage)
+    if not unlabelled.data.unlabelled:
+        plain = {"@unlabelled/tokens": "@prepare/tokens"}
+        stages = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
+        stages = without(stages, "unlabelled")
+        notes.append("branches learn from the training texts; data.unlabelled names others")
+    if "finetune" not in check.inputs():
+        stages = without(stages, "finetune")
+        notes.append("no fine-tuning: check.evaluate.models names a trained classifier")
+    return job.model_copy(update={"stages": stages, "notes": notes})

@@ -1,0 +1,18 @@
+"""FastBERT's stage 1 by itself: branches for a trained classifier, out of any amount of text without labels."""
+
+from jobs.fastbert import STAGE1
+from kd_dist.sections import Model, ReportOptions, UnlabelledData
+from kd_dist.stages import Job, ReportStage, UnlabelledStage
+
+MODEL = Model(path="model")
+
+JOB = Job(
+    name="fastbert_stage1",
+    description="teach the layers of a trained classifier to answer early, on texts without labels",
+    stages={
+        "unlabelled": UnlabelledStage(data=UnlabelledData(), model=MODEL),
+        "self_distill": STAGE1.model_copy(update={"model": MODEL}),
+        "report": ReportStage(page=ReportOptions(stages=["@self_distill"])),
+    },
+    result="self_distill",
+)

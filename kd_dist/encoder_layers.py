@@ -1,0 +1,61 @@
+"""A classifier taken apart: its encoder one layer at a time, and its head.
+
+transformers runs all layers in one call, and each family names its parts differently; early exit has to stop between
+two of them. In eval mode the parts in a row give what the whole gives.
+
+Shapes: B batch, S sequence, D width, C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class EncoderLayers:
+    """The parts of a sequence classifier of one of the supported families, in eval mode."""
+
+    classifier: PreTrainedModel
+    layers: list[nn.Module]
+    """One for each layer; ALBERT's are one module, many times."""
+
+    @classmethod
+    def of(cls, classifier: PreTrainedModel) -> "EncoderLayers":
+        encoder, family = classifier.base_model, classifier.config.model_type
+        if family == "distilbert":
+            return cls(classifier, list(encoder.transformer.layer))
+        if family == "albert":
+            groups, num_layers = encoder.encoder.albert_layer_groups, classifier.config.num_hidden_layers
+            return cls(classifier, [groups[layer * len(groups) // num_layers] for layer in range(num_layers)])
+        return cls(classifier, list(encoder.encoder.layer))
+
+    def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, S, D) what the first layer is fed. `inputs`: `input_ids` and perhaps `token_type_ids`."""
+        encoder = self.classifier.base_model
+        given = {name: inputs[name] for name in ("input_ids", "token_type_ids") if name in inputs}
+        hidden_BSD = encoder.embeddings(**given)
+        if hasattr(encoder, "embeddings_project"):  # ELECTRA's narrow embeddings
+            return encoder.embeddings_project(hidden_BSD)
+        if self.classifier.config.model_type == "albert":
+            return encoder.encoder.embedding_hidden_mapping_in(hidden_BSD)
+        return hidden_BSD
+
+    def run(self, layer: int, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
+        """(B, S, D) what `layer`, counted from 1, makes of the states; without a mask there is no padding."""
+        return self.layers[layer - 1](hidden_BSD, None if mask_BS is None else mask_BS.bool()[:, None, None, :])
+
+    def head(self, hidden_BSD: Tensor) -> Tensor:
+        """(B, C) logits of the classifier's own head, from the states after the last layer."""
+        classifier: Any = self.classifier
+        encoder, family = classifier.base_model, classifier.config.model_type
+        if family in ("roberta", "xlm-roberta", "electra"):
+            return classifier.classifier(hidden_BSD)
+        if family == "distilbert":
+            return classifier.classifier(torch.relu(classifier.pre_classifier(hidden_BSD[:, 0])))
+        if family == "albert":
+            return classifier.classifier(encoder.pooler_activation(encoder.pooler(hidden_BSD[:, 0])))
+        return classifier.classifier(encoder.pooler(hidden_BSD))

@@ -1,0 +1,82 @@
+"""Multiply-accumulates of a forward pass, row by row: by its length and, with early exit, by the layer it left at.
+
+Shapes: N rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_dist.classifier import Classifier
+from kd_dist.early_exit import FastBertForSequenceClassification
+
+LENGTHS = (4, 6, 8)  # a polynomial of degree two goes through three points
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest first.
+
+    Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not in it. A model
+    without branches is all `whole`.
+    """
+
+    whole: np.ndarray
+    layer: np.ndarray
+    branch: np.ndarray
+    head: np.ndarray
+    num_layers: int
+    asked: tuple[bool, ...]
+    """For each layer with a branch, whether the branch is computed."""
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> "Operations":
+        model, nothing = classifier.model, np.zeros(3)
+        if classifier.exit_rule is None or not isinstance(model, FastBertForSequenceClassification):
+            return cls(_polynomial(model, classifier), nothing, nothing, nothing, 0, ())
+        layers, asks = model.layers, classifier.exit_rule.asks
+        costs = {
+            "layer": lambda hidden_BSD: layers.run(1, hidden_BSD, None),
+            "branch": lambda hidden_BSD: model.branches[0](hidden_BSD, None) if len(model.branches) else None,
+            "head": lambda hidden_BSD: layers.head(hidden_BSD),
+        }
+        embedding = _polynomial(_Part(model, lambda _: None), classifier)
+        parts = {name: _polynomial(_Part(model, part), classifier) - embedding for name, part in costs.items()}
+        asked = tuple(asks(layer) for layer in range(1, len(layers.layers)))
+        return cls(whole=embedding, **parts, num_layers=len(layers.layers), asked=asked)
+
+    def per_row(self, lengths_N: np.ndarray, layers_N: np.ndarray | None) -> np.ndarray:
+        """(N) operations of rows of these lengths that left after these layers (from 1)."""
+        total_N = np.polyval(self.whole, lengths_N)
+        if layers_N is None:
+            return total_N
+        branches_N = np.cumsum([0, *self.asked, 0])[layers_N]  # the last layer has no branch of its own
+        total_N = total_N + layers_N * np.polyval(self.layer, lengths_N)
+        total_N += branches_N * np.polyval(self.branch, lengths_N)
+        return total_N + (layers_N == self.num_layers) * np.polyval(self.head, lengths_N)
+
+
+class _Part(nn.Module):
+    """The embeddings of a model, and one part of it after them."""
+
+    def __init__(self, model: FastBertForSequenceClassification, part: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.model, self.part = model, part
+
+    def forward(self, input_ids: Tensor) -> Any:
+        hidden_BSD = self.model.layers.embed({"input_ids": input_ids})
+        return self.part(hidden_BSD)
+
+
+def _polynomial(module: nn.Module, classifier: Classifier) -> np.ndarray:
+    from kd_dist.engine import count_operations  # imports deepspeed, which takes seconds
+
+    def cost(length: int) -> int:
+        ids = torch.full((1, length), classifier.tokenizer.unk_token_id or 0, device=classifier.model.device)
+        return count_operations(module, {"input_ids": ids})
+
+    return np.polyfit(LENGTHS, [cost(length) for length in LENGTHS], 2)
