@@ -74,7 +74,8 @@ def run(stage_dir: Path) -> None:
     latency = report["latency_ms"]
     print(
         f"{stage_dir / 'export'}: ONNX of {report['size_mb']:.1f} MB differs from torch by at most "
-        f"{report['max_difference']:.1e}; one text takes {latency['onnxruntime']:.2f} ms in onnxruntime, {latency['torch']:.2f} ms in torch (CPU)",
+        f"{report['max_difference']:.1e}; one text takes {latency['onnxruntime']:.2f} ms in onnxruntime, "
+        f"{latency['torch']:.2f} ms in torch (CPU)",
         flush=True,
     )
 
