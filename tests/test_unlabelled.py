@@ -167,7 +167,7 @@ def test_the_rows_do_not_depend_on_the_processes_or_on_the_files(run: Run, label
         write(tmp_path / "parts" / f"{number}.txt", part)
     one = run(whole, name="one", model=labelled.teacher, validation_fraction=0.2)
     two = run(whole, name="two", model=labelled.teacher, validation_fraction=0.2, num_workers=2)
-    parts = run(tmp_path / "parts", name="parts", model=labelled.teacher, validation_fraction=0.2, num_workers=3)
+    parts = run(tmp_path / "parts", name="sharded", model=labelled.teacher, validation_fraction=0.2, num_workers=3)
     for other in (two, parts):
         assert [ids(one, split) for split in ("train", "validation")] == [
             ids(other, split) for split in ("train", "validation")
