@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from kd_dist.classifier import load_classifier
 from kd_dist.tracking import read_metrics
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.ranks import ROOT
@@ -33,12 +35,17 @@ STAGES = [
 ]
 
 
+FASTBERT_STAGES = ["prepare", "unlabelled", "finetune", "check", "self_distill", "calibration", "evaluation", "report"]
+
+
 class Pipeline:
     """What a user types, twice."""
 
-    def __init__(self, slurm: PrivateCluster, tiny: TinyWorld, labelled: LabelledWorld, root: Path) -> None:
-        self.slurm, self.root = slurm, root
-        self.run_dir = root / "runs" / "tinybert" / "a"
+    def __init__(
+        self, slurm: PrivateCluster, labelled: LabelledWorld, root: Path, job: str, settings: Sequence[str]
+    ) -> None:
+        self.slurm, self.root, self.job = slurm, root, job
+        self.run_dir = root / "runs" / job / "a"
         self.profile = root / "site.yaml"
         self.profile.write_text(
             "partition: main\nrequest_gpus: false\nmax_cpus_per_node: 1\nwandb_mode: offline\n"
@@ -46,16 +53,10 @@ class Pipeline:
         )
         self.settings = [
             *(f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")),
-            f"teacher.path={with_language_model_head(tiny, root / 'teacher')}",
-            f"student.config={tiny.student}",
+            *settings,
             "data.max_length=48",
-            "augment.copies=2",
-            "augmentation.resources.shards=2",
-            "outputs.resources.shards=2",
             "train.global_batch_size=8",
             "train.micro_batch_size=4",
-            "train.steps=6",
-            "layers.train.steps=150",  # long enough to be killed half-way
             "cadence.save_every_n_steps=5",
             "cadence.log_every_n_steps=1",
             "cadence.evaluate_every_n_steps=3",
@@ -65,12 +66,19 @@ class Pipeline:
 
     def submit(self) -> tuple[dict[str, str], str]:
         """Stage -> job id of what was submitted, and what the launcher said."""
-        run = ["--job", "tinybert", "--cluster", str(self.profile), "--run-id", "a", "--runs-dir", "runs"]
+        run = ["--job", self.job, "--cluster", str(self.profile), "--run-id", "a", "--runs-dir", "runs"]
         script = [sys.executable, str(ROOT / "launch" / "slurm.py"), *run, *self.settings]
         result = subprocess.run(script, capture_output=True, text=True, cwd=self.root)
         assert result.returncode == 0, result.stderr
         jobs = json.loads((self.run_dir / "submission.json").read_text())
         return {name: job for name, job in jobs.items() if f"{name}: job {job}" in result.stdout}, result.stdout
+
+    def kill_half_way(self, stage: str, job: str) -> None:
+        metrics = self.run_dir / stage / "metrics.jsonl"
+        assert eventually(
+            lambda: metrics.exists() and any(row["global_step"] >= 10 for row in read_metrics(metrics)), timeout=900
+        ), self.log(stage)
+        self.slurm.run(["scancel", "--signal=KILL", job])
 
     def ended(self, stage: str, job: str) -> str:
         return self.slurm.wait_for(job, ENDED, timeout=900)["JobState"]
@@ -89,32 +97,61 @@ def with_language_model_head(tiny: TinyWorld, directory: Path) -> Path:
     return directory
 
 
-def test_a_killed_stage_goes_on_and_finished_ones_are_not_run_again(
-    slurm: PrivateCluster, tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path
-) -> None:
-    pipeline = Pipeline(slurm, tiny, labelled, tmp_path)
+def check_that_it_goes_on(pipeline: Pipeline, stages: list[str], killed: str, behind: list[str]) -> None:
+    """Kill a stage half-way, submit again: only that stage and those behind it are run."""
     jobs, _ = pipeline.submit()
-    assert list(jobs) == STAGES
-    metrics = pipeline.run_dir / "layers" / "metrics.jsonl"
-    assert eventually(
-        lambda: metrics.exists() and any(row["global_step"] >= 10 for row in read_metrics(metrics)), timeout=900
-    ), pipeline.log("layers")
-    slurm.run(["scancel", "--signal=KILL", jobs["layers"]])
+    assert list(jobs) == stages
+    pipeline.kill_half_way(killed, jobs[killed])
     states = {stage: pipeline.ended(stage, job) for stage, job in jobs.items()}
-    behind = ["layers", "distill", "evaluation", "serving", "report"]
-    assert [stage for stage, state in states.items() if state != "COMPLETED"] == behind
+    assert [stage for stage, state in states.items() if state != "COMPLETED"] == [killed, *behind]
     before = pipeline.completions()
-    assert sorted(before) == sorted(set(STAGES) - set(behind))
+    assert sorted(before) == sorted(set(stages) - {killed, *behind})
 
     jobs, said = pipeline.submit()
-    assert list(jobs) == behind
+    assert list(jobs) == [killed, *behind]
     assert all(f"{stage}: complete, skipped" in said for stage in before)
-    assert [pipeline.ended(stage, job) for stage, job in jobs.items()] == ["COMPLETED"] * 5, pipeline.log("layers")
-    assert "resumed at step" in pipeline.log("layers")
+    assert {pipeline.ended(stage, job) for stage, job in jobs.items()} == {"COMPLETED"}, pipeline.log(killed)
+    assert "resumed at step" in pipeline.log(killed)
     after = pipeline.completions()
     assert {stage: after[stage] for stage in before} == before
-    assert set(after) == set(STAGES)
+    assert set(after) == set(stages)
+
+
+def test_tinybert_goes_on_after_a_killed_stage(
+    slurm: PrivateCluster, tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path
+) -> None:
+    settings = [
+        f"teacher.path={with_language_model_head(tiny, tmp_path / 'teacher')}",
+        f"student.config={tiny.student}",
+        "augment.copies=2",
+        "augmentation.resources.shards=2",
+        "outputs.resources.shards=2",
+        "train.steps=6",
+        "layers.train.steps=150",  # long enough to be killed half-way
+    ]
+    pipeline = Pipeline(slurm, labelled, tmp_path, "tinybert", settings)
+    check_that_it_goes_on(pipeline, STAGES, "layers", ["distill", "evaluation", "serving", "report"])
     model = AutoModelForSequenceClassification.from_pretrained(pipeline.run_dir / "export")
     assert model.config.id2label == {0: "finance", 1: "sport"}
     rows = json.loads((pipeline.run_dir / "results.json").read_text())
     assert {row["model"] for row in rows if row["stage"] == "evaluation"} == {"teacher", "student_alone", "student"}
+
+
+def test_fastbert_goes_on_after_a_killed_stage(
+    slurm: PrivateCluster, tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path
+) -> None:
+    settings = [
+        f"teacher.path={tiny.teacher}",
+        f"data.unlabelled={tiny.corpus}",
+        "train.steps=6",
+        "self_distill.train.steps=300",  # long enough to be killed half-way
+        "objective.branch_width=16",
+        "evaluate.speeds=0,0.5,1",
+    ]
+    pipeline = Pipeline(slurm, labelled, tmp_path, "fastbert", settings)
+    check_that_it_goes_on(pipeline, FASTBERT_STAGES, "self_distill", ["calibration", "evaluation", "report"])
+    classifier = load_classifier(pipeline.run_dir / "export")
+    assert classifier.exit_rule is not None
+    rows = json.loads((pipeline.run_dir / "results.json").read_text())
+    speeds = [row.get("speed") for row in rows if row["stage"] == "evaluation" and row["model"] == "fastbert"]
+    assert speeds == [None, 0, 0.5, 1]
