@@ -35,9 +35,11 @@ def results(folder: Path) -> list[dict[str, Any]]:
     """What the `evaluation` stage of a run has said of each model, at each speed.
 
     Raises:
-        UserError: the folder holds no such results.
+        UserError: the folder holds no such results, or lies elsewhere.
     """
     file = folder / "results.json"
+    if not folder.absolute().is_relative_to(REPOSITORY):
+        raise UserError(f"{folder} is not inside {REPOSITORY}: the table links what it shows, so copy it there")
     if not file.exists():
         raise UserError(f"{folder} holds no results.json of a run")
     content = json.loads(file.read_text(encoding="utf-8"))

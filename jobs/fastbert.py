@@ -60,7 +60,7 @@ JOB = Job(
         "report": ReportStage(page=ReportOptions(stages=["@evaluation"])),
     },
     result="calibration",
-    seeded=["self_distill"],
+    seeded=["self_distill", "calibration"],
 )
 
 

@@ -17,7 +17,7 @@ import torch
 
 from kd_dist.classifier import Classifier, by_length, load_classifier, load_preprocessing
 from kd_dist.config import read_stage
-from kd_dist.early_exit import Agreement, ExitRule, FastBertForSequenceClassification
+from kd_dist.early_exit import ExitRule, FastBertForSequenceClassification, Leaving
 from kd_dist.errors import RunError
 from kd_dist.evaluation import Examples, read_split
 from kd_dist.metrics import Task, align_labels, main_metric, scores
@@ -136,8 +136,9 @@ def candidates(observed: Observed, never: ExitRule, settings: Calibrate) -> list
     if settings.per_layer:
         shares = np.linspace(1, 0.5, CHOICES)
         return [never, *(replace(never, thresholds=trusted_thresholds(observed, float(share))) for share in shares)]
-    # Observed uncertainties, evenly among them, so that each choice lets about as many more leave.
-    found = np.unique(np.quantile(observed.doubt_EN, np.linspace(0, 1, CHOICES)).clip(0, 1))
+    # Evenly among the observed ones, so that each choice lets about as many more leave.
+    between = _halfway_to_the_next(np.unique(observed.doubt_EN))
+    found = np.unique(between[np.linspace(0, len(between) - 1, CHOICES).astype(int)])
     num_branches = len(observed.doubt_EN)
     return [never, *(replace(never, thresholds=(float(threshold),) * num_branches) for threshold in [*found, 1.0])]
 
@@ -157,11 +158,14 @@ def trusted_thresholds(observed: Observed, trust: float) -> tuple[float, ...]:
 def _trusted_threshold(doubt_N: np.ndarray, agrees_N: np.ndarray, trust: float) -> float:
     order = np.argsort(doubt_N, kind="stable")
     agreeing_N = np.cumsum(agrees_N[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(agreeing_N >= trust)
-    if not len(enough):
-        return 0.0
-    # Just above the last of them, so that it leaves too.
-    return min(1.0, float(np.nextafter(doubt_N[order[enough[-1]]], np.float32(2))))
+    between_N = _halfway_to_the_next(doubt_N[order])
+    enough = np.flatnonzero((agreeing_N >= trust) & (doubt_N[order] < between_N))
+    return float(between_N[enough[-1]]) if len(enough) else 0.0
+
+
+def _halfway_to_the_next(sorted_N: np.ndarray) -> np.ndarray:
+    """Thresholds between uncertainties, after which comes 1: in a batch of other rows they are rounded otherwise."""
+    return (sorted_N + np.append(sorted_N[1:], 1.0)).clip(0, 2) / 2
 
 
 def weigh(observed: Observed, operations: Operations, rules: Sequence[ExitRule]) -> list[Outcome]:
@@ -182,11 +186,10 @@ def weigh(observed: Observed, operations: Operations, rules: Sequence[ExitRule])
 def exit_layers(observed: Observed, rule: ExitRule) -> np.ndarray:
     """(N) the layer at which each row would leave."""
     decisions, num_rows = observed.decisions(), len(observed.lengths_N)
-    agreement, numbers_N = Agreement(rule.patience, num_rows), torch.arange(num_rows)
+    leaving, numbers_N = Leaving(rule, num_rows), torch.arange(num_rows)
     layers_N = np.full(num_rows, len(observed.logits_LNC))
     for layer, doubt_N in enumerate(observed.doubt_EN, start=1):
-        leaves_N = doubt_N < rule.thresholds[layer - 1]
-        leaves_N |= agreement.reached(numbers_N, decisions[layer - 1]).numpy()
+        leaves_N = leaving.after(layer, numbers_N, torch.from_numpy(doubt_N), decisions[layer - 1]).numpy()
         layers_N[leaves_N & (layers_N > layer)] = layer
     return layers_N
 

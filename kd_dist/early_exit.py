@@ -91,15 +91,16 @@ class Branch(nn.Module):
     def _attention(self, narrow_BSW: Tensor, mask_BS: Tensor | None) -> Tensor:
         """(B, W) what the first token gathers."""
         batch, _, width = narrow_BSW.shape
-        query_B1HK = self.query(narrow_BSW[:, 0]).view(batch, 1, self.num_heads, -1)
+        query_HBK = self.query(narrow_BSW[:, 0]).view(batch, self.num_heads, -1).transpose(0, 1)
         key_HKW = self.key.weight.view(self.num_heads, -1, width)
         value_HKW = self.value.weight.view(self.num_heads, -1, width)
-        looked_for_BHW = torch.einsum("bihk,hkw->bhw", query_B1HK, key_HKW)
+        looked_for_BHW = torch.matmul(query_HBK, key_HKW).transpose(0, 1)
         scores_BHS = torch.matmul(looked_for_BHW, narrow_BSW.mT) / math.sqrt(key_HKW.shape[1])
         if mask_BS is not None:
             scores_BHS = scores_BHS.masked_fill(~mask_BS.bool()[:, None, :], float("-inf"))
         gathered_BHW = torch.matmul(scores_BHS.softmax(dim=-1), narrow_BSW)
-        return torch.einsum("bhw,hkw->bhk", gathered_BHW, value_HKW).flatten(1) + self.value.bias
+        value_HBK = torch.matmul(gathered_BHW.transpose(0, 1), value_HKW.mT)
+        return value_HBK.transpose(0, 1).flatten(1) + self.value.bias
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class FastBertForSequenceClassification(PreTrainedModel):
             Branch(backbone_config.hidden_size, config.num_labels, config) for _ in self.layers.layers[1:]
         )
         self.post_init()
+        self.backbone.eval()  # as `train` keeps it
 
     @classmethod
     def from_classifier(cls, classifier: PreTrainedModel, **settings: Any) -> Self:
@@ -223,14 +225,14 @@ class FastBertForSequenceClassification(PreTrainedModel):
         """
         sizes = [len(batch["input_ids"]) for batch in batches]
         answers = _Answers(sum(sizes), self.config.num_labels, self.device)
-        agreement = Agreement(rule.patience, sum(sizes))
+        leaving = Leaving(rule, sum(sizes))
         groups = list(self._embedded(batches))
         for layer in range(1, len(self.layers.layers) + 1):
             groups = [
                 replace(group, hidden_BSD=self.layers.run(layer, group.hidden_BSD, group.padding())) for group in groups
             ]
             if layer <= len(self.branches) and rule.asks(layer):
-                staying = [self._leave(layer, group, rule, agreement, answers) for group in groups]
+                staying = [self._leave(layer, group, leaving, answers) for group in groups]
                 groups = list(_full_groups(staying, max(sizes)))
         for group in groups:
             answers.take(group.numbers_B, self.layers.head(group.hidden_BSD), len(self.layers.layers))
@@ -243,12 +245,11 @@ class FastBertForSequenceClassification(PreTrainedModel):
             yield Group(numbers_B, self.layers.embed(batch), batch["attention_mask"])
             first += len(numbers_B)
 
-    def _leave(self, layer: int, group: Group, rule: ExitRule, agreement: "Agreement", answers: "_Answers") -> Group:
+    def _leave(self, layer: int, group: Group, leaving: "Leaving", answers: "_Answers") -> Group:
         """Who stays; the answers of the others are taken down."""
         logits_BC = self.branches[layer - 1](group.hidden_BSD, group.padding())
-        doubt_B = uncertainty(logits_BC, self.task, rule.measure, rule.top_k)
-        leaves_B = doubt_B < rule.thresholds[layer - 1]
-        leaves_B |= agreement.reached(group.numbers_B, decided(logits_BC, self.task))
+        doubt_B = uncertainty(logits_BC, self.task, leaving.rule.measure, leaving.rule.top_k)
+        leaves_B = leaving.after(layer, group.numbers_B, doubt_B, decided(logits_BC, self.task))
         answers.take(group.numbers_B[leaves_B], logits_BC[leaves_B], layer)
         return group.rows(~leaves_B)
 
@@ -263,25 +264,35 @@ class _Answers:
         self.exits.layers_N[numbers_B] = layer
 
 
-class Agreement:
-    """How many layers in a row have said the same of each row (patience: Zhou et al. 2020)."""
+class Leaving:
+    """Who leaves by a rule, asked layer by layer; it remembers how many layers in a row have said the same of each row
+    (patience: Zhou et al. 2020)."""
 
-    def __init__(self, patience: int | None, num_rows: int) -> None:
-        self.patience, self.num_rows = patience, num_rows
+    def __init__(self, rule: ExitRule, num_rows: int) -> None:
+        self.rule, self.num_rows = rule, num_rows
         self.last: Tensor | None = None
         self.times_N: Tensor | None = None
 
-    def reached(self, numbers_B: Tensor, decided: Tensor) -> Tensor:
-        """(B) whether `patience` layers in a row, this one included, decided alike."""
-        if self.patience is None:
-            return torch.zeros(len(numbers_B), dtype=torch.bool, device=numbers_B.device)
+    def after(self, layer: int, numbers_B: Tensor, doubt_B: Tensor, decided: Tensor) -> Tensor:
+        """(B) who leaves after `layer`; never one whose logits are not finite.
+
+        An uncertainty of 1 is below no speed, yet at speed 1 all are to leave.
+        """
+        threshold = self.rule.thresholds[layer - 1]
+        leaves_B = (doubt_B < threshold) | (threshold >= 1)
+        if self.rule.patience is not None:
+            leaves_B |= self._agreeing(numbers_B, decided) >= self.rule.patience
+        return leaves_B & ~doubt_B.isnan()
+
+    def _agreeing(self, numbers_B: Tensor, decided: Tensor) -> Tensor:
+        """(B) how many layers in a row, this one included, decided alike."""
         if self.last is None or self.times_N is None:
             self.last = decided.new_zeros(self.num_rows, *decided.shape[1:])
             self.times_N = torch.zeros(self.num_rows, dtype=torch.long, device=decided.device)
         same_B = (self.last[numbers_B] == decided).reshape(len(decided), -1).all(dim=1)
         self.times_N[numbers_B] = torch.where(same_B & (self.times_N[numbers_B] > 0), self.times_N[numbers_B] + 1, 1)
         self.last[numbers_B] = decided
-        return self.times_N[numbers_B] >= self.patience
+        return self.times_N[numbers_B]
 
 
 def _full_groups(groups: Iterable[Group], size: int) -> Iterator[Group]:

@@ -56,10 +56,11 @@ from kd_dist.operations import Operations
 from kd_dist.preprocessing import Encoding, Preprocessing
 from kd_dist.runs import add_result, link, write_json
 from kd_dist.sections import Guards, LabelledData
+from kd_dist.speeds import AT_SPEED, model_and_seed, plot_speeds
 from kd_dist.stages import EvaluateStage
+from kd_dist.tracking import log_results
 
 BATCH_SIZE = 32
-AT_SPEED = " at speed "  # in the name of a model with branches
 LATENCY_ROWS = 64
 THROUGHPUT_ROWS = 512
 ROUNDS = 5
@@ -112,10 +113,12 @@ def run(stage_dir: Path) -> None:
     classifiers = at_speeds(classifiers, stage.evaluate.speeds)
     scored = score_all(classifiers, examples, Preprocessing.load(tokens), speed=stage.evaluate.speed)
     for name, one in scored.items():
-        add_result(stage_dir.parent, {"stage": stage_dir.name, **_model_and_seed(name), **one.row})
+        add_result(stage_dir.parent, {"stage": stage_dir.name, **model_and_seed(name), **one.row})
     guard = judge(next(iter(scored.values())), examples) if stage.guards else None
-    write_evaluation(stage_dir, examples, scored, guard)
+    pictures = write_evaluation(stage_dir, examples, scored, guard)
     print_table(examples, scored)
+    rows = {name: one.row for name, one in scored.items()}
+    log_results(stage_dir, stage.tracking, stage.model_dump(), rows, pictures)
     if stage.guards and guard:
         _enforce(stage.guards, guard)
     first = next(iter(stage.evaluate.models.values()))
@@ -157,12 +160,6 @@ def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) ->
         if classifier.exit_rule is not None:
             named |= {f"{name}{AT_SPEED}{speed:g}": classifier.at(speed) for speed in speeds}
     return named
-
-
-def _model_and_seed(name: str) -> dict[str, Any]:
-    """`student@43` is the model `student` trained with seed 43."""
-    model, _, seed = name.partition(AT_SPEED)[0].partition("@")
-    return {"model": model, "seed": int(seed)} if seed.isdecimal() else {"model": name}
 
 
 # ---------------------------------------------------------------------------------------------------- quality and size
@@ -238,7 +235,8 @@ def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bo
     """Whether `student` is worse than `student_alone`, by the mean over seeds; None unless both are there."""
     by_model: dict[str, list[float]] = defaultdict(list)
     for name, row in rows.items():
-        by_model[_model_and_seed(name)["model"]].append(row[metric])
+        if AT_SPEED not in name:
+            by_model[model_and_seed(name)["model"]].append(row[metric])
     if not {"student", "student_alone"} <= set(by_model):
         return None
     return fmean(by_model["student"]) < fmean(by_model["student_alone"])
@@ -380,8 +378,12 @@ def _enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
 
 def write_evaluation(
     directory: Path, examples: Examples, scored: Mapping[str, Scored], guard: Mapping[str, Any] | None
-) -> None:
-    """Write evaluation.json, and the predictions and confusion matrix of every model."""
+) -> list[Path]:
+    """Write evaluation.json, and the predictions and confusion matrix of every model.
+
+    Returns:
+        Pictures that compare speeds, where there are any.
+    """
     content: dict[str, Any] = {
         "split": examples.split,
         "rows": len(examples.texts),
@@ -404,6 +406,7 @@ def write_evaluation(
             matrix_CC = confusion_matrix(one.logits_NC, examples.labels)
             plot_confusion(directory / f"confusion_{name}.png", matrix_CC, examples.names(), name)
     write_json(directory / "evaluation.json", content)
+    return plot_speeds(directory, content["models"], main_metric(examples.task))
 
 
 def _details(one: Scored, examples: Examples) -> dict[str, Any]:

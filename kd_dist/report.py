@@ -12,12 +12,14 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from statistics import median
 from typing import Any
 
 from kd_dist.errors import exit_with_message
 from kd_dist.reporting.data import data_sections
+from kd_dist.reporting.early_exit import by_speed, calibration
 from kd_dist.reporting.figures import SERIES, Line, Mark, class_of, curves, diagram
 from kd_dist.reporting.page import (
     MISSING,
@@ -38,7 +40,16 @@ from kd_dist.reporting.page import (
     tile,
 )
 from kd_dist.reporting.record import Row, RunRecord, StageRecord, parameters_in, read_run, teacher_directory
-from kd_dist.reporting.results import comparisons, results, score_name, teacher_checks, tiles
+from kd_dist.reporting.results import (
+    Comparison,
+    by_class,
+    comparisons,
+    score_name,
+    serving,
+    side_by_side,
+    teacher_checks,
+    tiles,
+)
 from kd_dist.runs import write_text
 
 FEW_STAGES = 2
@@ -67,7 +78,7 @@ def _page(run: RunRecord) -> str:
         f"{name} · {run_id}",
         _header(run, name, run_id),
         el("div", *(tiles(compared[-1]) if compared else _training_tiles(run)), _time_tile(run), class_="tiles"),
-        *results(run, compared),
+        *_evaluation(run, compared),
         _stages(run),
         *_training(run),
         *data_sections(run),
@@ -76,6 +87,17 @@ def _page(run: RunRecord) -> str:
         section("Configuration", *(_configuration(stage) for stage in run.stages), note="as resolved for this run"),
         _environment(run),
     )
+
+
+def _evaluation(run: RunRecord, compared: Sequence[Comparison]) -> list[Html]:
+    """The sections about evaluation, the comparison first; nothing for a run that evaluates nothing."""
+    return [
+        *(side_by_side(comparison) for comparison in compared),
+        *(by_speed(comparison) for comparison in compared),
+        *(calibration(stage) for stage in run.of_kind("calibrate")),
+        *(by_class(comparison) for comparison in compared),
+        *(serving(stage) for stage in run.of_kind("export")),
+    ]
 
 
 def _header(run: RunRecord, name: str, run_id: str) -> Html:

@@ -325,14 +325,15 @@ def _run_shards(stage_dir: Path, entry: Callable[[Path], None], shards: int) -> 
 
 
 def add_result(run_dir: Path, row: dict[str, Any]) -> None:
-    """Put a row into the results of its stage, in place of an older one of the same model, seed and split.
+    """Put a row into the results of its stage, in place of an older one of the same model, seed, split and speed.
 
     Stages may run at the same time: a file that all of them read and wrote would lose rows.
     """
     path = run_dir / row["stage"] / "results.json"
     path.parent.mkdir(exist_ok=True)
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in ("model", "seed", "split"))]
+    identity = ("model", "seed", "split", "speed")
+    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in identity)]
     write_json(path, [*rows, row])
     gather_results(run_dir)
 

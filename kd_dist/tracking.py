@@ -10,7 +10,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
@@ -166,6 +167,59 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def log_results(
+    stage_dir: Path,
+    settings: Tracking,
+    config: dict[str, Any],
+    rows: Mapping[str, Mapping[str, Any]],
+    pictures: Sequence[Path],
+) -> None:
+    """Show in W&B what a stage of one process has found: the numbers of each model, a table of all, and pictures.
+
+    A stage that runs again shows its results in place of those before. W&B's trouble is printed and stops nothing.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled":  # importing W&B costs most of a second
+        return
+    stage_dir = stage_dir.absolute()
+    run = _WandbRun(stage_dir, settings, config, resume=None, without_it="results are in results.json only")
+    run.remember([])
+    with _copies_in(stage_dir / "wandb"):
+        problem = run.start() or run.log(0, _shown(rows, pictures))
+    for told in (problem, run.finish(exit_code=0)):
+        if told:
+            print(f"{stage_dir.name}  {told}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _copies_in(directory: Path) -> Iterator[None]:
+    """W&B would keep tables in the home folder until they are uploaded; `wandb sync` is to need the run's folder only.
+
+    A WANDB_DATA_DIR that is set already stands.
+    """
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(directory)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
+def _shown(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
+    import wandb
+
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    cells = [[name, *(_strict(row.get(column)) for column in columns)] for name, row in rows.items()]
+    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if _is_finite(value)}
+    table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
+    return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -182,12 +236,25 @@ class _WandbRun:
     uploaded. So the run's id lives in the stage folder, and so does what W&B has got already. W&B's own step is the
     number of the row, since W&B drops a second row of the same step (training, then evaluation); charts go by
     `global_step`.
+
+    `resume` is what W&B does with what earlier processes sent: go on after it, or (None) put this in its place.
+    `without_it` says what is left when W&B fails.
     """
 
-    def __init__(self, stage_dir: Path, settings: Tracking, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        stage_dir: Path,
+        settings: Tracking,
+        config: dict[str, Any],
+        *,
+        resume: Literal["allow"] | None = "allow",
+        without_it: str = "metrics go to metrics.jsonl only",
+    ) -> None:
         self._stage_dir = stage_dir
         self._settings = settings
         self._config = config
+        self._resume = resume
+        self._without_it = without_it
         self._run: Any = None
         self._id = ""
         self._last_step_sent = -1
@@ -228,7 +295,7 @@ class _WandbRun:
                 config=self._config,
                 dir=self._stage_dir,
                 id=self._id,
-                resume="allow",
+                resume=self._resume,
                 mode=_wandb_mode(),
                 settings=wandb.Settings(
                     x_transaction_log_flush_interval=WANDB_FLUSH_SECONDS,
@@ -241,11 +308,11 @@ class _WandbRun:
             self._run.define_metric("*", step_metric="global_step")
         except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: its own process died
             self._run = None
-            return f"W&B did not start, metrics go to metrics.jsonl only: {error}"
+            return f"W&B did not start, {self._without_it}: {error}"
         self._write_state(sending=True)
         return None
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> str | None:
+    def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
         # `_last_step_sent` is what earlier processes sent; this one may have two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
@@ -256,7 +323,7 @@ class _WandbRun:
             self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
         except (OSError, wandb.errors.Error) as error:
             self._run = None
-            return f"W&B stopped, metrics go to metrics.jsonl only: {error}"
+            return f"W&B stopped, {self._without_it}: {error}"
         self._rows_sent += 1
         return None
 

@@ -305,3 +305,74 @@ def test_sequences_longer_than_the_positions_are_refused() -> None:
 def test_batch_that_does_not_divide_among_the_ranks_is_refused() -> None:
     message = problems("resources.nodes=3", "resources.gpus_per_node=2")
     assert "do not divide among 6 ranks: set train.global_batch_size to a multiple of 6" in message
+
+
+# ------------------------------------------------------------ early exit
+
+
+@pytest.fixture
+def texts(corpus: Path) -> str:
+    return f"data.unlabelled={corpus}"
+
+
+def classifier(folder: Path, **settings: Any) -> str:
+    return f"model.path={model(folder, **{'architectures': ['BertForSequenceClassification']} | settings)}"
+
+
+def test_a_trained_classifier_can_get_branches(tmp_path: Path, texts: str) -> None:
+    load_checked_job("fastbert_stage1", [classifier(tmp_path), texts])
+
+
+def test_a_model_with_branches_can_train_them_on(tmp_path: Path, texts: str) -> None:
+    names = {"architectures": ["FastBertForSequenceClassification"], "model_type": "fastbert", "backbone": BERT}
+    path = classifier(tmp_path, num_hidden_layers=None, num_attention_heads=None, hidden_size=None, **names)
+    load_checked_job("fastbert_stage1", [path, texts])
+
+
+@pytest.mark.parametrize("architectures", [["BertModel"], ["BertForMaskedLM"], None])
+def test_branches_on_a_model_without_a_trained_head_are_refused(
+    tmp_path: Path, texts: str, architectures: list[str] | None, refused_here: Callable[..., str]
+) -> None:
+    path = classifier(tmp_path, architectures=architectures)
+    message = refused_here("--job", "fastbert_stage1", "--cluster", "local", path, texts)
+    assert f"self_distill: {path} has no trained classification head, and branches learn from that" in message
+    assert f"`--job finetune teacher.path={tmp_path / 'model'} data.train=FILE`, or use `--job fastbert`" in message
+
+
+def test_a_single_layer_has_nothing_to_leave_before(tmp_path: Path, texts: str) -> None:
+    message = problems(classifier(tmp_path, num_hidden_layers=1), texts, job="fastbert_stage1")
+    assert message.endswith("has a single layer: there is nothing to leave before")
+    names = {"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None}
+    shape = {"model_type": "distilbert", "n_layers": 1, "n_heads": 12, "dim": 768}
+    path = classifier(tmp_path, name="distilled", **names, **shape)
+    assert "has a single layer" in problems(path, texts, job="fastbert_stage1")
+
+
+def test_a_branch_must_divide_among_its_heads(tmp_path: Path, texts: str) -> None:
+    message = problems(classifier(tmp_path), texts, "objective.branch_heads=7", job="fastbert_stage1")
+    assert message == "self_distill: objective.branch_width=128 does not divide among objective.branch_heads=7"
+
+
+def test_every_problem_of_early_exit_is_told_at_once(tmp_path: Path) -> None:
+    path = classifier(tmp_path, architectures=["BertModel"], num_hidden_layers=1)
+    message = problems(path, "objective.branch_heads=7", job="fastbert_stage1", plan_only=False)
+    assert message.startswith("4 problems:")
+    for part in ("data.unlabelled is empty", "branch_heads=7", "no trained classification head", "a single layer"):
+        assert part in message
+
+
+def test_a_number_has_no_uncertainty(tmp_path: Path) -> None:
+    message = problems("data.task=regression", f"teacher.path={model(tmp_path)}", job="fastbert")
+    assert "self_distill: data.task=regression predicts a number, which has no uncertainty to leave early by" in message
+
+
+def test_only_encoders_can_get_branches(tmp_path: Path, texts: str) -> None:
+    path = classifier(tmp_path, model_type="gpt2", architectures=["GPT2ForSequenceClassification"])
+    message = problems(path, texts, job="fastbert_stage1")
+    assert "is a `gpt2` model, not an encoder" in message
+
+
+def test_texts_longer_than_the_positions_of_the_classifier_are_refused(tmp_path: Path) -> None:
+    teacher = model(tmp_path, max_position_embeddings=64)
+    message = problems(f"teacher.path={teacher}", "data.max_length=65", job="fastbert")
+    assert "self_distill: data.max_length=65 is more than the 64 positions of model.path=@check/model" in message

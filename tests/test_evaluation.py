@@ -15,7 +15,9 @@ from datasets import Dataset
 from matplotlib.image import imread
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from kd_dist.classifier import load_classifier
 from kd_dist.config import REPOSITORY
+from kd_dist.early_exit import FastBertForSequenceClassification
 from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation import (
     Examples,
@@ -31,6 +33,7 @@ from kd_dist.evaluation import (
 from kd_dist.preprocessing import Preprocessing
 from kd_dist.runs import write_json
 from kd_dist.sections import Evaluate, Guards, PlainTokenData
+from kd_dist.speeds import model_and_seed, near_one_another, plot_speeds
 from kd_dist.stages import EvaluateStage
 from kd_dist.texts import clean
 from tests.test_classifier import LABELS, save_classifier
@@ -117,6 +120,28 @@ def test_a_stage_from_models_to_results(tiny, texts, teacher, predicted, tmp_pat
     assert "1.0000" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["fast", "fast@43"])
+def test_a_model_with_early_exit_has_a_row_for_every_speed(name, tiny, texts, teacher, predicted, tmp_path) -> None:
+    model = FastBertForSequenceClassification.from_classifier(load_classifier(teacher).model, branch_width=16)
+    model.save_pretrained(tmp_path / "fast")
+    AutoTokenizer.from_pretrained(tiny.tokenizer).save_pretrained(tmp_path / "fast")
+    tokens = write_tokens(tmp_path / "tokens", texts, predicted.argmax(axis=1))
+    models = {"teacher": teacher, name: tmp_path / "fast"}
+    stage_dir = stage_at(tmp_path / "run" / "score", models, tokens, speed=False, speeds=[0, 1])
+    run(stage_dir)
+    run(stage_dir)  # rows take the place of the same model at the same speed
+
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert [row["model"] for row in results] == ["teacher", "fast", "fast", "fast"]
+    assert [row.get("speed") for row in results] == [None, None, 0.0, 1.0]
+    assert [row["mean_layers"] for row in results[2:]] == [2.0, 1.0]
+    assert results[2]["accuracy"] == results[0]["accuracy"] == 1.0
+    exits = {shown: one["exit_layers"] for shown, one in evaluation_of(stage_dir)["models"].items() if "speed" in one}
+    assert exits == {f"{name} at speed 0": [0, len(texts)], f"{name} at speed 1": [len(texts), 0]}
+    assert imread(stage_dir / "speed_accuracy.png").size
+    assert imread(stage_dir / "exit_layers.png").size
+
+
 def test_operations_are_those_of_the_formula(texts, teacher, predicted, tmp_path) -> None:
     tokens = write_tokens(tmp_path / "tokens", texts[:1], predicted.argmax(axis=1)[:1], test=1)
     stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens)
@@ -174,7 +199,7 @@ def test_a_bad_teacher_goes_no_further(texts, teacher, predicted, tmp_path, caps
 
 def judged(task: Any, labels: np.ndarray, value: float, label2id: dict[str, int]) -> dict[str, Any]:
     metric = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}[task]
-    scored = Scored(None, [], np.empty(0), {metric: value})  # type: ignore[arg-type]
+    scored = Scored(None, [], np.empty(0), None, {metric: value})  # type: ignore[arg-type]
     return judge(scored, Examples("test", task, label2id, [], None, labels))
 
 
@@ -197,7 +222,7 @@ def test_the_guard_of_the_other_tasks() -> None:
 def test_distillation_that_hurts() -> None:
     rows = {"teacher": 0.9, "student@1": 0.8, "student@2": 0.7, "student_alone@1": 0.76, "student_alone@2": 0.76}
     assert distillation_hurts({name: {"accuracy": value} for name, value in rows.items()}, "accuracy")
-    rows["student@2"] = 0.75
+    rows |= {"student@2": 0.75, "student at speed 1": 0.1}
     assert distillation_hurts({name: {"accuracy": value} for name, value in rows.items()}, "accuracy") is False
     assert (
         distillation_hurts({"teacher": {}, "student": {"accuracy": 1.0}} | {"teacher": {"accuracy": 1.0}}, "accuracy")
@@ -228,6 +253,56 @@ def test_confusion_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> 
     plot_confusion(tmp_path / "plot.png", matrix, [f"类别{number}" for number in range(num_classes)], "学生")
     height, width, _ = imread(tmp_path / "plot.png").shape
     assert min(height, width) > 25 * num_classes
+
+
+def at_speed(accuracy: float, layers: float, **more: Any) -> dict[str, Any]:
+    return {"accuracy": accuracy, "mean_layers": layers, "exit_layers": [30, 20, 50], **more}
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_pictures_of_speeds(is_measured: bool, tmp_path: Path) -> None:
+    models = {
+        "teacher": {"accuracy": 0.9, "operations_ratio": 1.0, "samples_per_second": 100.0},
+        "fast": at_speed(0.9, 2.5, operations_ratio=1.5, samples_per_second=140.0),
+        "fast at speed 0": at_speed(0.9, 3.0, speed=0.0, operations_ratio=1.0, samples_per_second=99.0),
+        "fast at speed 0.1": at_speed(float("nan"), 3.0, speed=0.1, operations_ratio=None),
+        "fast at speed 1": at_speed(0.5, 1.0, speed=1.0, operations_ratio=2.9, samples_per_second=250.0),
+    }
+    if not is_measured:
+        for model in models.values():
+            model.pop("operations_ratio")
+    wide, tall = (imread(path).shape for path in plot_speeds(tmp_path, models, "accuracy"))
+    assert (wide[1] > 2 * wide[0]) == is_measured  # throughput beside the operations
+    assert tall[0] > 300
+    assert {path.name for path in tmp_path.iterdir()} == {"speed_accuracy.png", "exit_layers.png"}
+
+
+def test_without_speeds_there_are_no_pictures_of_them(tmp_path: Path) -> None:
+    assert plot_speeds(tmp_path, {"teacher": {"accuracy": 0.9}, "fast": at_speed(0.9, 2.5)}, "accuracy") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_models() -> None:
+    assert model_and_seed("fast@43 at speed 0.5") == {"model": "fast", "seed": 43}
+    assert model_and_seed("fast at speed 0.5") == {"model": "fast"}
+    assert model_and_seed("a@b") == {"model": "a@b"}
+
+
+def test_places_that_fall_together_share_a_name() -> None:
+    places = [(0.1, 0.9), (0.11, 0.9), (0.12, 0.9), (0.15, 0.9), (0.9, 0.1)]
+    assert near_one_another(places) == [range(3), range(3, 4), range(4, 5)]
+    assert near_one_another([]) == []
+
+
+def test_results_are_shown_in_wandb(texts, teacher, predicted, tmp_path, monkeypatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("kd_dist.evaluation.log_results", lambda *given: shown.extend(given))
+    tokens = write_tokens(tmp_path / "tokens", texts, predicted.argmax(axis=1))
+    stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": teacher}, tokens, speed=False)
+    run(stage_dir)
+    directory, tracking, config, rows, pictures = shown
+    assert (directory, tracking.project, config["kind"], pictures) == (stage_dir, "kd_dist", "evaluate", [])
+    assert rows["teacher"]["accuracy"] == 1.0
 
 
 def test_fonts_are_chosen_by_what_they_can_write() -> None:

@@ -12,6 +12,7 @@ from kd_dist.checks import check_job
 from kd_dist.config import REPOSITORY, find_job, job_names, load_job
 from kd_dist.errors import UserError
 from kd_dist.sections import Section
+from kd_dist.seeds import with_seeds
 from kd_dist.stages import Job, Stage
 from launch.cluster import Cluster
 
@@ -212,3 +213,70 @@ def test_a_run_can_be_repeated_from_its_own_description(tmp_path: Path) -> None:
     assert again.stages["distill"].objective.temperature == 2
     assert again.stages["distill"].train.steps == 7
     assert set(again.stages) == set(job.stages)
+
+
+# ------------------------------------------------------------------------------------- what settings make of `fastbert`
+
+
+def fastbert(*overrides: str) -> Job:
+    return load_job("fastbert", ["teacher.path=DIR", *overrides])
+
+
+def test_without_texts_branches_learn_from_the_training_rows() -> None:
+    job = fastbert()
+    assert "unlabelled" not in job.stages
+    assert job.stages["self_distill"].data.tokens == "@prepare/tokens"
+    assert job.notes == ["branches learn from the training texts; data.unlabelled names others"]
+    assert job.wire_problems() == []
+
+
+def test_with_texts_branches_learn_from_them_and_are_judged_by_labelled_rows() -> None:
+    job = fastbert("data.unlabelled=more.txt")
+    assert job.stages["unlabelled"].data.unlabelled == ["more.txt"]
+    assert job.stages["unlabelled"].data.tokens == "@prepare/tokens"
+    assert job.stages["self_distill"].data.tokens == "@unlabelled/tokens"
+    assert {job.stages[name].data.tokens for name in ("check", "calibration", "evaluation")} == {"@prepare/tokens"}
+    assert job.notes == []
+
+
+def test_a_trained_classifier_needs_no_fine_tuning() -> None:
+    job = fastbert("check.evaluate.models=teacher:TRAINED")
+    assert "finetune" not in job.stages
+    assert job.stages["self_distill"].model.path == "@check/model"
+    assert any(note.startswith("no fine-tuning") for note in job.notes)
+    assert job.wire_problems() == []
+
+
+def test_branches_grow_on_what_passed_the_guard_and_the_calibrated_model_is_the_result() -> None:
+    job = fastbert()
+    assert job.stages["check"].guards is not None
+    assert job.edges()["self_distill"] == ["prepare", "check"]
+    assert job.edges()["calibration"] == ["prepare", "self_distill"]
+    assert list(job.stages["evaluation"].evaluate.models.values()) == ["@check/model", "@calibration/export"]
+    assert job.result == "calibration"
+
+
+def test_each_seed_of_fastbert_is_calibrated_and_scored() -> None:
+    job = with_seeds(fastbert(), 2)
+    assert job.stages["self_distill_seed43"].train.seed == 43
+    assert job.stages["self_distill_seed43"].model.path == "@check/model"
+    assert job.stages["calibration_seed43"].model.path == "@self_distill_seed43/export"
+    assert job.stages["evaluation"].evaluate.models["fastbert@43"] == "@calibration_seed43/export"
+    assert job.wire_problems() == []
+
+
+def test_stage_1_alone_needs_a_classifier_and_texts_but_no_labels() -> None:
+    job = load_job("fastbert_stage1", ["model.path=DIR", "data.unlabelled=more.txt"])
+    assert list(job.stages) == ["unlabelled", "self_distill", "report"]
+    assert job.stages["unlabelled"].model.path == job.stages["self_distill"].model.path == "DIR"
+    assert job.stages["self_distill"].data.tokens == "@unlabelled/tokens"
+    assert job.stages["self_distill"].objective == find_job("fastbert").stages["self_distill"].objective
+
+
+@pytest.mark.parametrize("name", ["fastbert", "fastbert_stage1"])
+def test_a_dry_run_shows_the_stages_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    script = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--job", name, "--dry-run"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"sbatch file of {stage}" in done.stdout for stage in load_job(name, []).stages)
+    assert not (tmp_path / "runs").exists()

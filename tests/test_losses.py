@@ -1,5 +1,7 @@
 """The losses equal the published formulas, value and gradient, and padding cannot change them."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from kd_dist.losses import (
     label_error,
     logit_error,
     masked_language_model_error,
+    prediction_divergence,
     soft_label_count,
     soft_label_error,
 )
@@ -464,3 +467,44 @@ def test_label_errors_are_those_of_torch() -> None:
 def test_the_logit_error_is_a_squared_difference() -> None:
     student, teacher = logits(1, 4, 3), logits(2, 4, 3)
     torch.testing.assert_close(logit_error(student, teacher) / 12, nn.functional.mse_loss(student, teacher))
+
+
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+def test_the_divergence_is_that_of_torch_and_of_the_formula(direction: Any) -> None:
+    student, teacher = logits(1, 5, 7), logits(2, 5, 7)
+    p, q = (teacher, student) if direction == "teacher_student" else (student, teacher)
+    found = prediction_divergence(student, teacher, "single_label", direction)
+    torch.testing.assert_close(found, (p.softmax(1) * (p.softmax(1) / q.softmax(1)).log()).sum())
+    torch.testing.assert_close(found, nn.functional.kl_div(q.log_softmax(1), p.softmax(1), reduction="sum"))
+
+
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+def test_the_divergence_of_several_labels_is_summed_over_them(direction: Any) -> None:
+    student, teacher = logits(1, 4, 3), logits(2, 4, 3)
+    p, q = (teacher, student) if direction == "teacher_student" else (student, teacher)
+    yes, no = ((p * s).sigmoid() * ((p * s).sigmoid() / (q * s).sigmoid()).log() for s in (1, -1))
+    torch.testing.assert_close(prediction_divergence(student, teacher, "multi_label", direction), (yes + no).sum())
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+def test_the_divergence_is_0_with_its_gradient_where_both_agree_and_above_elsewhere(direction: Any, task: Any) -> None:
+    student, teacher = logits(1, 4, 3).requires_grad_(), logits(2, 4, 3).requires_grad_()
+    assert prediction_divergence(student, teacher, task, direction) > 0
+    same = prediction_divergence(student, student.detach(), task, direction)
+    same.backward()
+    assert same.item() == 0
+    torch.testing.assert_close(student.grad, torch.zeros_like(student))
+    prediction_divergence(student, teacher, task, direction).backward()
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+def test_the_divergence_of_certain_predictions_is_finite(direction: Any, task: Any) -> None:
+    student = torch.tensor([[1e4, -1e4, 0.0]]).requires_grad_()
+    found = prediction_divergence(student, torch.tensor([[-1e4, 1e4, 0.0]]), task, direction)
+    found.backward()
+    assert torch.isfinite(found)
+    assert student.grad is not None
+    assert torch.isfinite(student.grad).all()

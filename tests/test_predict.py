@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from kd_dist import predict
-from kd_dist.classifier import load_classifier
+from kd_dist.classifier import Answers, load_classifier
 from kd_dist.config import REPOSITORY
-from kd_dist.errors import UserError
+from kd_dist.errors import UserError, exit_with_message
 from kd_dist.preprocessing import Preprocessing
+from tests.test_calibration import NUM_LAYERS, save_fastbert
 from tests.test_classifier import LABELS, save_classifier
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
@@ -98,7 +99,7 @@ def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
     logits = np.array([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
-    monkeypatch.setattr(predict, "predict_logits", lambda *_: logits)
+    monkeypatch.setattr(predict, "answers_to", lambda *_: Answers(logits, None))
     (tmp_path / "in.txt").write_text("a\nb\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == f"{LABELS[2]}|{LABELS[0]}\t0.9526|0.7311\n\t\n"
@@ -108,7 +109,7 @@ def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
 
 def test_numbers(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    monkeypatch.setattr(predict, "predict_logits", lambda *_: np.array([[2.5]]))
+    monkeypatch.setattr(predict, "answers_to", lambda *_: Answers(np.array([[2.5]]), None))
     (tmp_path / "in.txt").write_text("a\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == "2.5000\n"
@@ -159,3 +160,105 @@ def test_an_empty_line_of_a_table_is_an_empty_text(tmp_path: Path) -> None:
     file = tmp_path / "texts.csv"
     file.write_text("text\n一\n\n二\n", encoding="utf-8")
     assert list(predict.read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
+
+
+# ----------------------------------------------------------------------------------------------------------- early exit
+
+
+@pytest.fixture(scope="module")
+def fast(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with branches that was calibrated to leave at the second layer."""
+    directory = tmp_path_factory.mktemp("fast") / "export"
+    save_fastbert(directory, tiny.tokenizer, TEXTS)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config |= {"thresholds": [0.0, 1.0, 0.0]}
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return directory
+
+
+def exit_layers(file: Path) -> list[int]:
+    if file.suffix == ".parquet":
+        assert pq.read_schema(file).field("exit_layer").type == pa.int64()
+        return pq.read_table(file)["exit_layer"].to_pylist()
+    return [json.loads(line)["exit_layer"] for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_each_text_has_a_line_that_says_where_it_left(fast, tmp_path, monkeypatch, capsys) -> None:
+    write_texts(tmp_path / "in.txt")
+    run(monkeypatch, fast, "--input", str(tmp_path / "in.txt"), "--speed", "0.5")
+    shown = capsys.readouterr()
+    classifier = load_classifier(fast).at(speed=0.5)
+    alone = [predict.predict(classifier, Preprocessing.load(fast), [(text,)], 1)[0][0] for text in TEXTS]
+    assert shown.out.splitlines() == [f"{r['label']}\t{r['probability']:.4f}\t{r['exit_layer']}" for r in alone]
+    assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were cut\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ([], {2}),  # as it was calibrated
+        (["--speed", "0"], {NUM_LAYERS}),
+        (["--speed", "1"], {1}),
+        (["--patience", "1"], {1}),
+        (["--patience", "3"], {3, NUM_LAYERS}),
+        (["--speed", "1.0", "--patience", "4"], {1}),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_speed_and_patience(suffix: str, options: list[str], layers: set[int], fast, tmp_path, monkeypatch) -> None:
+    write_texts(tmp_path / f"in{suffix}")
+    target = tmp_path / f"out{suffix}"
+    arguments = ["--input", str(tmp_path / f"in{suffix}"), "--output", str(target), "--columns", "title"]
+    run(monkeypatch, fast, *arguments, *options)
+    assert len(exit_layers(target)) == len(TEXTS)
+    assert set(exit_layers(target)) <= layers
+
+
+def test_columns_of_a_table_end_with_the_exit_layer(fast, tmp_path, monkeypatch) -> None:
+    write_texts(tmp_path / "in.txt")
+    for suffix, separator in ((".tsv", "\t"), (".csv", ",")):
+        run(monkeypatch, fast, "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / f"out{suffix}"))
+        header, *lines = (tmp_path / f"out{suffix}").read_text(encoding="utf-8").splitlines()
+        assert header == separator.join(["text", "label", "probability", "exit_layer"])
+        assert [line.split(separator)[-1] for line in lines] == ["2"] * len(TEXTS)
+
+
+def test_an_input_without_texts_gives_no_line(fast, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "in.txt").touch()
+    run(monkeypatch, fast, "--input", str(tmp_path / "in.txt"), "--speed", "0.5")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--speed", "1.5"], "error: --speed 1.5: a speed is a number from 0 (all layers) to 1 (leave at the first)"),
+        (["--speed", "-0.1"], "error: --speed -0.1: a speed is a number from 0"),
+        (["--speed", "nan"], "error: --speed nan: a speed is a number from 0"),
+        (["--speed", "fast"], "error: --speed fast: a speed is a number from 0"),
+        (["--patience", "0"], "error: --patience 0: at least 1"),
+        (["--patience", "two"], "argument --patience: invalid int value: 'two'"),
+    ],
+)
+def test_mistakes_about_speed(options: list[str], message: str, fast, tmp_path, monkeypatch, capsys) -> None:
+    assert message in refused(monkeypatch, capsys, fast, tmp_path, options)
+
+
+@pytest.mark.parametrize("options", [["--speed", "0.5"], ["--speed", "0"], ["--patience", "2"]])
+def test_a_model_without_branches_has_no_speed(options, folder, tmp_path, monkeypatch, capsys) -> None:
+    message = refused(monkeypatch, capsys, folder, tmp_path, options)
+    assert f"error: {folder} has no branches to leave early by" in message
+    assert f"--job fastbert_stage1 model.path={folder} data.unlabelled=FILE" in message
+
+
+def refused(monkeypatch, capsys, model: Path, tmp_path: Path, options: list[str]) -> str:
+    (tmp_path / "in.txt").write_text("x", encoding="utf-8")
+    arguments = ["predict.py", "--model", str(model), "--input", str(tmp_path / "in.txt"), *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        exit_with_message(predict.main)
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    return shown.err

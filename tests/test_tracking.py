@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import wandb
+from matplotlib.figure import Figure
 
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import RunError
 from kd_dist.sections import Tracking
-from kd_dist.tracking import NullTracker, Tracker, _Status, make_tracker, read_metrics
+from kd_dist.tracking import NullTracker, Tracker, _Status, log_results, make_tracker, read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -263,6 +264,66 @@ def test_both_trackers_have_the_same_methods() -> None:
         }
 
     assert signatures(Tracker) == signatures(NullTracker)
+
+
+RESULTS = {
+    "teacher": {"accuracy": 0.9, "split": "test", "macro_f1": float("nan")},
+    "fast at speed 0.5": {"accuracy": 0.8, "split": "test", "speed": 0.5},
+}
+
+
+def picture(root: Path) -> Path:
+    Figure(figsize=(1, 1)).savefig(root / "speed_accuracy.png")
+    return root / "speed_accuracy.png"
+
+
+@pytest.mark.usefixtures("_fresh_wandb")
+def test_results_replace_those_of_the_same_stage_before(tmp_path: Path) -> None:
+    directory = stage_dir(tmp_path)
+    for accuracy in (0.8, 0.7):
+        rows = RESULTS | {"fast at speed 0.5": {"accuracy": accuracy, "split": "test", "speed": 0.5}}
+        log_results(directory, Tracking(tags=["mine"]), {"a": 1}, rows, [picture(tmp_path)])
+        time.sleep(1.1)  # W&B names its folder by the second
+    records = wandb_records(tmp_path)
+    runs = of_kind(records, "run")
+    assert [run["display_name"] for run in runs] == ["run-7/distill"] * 2
+    assert len({run["run_id"] for run in runs}) == 1
+    assert not any(run.get("resumed") for run in runs)
+    first, second = of_kind(records, "history")
+    assert first["_step"] == second["_step"] == 0  # of the same run: the second takes the place of the first
+    assert (first["fast at speed 0.5/accuracy"], second["fast at speed 0.5/accuracy"]) == (0.8, 0.7)
+    assert second["teacher/accuracy"] == 0.9
+    assert "teacher/macro_f1" not in second
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+    assert second["evaluation/speed_accuracy._type"] == "image-file"
+    assert second["evaluation/models._type"] == "table-file"
+    *_, segment = sorted(directory.glob("wandb/offline-run-*"))
+    assert (segment / "files" / second["evaluation/speed_accuracy.path"]).exists()
+    table = json.loads((segment / "files" / second["evaluation/models.path"]).read_text(encoding="utf-8"))
+    assert table["columns"] == ["model", "accuracy", "split", "macro_f1", "speed"]
+    assert table["data"] == [["teacher", 0.9, "test", None, None], ["fast at speed 0.5", 0.7, "test", None, 0.5]]
+    staged = [item["local_path"] for one in of_kind(records, "artifact") for item in one["manifest"]["contents"]]
+    assert all(Path(path).is_relative_to(directory) for path in staged)  # `wandb sync` needs the run's folder only
+
+
+@pytest.mark.usefixtures("_fresh_wandb")
+def test_results_without_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_results(stage_dir(tmp_path), Tracking(project="a/b"), {}, RESULTS, [])
+    assert "W&B did not start, results are in results.json only: " in capsys.readouterr().err
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("Connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb.Run, "log", dies)
+        log_results(stage_dir(tmp_path), Tracking(), {}, RESULTS, [picture(tmp_path)])
+    assert "W&B stopped, results are in results.json only: Connection lost" in capsys.readouterr().err
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    log_results(stage_dir(tmp_path / "disabled"), Tracking(), {}, RESULTS, [])
+    assert not list(stage_dir(tmp_path / "disabled").iterdir())
 
 
 def test_damage_in_the_middle_is_named_with_its_line(tmp_path: Path) -> None:

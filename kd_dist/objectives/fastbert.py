@@ -29,6 +29,7 @@ class FastBert(Objective):
         super().__init__()
         self.student, self._direction = student, settings.direction
         student.backbone.requires_grad_(False)
+        student.branches.requires_grad_(True)  # whatever they were loaded for
 
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"branches": float(len(batch["input_ids"]))}
@@ -52,6 +53,8 @@ def build(stage: TrainStage, tokenizer: Any) -> FastBert:
     if classifier.task == "regression":
         raise RunError(f"{stage.model.path} predicts a number, not labels: there is no uncertainty to leave early by")
     model = classifier.model
+    if classifier.num_layers == 1:
+        raise RunError(f"{stage.model.path} has a single layer: there is nothing to leave before")
     if not isinstance(model, FastBertForSequenceClassification):  # else its branches learn on
         model = FastBertForSequenceClassification.from_classifier(
             model,

@@ -17,7 +17,13 @@ Texts = tuple[str, ...]
 
 def data_sections(run: RunRecord) -> list[Html]:
     """What each stage that makes data has made, so far."""
-    made = {"prepare": _corpus, "labelled": _labelled, "augment": _augmented_rows, "augmented": _augmented}
+    made = {
+        "prepare": _corpus,
+        "unlabelled": _corpus,
+        "labelled": _labelled,
+        "augment": _augmented_rows,
+        "augmented": _augmented,
+    }
     return [made[stage.kind](stage) for stage in run.stages if stage.kind in made]
 
 

@@ -1,4 +1,4 @@
-"""Drawings as SVG in the colours of the page: curves, a scatter, a confusion matrix, the stage graph."""
+"""Drawings as SVG in the colours of the page: curves, scatters, bars, a confusion matrix, the stage graph."""
 
 import html
 import io
@@ -12,6 +12,7 @@ import numpy as np
 
 from kd_dist.reporting.page import Html, duration, el, join, missing, share
 from kd_dist.reporting.record import StageRecord
+from kd_dist.speeds import near_one_another, places_in, rough_share, span
 
 # matplotlib draws with these stand-ins, which become the page's colours, light or dark.
 SERIES = [f"#0a0b{number:02x}" for number in range(1, 9)]
@@ -26,7 +27,7 @@ SMOOTH_FROM_POINTS = 100
 MAX_SMOOTH_POINTS = 400  # more than the plot has room for
 
 
-def _svg(title: str, size: tuple[int, int], draw: Callable[[Any], None]) -> Html:
+def _svg(title: str, size: tuple[int, int], draw: Callable[[Any], None], x_label: str = "") -> Html:
     """What `draw` draws into matplotlib axes of `size` points."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -35,9 +36,10 @@ def _svg(title: str, size: tuple[int, int], draw: Callable[[Any], None]) -> Html
     style |= {"path.simplify_threshold": 0.6}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72), facecolor="none")
-        left, below = 42 / size[0], 24 / size[1]
+        left, below = 42 / size[0], (40 if x_label else 24) / size[1]
         axes = figure.add_axes((left, below, 1 - left - 7 / size[0], 1 - below - 8 / size[1]), facecolor="none")
         draw(axes)
+        axes.set_xlabel(x_label, color=INK, labelpad=5)
         _dress(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -108,8 +110,11 @@ def curves(title: str, lines: Sequence[Line], unit: str = "", kind: str = "numbe
 
 
 def _legend_entry(line: Line) -> Html:
-    colour = f"background:var(--series-{line.colour + 1})"
-    return el("span", el("i", class_="dot" if line.points else "dash", style=colour), line.label)
+    return el("span", _swatch("dot" if line.points else "dash", line.colour), line.label)
+
+
+def _swatch(shape: str, colour: int) -> Html:
+    return el("i", class_=shape, style=f"background:var(--series-{colour + 1})")
 
 
 def _draw(axes: Any, line: Line) -> None:
@@ -181,6 +186,12 @@ def scatter(title: str, points: Sequence[Point], unit: str) -> Html:
     return el("figure", caption, _svg(title, (400, 240), lambda axes: _draw_points(axes, points)))
 
 
+def sign_of(colour: int, marker: str = "o", hollow: bool = False) -> Html:
+    """The mark of a point, for legends and tables."""
+    shape = {"s": " square", "D": " diamond"}.get(marker, "") + (" hollow" if hollow else "")
+    return el("i", class_=f"sign{shape}", style=f"--c:var(--series-{colour + 1})")
+
+
 def _draw_points(axes: Any, points: Sequence[Point]) -> None:
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -192,11 +203,7 @@ def _draw_points(axes: Any, points: Sequence[Point]) -> None:
     to_the_right = [len(points) == 1 or point.x < np.sqrt(x.min() * x.max()) for point in points]
     unit = SCATTER_HEIGHT / (y.max() - y.min() + 2 * margin)
     for point, is_left, shift in zip(points, to_the_right, _shifts(y * unit, to_the_right), strict=True):
-        colour = SERIES[point.colour]
-        face, edge = (PAPER, colour) if point.hollow else (colour, PAPER)
-        if point.spread:
-            axes.errorbar(point.x, point.y, yerr=point.spread, color=colour, linewidth=1.2, capsize=3)
-        axes.plot(point.x, point.y, point.marker, color=face, markeredgecolor=edge, markeredgewidth=1.6, markersize=8)
+        _draw_point(axes, point)
         axes.annotate(
             point.label, (point.x, point.y), (10 if is_left else -10, shift),
             textcoords="offset points", ha="left" if is_left else "right", va="center", color=INK,
@@ -206,6 +213,14 @@ def _draw_points(axes: Any, points: Sequence[Point]) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _draw_point(axes: Any, point: Point) -> None:
+    colour = SERIES[point.colour]
+    face, edge = (PAPER, colour) if point.hollow else (colour, PAPER)
+    if point.spread:
+        axes.errorbar(point.x, point.y, yerr=point.spread, color=colour, linewidth=1.2, capsize=3)
+    axes.plot(point.x, point.y, point.marker, color=face, markeredgecolor=edge, markeredgewidth=1.6, markersize=8)
 
 
 def _shifts(heights: np.ndarray, sides: Sequence[bool]) -> np.ndarray:
@@ -219,6 +234,125 @@ def _shifts(heights: np.ndarray, sides: Sequence[bool]) -> np.ndarray:
         pushed = np.array(places) - heights[members]
         shifts[members] = pushed - pushed.max() / 2 if len(members) > 1 else pushed
     return shifts
+
+
+# ----------------------------------------------------------------------------------------------------------- trade-off
+
+
+@dataclass
+class Way:
+    """What a setting does to a model, as a line; `names` of its points, empty where a point has none."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    names: Sequence[str]
+    colour: int = 0
+
+
+def tradeoff(
+    title: str,
+    ways: Sequence[Way],
+    points: Sequence[Point],
+    x_label: str,
+    floor: tuple[str, float] | None = None,
+    *,
+    fewer_is_better: bool = False,
+) -> Html:
+    """Ways through models from slow to fast, and points beside them; up and to the right is better.
+
+    `floor` is a value of y that is pointed out. Where fewer of x is better, x falls from left to right.
+    """
+    if not ways and not points:
+        return el("figure", el("figcaption", el("b", title)), missing("not measured"))
+    entries = [el("span", _swatch("dash", way.colour), way.label) for way in ways]
+    entries += [el("span", sign_of(point.colour, point.marker, point.hollow), point.label) for point in points]
+    if floor:
+        entries.append(el("span", el("i", class_="rule level"), floor[0]))
+    caption = el("figcaption", el("b", title), el("div", *entries, class_="legend"))
+
+    def draw(axes: Any) -> None:
+        _frame(axes, ways, points, [floor[1]] if floor else [], fewer_is_better)
+        if floor:
+            axes.axhline(floor[1], color=INK, linewidth=1, linestyle=(0, (3, 2)))
+        for way in ways:
+            _draw_way(axes, way)
+        for point in points:
+            _draw_point(axes, point)
+
+    return el("figure", caption, _svg(title, (400, 256), draw, x_label))
+
+
+def _frame(
+    axes: Any, ways: Sequence[Way], points: Sequence[Point], levels: Sequence[float], fewer_is_better: bool
+) -> None:
+    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+    x = np.array([*(x for way in ways for x in way.x), *(point.x for point in points)])
+    y = np.array([*(y for way in ways for y in way.y), *(point.y for point in points), *levels])
+    for limits, values, least in ((axes.set_xlim, x, 0.05 * x.max()), (axes.set_ylim, y, 1e-3)):
+        margin = max(0.1 * (values.max() - values.min()), least)
+        limits(values.min() - margin, values.max() + margin)
+    if fewer_is_better:
+        axes.invert_xaxis()
+    for axis, shown in ((axes.xaxis, EngFormatter(sep="")), (axes.yaxis, FuncFormatter(_tick))):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(shown)
+
+
+def _draw_way(axes: Any, way: Way) -> None:
+    """Names stand above and to the right, where a line that falls leaves room; near points share one."""
+    colour = SERIES[way.colour]
+    axes.plot(way.x, way.y, color=colour, linewidth=1.6)
+    named = [index for index, name in enumerate(way.names) if name]
+    points = [(way.x[index], way.y[index]) for index in named]
+    for x, y in points:
+        axes.plot(x, y, "o", color=colour, markersize=6, markeredgecolor=PAPER)
+    for group in near_one_another(places_in(axes, points)):
+        name = span(way.names[named[group[0]]], way.names[named[group[-1]]])
+        axes.annotate(name, points[group[-1]], (5, 7), textcoords="offset points", color=INK)
+
+
+# ---------------------------------------------------------------------------------------------------- bars row by row
+
+ALL_BARS_WIDTH, BARS_HEIGHT, BARS_NAME = 750, 64, 164
+
+
+def bars(title: str, unit: str, rows: Sequence[tuple[str, str, Sequence[int]]], columns: str, colour: int = 0) -> Html:
+    """A histogram for each row, one below the other: its name, a word below that, and counts."""
+    num_columns = max(len(counts) for *_, counts in rows)
+    bar_width = max(34, min(62, ALL_BARS_WIDTH // num_columns))
+    width, foot = BARS_NAME + bar_width * num_columns, BARS_HEIGHT * len(rows)
+    drawn = [_row_of_bars(BARS_HEIGHT * (index + 1), bar_width, *row) for index, row in enumerate(rows)]
+    drawn += [_word(number + 1, BARS_NAME + bar_width * (number + 0.5), foot + 17) for number in range(num_columns)]
+    drawn.append(_word(columns, (BARS_NAME + width) / 2, foot + 36))
+    svg = el(
+        "svg", *drawn, viewBox=f"0 0 {width} {foot + 40}", role="img", aria_label=title,
+        style=f"--c:var(--series-{colour + 1});min-width:{min(width, 720)}px;max-width:{width * 1.2:.0f}px",
+    )  # fmt: skip
+    caption = el("figcaption", el("b", title), el("span", unit, class_="unit"))
+    return el("figure", caption, el("div", svg, class_="histograms", tabindex=0))
+
+
+def _row_of_bars(floor: int, bar_width: int, name: str, below: str, counts: Sequence[int]) -> Html:
+    drawn = [
+        el("text", name, x=0, y=floor - 18, class_="name"),
+        el("text", below, x=0, y=floor - 3, class_="below"),
+        el("path", d=f"M{BARS_NAME},{floor} h{bar_width * len(counts)}", class_="floor"),
+    ]
+    for number, rows in enumerate(counts):
+        if not rows:
+            continue
+        part = rows / sum(counts)
+        x, height = BARS_NAME + bar_width * number, (BARS_HEIGHT - 20) * part
+        told = el("title", f"{name}, {number + 1}: {rows:,} rows ({share(part)})")
+        drawn.append(el("rect", told, x=x + 4, y=f"{floor - height:.1f}", width=bar_width - 8, height=f"{height:.1f}"))
+        drawn.append(_word(rough_share(part), x + bar_width / 2, floor - height - 4))
+    return el("g", *drawn)
+
+
+def _word(text: Any, x: float, y: float) -> Html:
+    return el("text", text, x=f"{x:g}", y=f"{y:.1f}", text_anchor="middle", class_="below")
 
 
 # ---------------------------------------------------------------------------------------------------- confusion matrix

@@ -209,12 +209,20 @@ figcaption{margin-bottom:8px;line-height:1.4}
 .legend i{display:inline-block;margin-right:6px;vertical-align:middle}
 .dash{width:14px;height:3px;border-radius:2px}
 .dot{width:8px;height:8px;border-radius:50%}
+.legend .sign{transform-origin:center;vertical-align:-1px}
 .rule{width:0;height:11px;border-left:2px dashed var(--muted);margin-left:4px}
+.rule.level{width:14px;height:0;border-left:0;border-top:2px dashed var(--muted);margin-left:0}
 .confusion{overflow-x:auto;border:0;border-radius:0;background:none}
 .confusion svg{margin:0 auto;fill:var(--ink)}
 .right{fill:var(--series-1)}
 .wrong{fill:var(--open)}
 .on{fill:var(--card)}
+.wide,.below-facts{margin-top:14px}
+.histograms{overflow-x:auto}
+.histograms rect{fill:var(--c)}
+.histograms .below{font-size:11px}
+.histograms .name{font-size:13px}
+.floor{stroke:var(--line)}
 details>.figures{padding:0 14px 14px}
 details>.missing{margin:0 14px 14px}
 details figure{background:var(--paper)}

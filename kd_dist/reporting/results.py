@@ -1,4 +1,7 @@
-"""What the page says of evaluation: models side by side, what distillation brought, and what is ready to be served."""
+"""What the page says of evaluation: models side by side, what distillation brought, and what is ready to be served.
+
+Early exit at several speeds has a file of its own.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from kd_dist.metrics import METRICS
-from kd_dist.reporting.figures import Point, confusion, scatter
+from kd_dist.reporting.figures import Point, confusion, scatter, sign_of
 from kd_dist.reporting.page import (
     Amount,
     Html,
@@ -26,6 +29,7 @@ from kd_dist.reporting.page import (
     verdict,
 )
 from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of
+from kd_dist.speeds import AT_SPEED
 
 SCORE_NAMES = {"macro_f1": "macro F1", "micro_f1": "micro F1", "spearman": "Spearman", "pearson": "Pearson"}
 CONFUSIONS_SHOWN = 8
@@ -34,10 +38,14 @@ FEW_CLASSES = 30
 
 @dataclass
 class Model:
-    """A model of the comparison, with a row of each of its seeds."""
+    """A model of the comparison, or one with early exit at one speed, with a row of each of its seeds."""
 
     name: str
     rows: list[Row]
+    speed: float | None = None
+
+    def exits_early(self) -> bool:
+        return bool(self.values("mean_layers"))
 
     def values(self, key: str) -> list[float]:
         return [row[key] for row in self.rows if is_finite(row.get(key))]
@@ -57,10 +65,14 @@ class Model:
 
 @dataclass
 class Comparison:
-    """The models of an evaluate stage; they are compared with the first one."""
+    """The models of an evaluate stage; they are compared with the first one.
+
+    `at_speeds`: those with early exit at every speed, beside what they are by themselves; slow ones first.
+    """
 
     stage: StageRecord
     models: dict[str, Model]
+    at_speeds: list[Model]
     scores: Sequence[str]
 
     @property
@@ -87,16 +99,23 @@ def comparisons(run: RunRecord) -> list[Comparison]:
     found = [
         comparison for stage in run.of_kind("evaluate") if (comparison := _comparison(stage, run.results)) is not None
     ]
-    return [comparison for comparison in found if len(comparison.models) > 1] or found
+    return [comparison for comparison in found if len(comparison.models) > 1 or comparison.at_speeds] or found
 
 
 def _comparison(stage: StageRecord, results: Sequence[Row]) -> Comparison | None:
     models: dict[str, Model] = {}
+    at_speeds: dict[tuple[str, float], Model] = {}
     for row in results:
-        if row.get("stage") == stage.name and "model" in row:
-            models.setdefault(row["model"], Model(row["model"], [])).rows.append(row)
+        if row.get("stage") != stage.name or "model" not in row:
+            continue
+        name, speed = row["model"].partition(AT_SPEED)[0], row.get("speed")
+        if speed is None:
+            models.setdefault(name, Model(name, [])).rows.append(row)
+        else:
+            at_speeds.setdefault((name, speed), Model(name, [], speed)).rows.append(row)
     task = task_of({key: 0 for model in models.values() for row in model.rows for key in row})
-    return Comparison(stage, models, METRICS[task]) if task else None
+    in_order = [at_speeds[found] for found in sorted(at_speeds, key=lambda found: found[1])]
+    return Comparison(stage, models, in_order, METRICS[task]) if task else None
 
 
 # --------------------------------------------------------------------------------------------------------------- tiles
@@ -114,7 +133,10 @@ def tiles(comparison: Comparison) -> list[Html]:
         shown.append(tile("Quality kept", share(kept), f"of the {comparison.first().title()}'s {metric}"))
     if (gain := _gain(comparison)) is not None:
         shown.append(tile("Distillation", f"{100 * gain:+.1f} points", "over the student without it"))
-    for title, key, unit in (("Smaller", "parameters", "parameters"), ("Faster", "latency_ms", "ms for one text")):
+    measures = [("Smaller", "parameters", "parameters"), ("Faster", "latency_ms", "ms for one text")]
+    if student.exits_early():  # branches make it larger; what it saves is work
+        measures[0] = ("Fewer operations", "operations_per_sample", "a text")
+    for title, key, unit in measures:
         if ratio := comparison.ratio(student, key):
             before, after = (count(model.mean(key) or 0) for model in (comparison.first(), student))
             shown.append(tile(title, times(ratio), f"{before} → {after} {unit}"))
@@ -132,14 +154,8 @@ def cell_of(value: float | None, form: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- comparison
 
 
-def results(run: RunRecord, compared: Sequence[Comparison]) -> list[Html]:
-    """The sections about evaluation, the comparison first; nothing for a run that evaluates nothing."""
-    found = [_section_of(comparison) for comparison in compared]
-    found += [by_class(comparison) for comparison in compared]
-    return [*found, *(_serving(stage) for stage in run.of_kind("export"))]
-
-
-def _section_of(comparison: Comparison) -> Html:
+def side_by_side(comparison: Comparison) -> Html:
+    """The models of an evaluation, with what distillation brought."""
     rows = comparison.first().rows[0]
     note = f"{rows.get('split', '')} · {rows.get('rows', 0):,} rows"
     if len(comparison.models) > 1:
@@ -210,24 +226,23 @@ def _models_table(comparison: Comparison) -> Html:
     head = ["model", *(["seeds"] if seeds else []), *map(score_name, scores), "quality kept"]
     rows = [
         [
-            join([_sign(model.name), model.title()]),
+            join([sign(model.name), model.title()]),
             *([len(model.rows)] if seeds else []),
-            *(_score(model, name) for name in scores),
+            *(score_cell(model, name) for name in scores),
             _kept(comparison, model),
-            *(_measured(comparison, model, column) for column in columns),
+            *(measured_cell(comparison, model, column) for column in columns),
         ]
         for model in models
     ]
     return table([*head, *(title for title, *_ in columns)], rows, class_="models")
 
 
-def _sign(name: str) -> Html:
-    look = _look(name)
-    shape = {"s": " square", "D": " diamond"}.get(look["marker"], "") + (" hollow" if look["hollow"] else "")
-    return el("i", class_=f"sign{shape}", style=f"--c:var(--series-{look['colour'] + 1})")
+def sign(name: str) -> Html:
+    """The mark of a model in the plots."""
+    return sign_of(**look(name))
 
 
-def _look(name: str) -> dict[str, Any]:
+def look(name: str) -> dict[str, Any]:
     """How a model is drawn: the teacher a square, the student a disc, hollow without distillation."""
     looks: dict[str, dict[str, Any]] = {
         "teacher": {"colour": 1, "marker": "s", "hollow": False},
@@ -237,7 +252,8 @@ def _look(name: str) -> dict[str, Any]:
     return looks.get(name, {"colour": 2, "marker": "D", "hollow": False})
 
 
-def _score(model: Model, name: str) -> Any:
+def score_cell(model: Model, name: str) -> Any:
+    """The mean, and its spread over seeds."""
     mean, spread = model.mean(name), model.spread(name)
     if mean is None:
         return None
@@ -249,7 +265,8 @@ def _kept(comparison: Comparison, model: Model) -> Any:
     return None if kept is None else Amount(share(kept))
 
 
-def _measured(comparison: Comparison, model: Model, column: Column) -> Any:
+def measured_cell(comparison: Comparison, model: Model, column: Column) -> Any:
+    """The mean, and how many times better than the first model it is."""
     _, key, shown, larger_is_better = column
     mean, ratio = model.mean(key), comparison.ratio(model, key, larger_is_better=larger_is_better)
     if mean is None:
@@ -273,7 +290,7 @@ def _points(comparison: Comparison, key: str) -> list[Point]:
         x, y = model.mean(key), model.mean(comparison.metric)
         if x and y is not None:
             spread = model.spread(comparison.metric) or 0.0
-            found.append(Point(model.title(), x, y, spread, **_look(model.name)))
+            found.append(Point(model.title(), x, y, spread, **look(model.name)))
     return found
 
 
@@ -352,7 +369,7 @@ def _guard(stage: StageRecord, guard: Row) -> Html:
 # ------------------------------------------------------------------------------------------------------------- serving
 
 
-def _serving(stage: StageRecord) -> Html:
+def serving(stage: StageRecord) -> Html:
     """What the export stage found out about ONNX."""
     check = stage.read("onnx_check.json")
     if not check:

@@ -145,6 +145,7 @@ def test_fastbert_goes_on_after_a_killed_stage(
         f"data.unlabelled={tiny.corpus}",
         "train.steps=6",
         "self_distill.train.steps=300",  # long enough to be killed half-way
+        "self_distill.resources.nodes=2",
         "objective.branch_width=16",
         "evaluate.speeds=0,0.5,1",
     ]

@@ -1,0 +1,137 @@
+"""Models with early exit at several speeds: how they are called, and pictures of what speed costs.
+
+`models` are those of evaluation.json: name -> scores, measurements and, with early exit, `mean_layers` and
+`exit_layers`. Nothing here imports torch: the page about a run is written without it.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+AT_SPEED = " at speed "
+OWN_THRESHOLDS = "own thresholds"
+NEAR = 0.035  # of the width or height of a plot: points that near share a name
+
+Models = Mapping[str, Mapping[str, Any]]
+
+
+def model_and_seed(name: str) -> dict[str, Any]:
+    """`student@43` and `student@43 at speed 0.5` are the model `student` trained with seed 43."""
+    whole = name.partition(AT_SPEED)[0]
+    model, _, seed = whole.partition("@")
+    return {"model": model, "seed": int(seed)} if seed.isdecimal() else {"model": whole}
+
+
+def near_one_another(places: Sequence[tuple[float, float]]) -> list[range]:
+    """Numbers of the places that fall together, of a way of places in parts of the plot's width and height."""
+    found: list[range] = []
+    for index, (x, y) in enumerate(places):
+        first = places[found[-1].start] if found else (math.inf, math.inf)
+        if math.dist((x, y), first) <= NEAR:
+            found[-1] = range(found[-1].start, index + 1)
+        else:
+            found.append(range(index, index + 1))
+    return found
+
+
+def plot_speeds(directory: Path, models: Models, metric: str) -> list[Path]:
+    """Draw speed_accuracy.png and exit_layers.png, and say where they are; none where no model has speeds."""
+    if not any("speed" in model for model in models.values()):
+        return []
+    paths = [directory / "speed_accuracy.png", directory / "exit_layers.png"]
+    plot_speed_accuracy(paths[0], models, metric)
+    plot_exit_layers(paths[1], models)
+    return paths
+
+
+def plot_speed_accuracy(path: Path, models: Models, metric: str) -> None:
+    """Draw the score against the operations saved and the throughput, or against the layers used if none is known."""
+    from matplotlib.figure import Figure
+
+    panels = {"operations_ratio": "times fewer operations", "samples_per_second": "texts/s, 32 at a time"}
+    if not any(_is_known(model.get("operations_ratio")) for model in models.values()):
+        panels = {"mean_layers": "layers used on the mean"}
+    figure = Figure(figsize=(1.2 + 4.8 * len(panels), 4.2), dpi=110, layout="constrained")
+    axes_of_panels = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (key, label) in zip(axes_of_panels, panels.items(), strict=True):
+        _plot_against(axes, models, key, metric)
+        axes.set_xlabel(label)
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes_of_panels[0].set_ylabel(metric.replace("_", " "))
+    axes_of_panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path)
+
+
+def _plot_against(axes: Any, models: Models, key: str, metric: str) -> None:
+    """A line through the speeds of each model, with the speeds beside it; a larger point for every other model."""
+    known = {
+        name: model for name, model in models.items() if _is_known(model.get(key)) and _is_known(model.get(metric))
+    }
+    ways: dict[str, list[Mapping[str, Any]]] = {}
+    for name, model in known.items():
+        if "speed" in model:
+            ways.setdefault(name.partition(AT_SPEED)[0], []).append(model)
+    for name, way in ways.items():
+        way.sort(key=lambda model: model["speed"])
+        x, y = [model[key] for model in way], [model[metric] for model in way]
+        axes.plot(x, y, "o-", markersize=4, linewidth=1.4, label=f"{name} by speed")
+    others = {name: model for name, model in known.items() if "speed" not in model}
+    for marker, (name, model) in zip(itertools.cycle("sDo^vp"), others.items(), strict=False):
+        shown = f"{name}, {OWN_THRESHOLDS}" if "mean_layers" in model else name
+        axes.plot(model[key], model[metric], marker, markersize=9, markeredgecolor="white", label=shown)
+    axes.margins(0.1)
+    if key == "mean_layers":  # faster is to the right, as in the other panels
+        axes.invert_xaxis()
+    axes.autoscale_view()  # now, because names are placed by what falls together
+    for way in ways.values():
+        _name_speeds(axes, [(model[key], model[metric]) for model in way], [f"{model['speed']:g}" for model in way])
+
+
+def _name_speeds(axes: Any, points: Sequence[tuple[float, float]], speeds: Sequence[str]) -> None:
+    for group in near_one_another(places_in(axes, points)):
+        name = span(speeds[group[0]], speeds[group[-1]])
+        axes.annotate(name, points[group[-1]], (5, 6), textcoords="offset points", fontsize=8)
+
+
+def span(first: str, last: str) -> str:
+    """One name, or a first and a last one with a dash between them."""
+    return first if first == last else f"{first}\N{EN DASH}{last}"
+
+
+def rough_share(part: float) -> str:
+    """Short enough to stand above a bar."""
+    return "<1%" if part < 0.01 else f"{part:.0%}"
+
+
+def places_in(axes: Any, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of matplotlib axes in parts of their width and height."""
+    to_parts = axes.transData - axes.transAxes
+    return [tuple(to_parts.transform(point).tolist()) for point in points]
+
+
+def plot_exit_layers(path: Path, models: Models) -> None:
+    """Draw, for each model with early exit and each speed, the share of rows that left at each layer."""
+    from matplotlib.figure import Figure
+
+    leaving = {name: model["exit_layers"] for name, model in models.items() if "exit_layers" in model}
+    num_layers = max(map(len, leaving.values()))
+    figure = Figure(figsize=(2.5 + 0.45 * num_layers, 1 + 0.8 * len(leaving)), dpi=110, layout="constrained")
+    plots = figure.subplots(len(leaving), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, rows) in zip(plots, leaving.items(), strict=True):
+        shares = [count / (sum(rows) or 1) for count in rows]
+        bars = axes.bar(range(1, len(rows) + 1), shares, color="tab:green", width=0.8)
+        axes.bar_label(bars, [rough_share(part) if part else "" for part in shares], fontsize=7, padding=1)
+        shown = name.replace(AT_SPEED, "\nat speed ") if AT_SPEED in name else f"{name}\n{OWN_THRESHOLDS}"
+        axes.set_ylabel(shown, rotation=0, ha="right", va="center", fontsize=8)
+        axes.set(ylim=(0, 1.3), yticks=[], xticks=range(1, num_layers + 1))
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    plots[-1].set_xlabel("layer at which rows leave")
+    figure.savefig(path)
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
