@@ -200,10 +200,11 @@ def _fastbert_problems(job: Job, stage: TrainStage, objective: FastBertObjective
         config = _model_config(job, "model.path", path)
     except UserError as error:
         return [*problems, str(error)]
-    if not path.startswith(WIRE) and not has_classifier_head(path):
+    origin = _origin(job, path)
+    if not origin.startswith(WIRE) and not has_classifier_head(origin):
         problems.append(
-            f"model.path={path} has no trained classification head, and branches learn from that: give the export of "
-            f"`--job finetune teacher.path={path} data.train=FILE`, or use `--job fastbert`, which begins with it"
+            f"model.path={origin} has no trained classification head, and branches learn from that: give the export of "
+            f"`--job finetune teacher.path={origin} data.train=FILE`, or use `--job fastbert`, which begins with it"
         )
     if config is not None and not problems:
         problems += _student_problems(config, f"model.path={path}")
@@ -253,10 +254,9 @@ def _model_config(job: Job, key: str, path: str) -> Config | None:
     Raises:
         UserError: there is no such folder, or no readable config.json in it.
     """
+    path = _origin(job, path)
     if path.startswith(WIRE):
         source = job.stages[wired_stage(path)]
-        if isinstance(source, EvaluateStage):
-            return _model_config(job, key, next(iter(source.evaluate.models.values())))
         return _student_config(job, source) if isinstance(source, TrainStage) else None
     if problems := _directory_problems(key, path):
         raise UserError(problems[0])
@@ -265,6 +265,12 @@ def _model_config(job: Job, key: str, path: str) -> Config | None:
     if not (Path(path) / "config.json").exists():
         raise UserError(f"{key}={path} holds no config.json: not a Hugging Face directory")
     return _read_config(Path(path) / "config.json")
+
+
+def _origin(job: Job, path: str) -> str:
+    """Where the model comes from that an evaluate stage has let pass; any other path as it is."""
+    source = job.stages[wired_stage(path)] if path.startswith(WIRE) else None
+    return _origin(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
 
 
 def _read_config(file: Path) -> Config:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kd_dist.encoder_layers import EncoderLayers
+from kd_dist.errors import UserError
 from kd_dist.metrics import Task
 from kd_dist.sections import Uncertainty
 from kd_dist.uncertainty import decided, uncertainty
@@ -186,9 +187,18 @@ class FastBertForSequenceClassification(PreTrainedModel):
         return SequenceClassifierOutput(logits=outputs.logits)
 
     def exit_rule(self, speed: float | None = None, patience: int | None = None) -> ExitRule:
-        """The rule for one speed at all layers or for a patience; without either, what the configuration says."""
+        """The rule for one speed at all layers or for a patience; without either, what the configuration says.
+
+        Raises:
+            UserError: the configuration has more or fewer thresholds than there are branches.
+        """
         config = self.config
         stored = config.thresholds or [0.0] * len(self.branches)
+        if len(stored) != len(self.branches):
+            raise UserError(
+                f"the config.json of the model holds {len(stored)} thresholds for {len(self.branches)} branches: there "
+                "is one for every layer but the last"
+            )
         if speed is None and patience is None:
             thresholds, patience = stored, config.patience
         else:
@@ -221,7 +231,8 @@ class FastBertForSequenceClassification(PreTrainedModel):
 
         The batches go through the layers side by side. After each layer those that stay are put together into full
         batches again, or the last ones would be too small to be fast. What is held in memory is one layer's states of
-        all batches. The answers are those that each row would get by itself, up to rounding.
+        all batches. The answers are those that each row would get by itself, up to rounding; not so with branches that
+        attend to padding (`branch_mask=False`).
         """
         sizes = [len(batch["input_ids"]) for batch in batches]
         answers = _Answers(sum(sizes), self.config.num_labels, self.device)
@@ -290,7 +301,7 @@ class Leaving:
             self.last = decided.new_zeros(self.num_rows, *decided.shape[1:])
             self.times_N = torch.zeros(self.num_rows, dtype=torch.long, device=decided.device)
         same_B = (self.last[numbers_B] == decided).reshape(len(decided), -1).all(dim=1)
-        self.times_N[numbers_B] = torch.where(same_B & (self.times_N[numbers_B] > 0), self.times_N[numbers_B] + 1, 1)
+        self.times_N[numbers_B] = torch.where(same_B, self.times_N[numbers_B] + 1, 1)
         self.last[numbers_B] = decided
         return self.times_N[numbers_B]
 

@@ -46,7 +46,14 @@ class EncoderLayers:
 
     def run(self, layer: int, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
         """(B, S, D) what `layer`, counted from 1, makes of the states; without a mask there is no padding."""
-        return self.layers[layer - 1](hidden_BSD, None if mask_BS is None else mask_BS.bool()[:, None, None, :])
+        return self.layers[layer - 1](hidden_BSD, None if mask_BS is None else self._mask(mask_BS, hidden_BSD.dtype))
+
+    def _mask(self, mask_BS: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, 1, 1, S) as fused attention takes it, or as what the plain one adds to its scores."""
+        mask_B11S = mask_BS.bool()[:, None, None, :]
+        if self.classifier.config._attn_implementation != "eager":
+            return mask_B11S
+        return torch.zeros_like(mask_B11S, dtype=dtype).masked_fill(~mask_B11S, torch.finfo(dtype).min)
 
     def head(self, hidden_BSD: Tensor) -> Tensor:
         """(B, C) logits of the classifier's own head, from the states after the last layer."""

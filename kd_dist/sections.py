@@ -414,7 +414,7 @@ class FastBertObjective(Section):
         default="teacher_student",
         description="KL divergence of teacher from student, KL(t||s) (first published code), or the reverse (paper)",
     )
-    branch_width: int = Field(default=128, ge=1, description="width of a branch")
+    branch_width: int = Field(default=128, ge=1, description="width of a new branch; those that a model has stay")
     branch_heads: int = Field(default=2, ge=1, description="attention heads of a branch (second published code: 8)")
     branch_activation: Literal["tanh", "none"] = Field(
         default="tanh", description="after a branch's projections (second published code: none)"

@@ -1,22 +1,17 @@
 """Thresholds keep their promise on the rows they were found on, and what arithmetic foretells is what happens."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoTokenizer
 
 from kd_dist.calibration import Observed, candidates, choose, observe, run, trusted_thresholds, weigh
 from kd_dist.classifier import Classifier, load_classifier, predict
-from kd_dist.early_exit import FastBertForSequenceClassification
 from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation import Examples, read_split
-from kd_dist.losses import prediction_divergence
 from kd_dist.metrics import scores
 from kd_dist.operations import Operations
 from kd_dist.preprocessing import Preprocessing
@@ -26,30 +21,10 @@ from kd_dist.sections import Model as ModelSettings
 from kd_dist.stages import CalibrateStage
 from kd_dist.texts import clean
 from tests.test_classifier import LABELS, save_classifier
+from tests.test_early_exit import NUM_LAYERS, save_fastbert
 from tests.test_evaluation import LABEL2ID, write_tokens
 
-NUM_LAYERS = 4
 TASKS: list[Any] = ["single_label", "multi_label"]
-
-
-def save_fastbert(directory: Path, tokenizer: Path, texts: list[str], **settings: Any) -> Path:
-    """A model of 4 layers whose branches have learnt a little."""
-    save_classifier(directory, tokenizer, num_hidden_layers=NUM_LAYERS, initializer_range=0.6, **settings)
-    classifier = load_classifier(directory)
-    torch.manual_seed(5)
-    model = FastBertForSequenceClassification.from_classifier(classifier.model, branch_width=16)
-    batch = classifier.batch(Preprocessing(max_length=32).encode(classifier.tokenizer, texts, None))
-    optimizer = torch.optim.Adam(model.branches.parameters(), lr=0.02)
-    for _ in range(25):
-        *early, last = model.all_logits(batch)
-        optimizer.zero_grad()
-        sum(prediction_divergence(own, last, model.task, "teacher_student") for own in early).backward()
-        optimizer.step()
-    shutil.rmtree(directory)
-    model.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory)
-    Preprocessing(max_length=32).save(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

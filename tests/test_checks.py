@@ -339,6 +339,12 @@ def test_branches_on_a_model_without_a_trained_head_are_refused(
     assert f"`--job finetune teacher.path={tmp_path / 'model'} data.train=FILE`, or use `--job fastbert`" in message
 
 
+def test_a_model_that_is_only_checked_before_needs_a_trained_head_too(tmp_path: Path) -> None:
+    encoder = model(tmp_path, architectures=["BertModel"])
+    message = problems(f"check.evaluate.models=teacher:{encoder}", f"teacher.path={encoder}", job="fastbert")
+    assert f"self_distill: model.path={encoder} has no trained classification head" in message
+
+
 def test_a_single_layer_has_nothing_to_leave_before(tmp_path: Path, texts: str) -> None:
     message = problems(classifier(tmp_path, num_hidden_layers=1), texts, job="fastbert_stage1")
     assert message.endswith("has a single layer: there is nothing to leave before")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,12 +13,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from kd_dist.classifier import load_classifier
 from kd_dist.config import REPOSITORY
 from kd_dist.early_exit import Branch, ExitRule, Exits, FastBertConfig, FastBertForSequenceClassification
+from kd_dist.errors import UserError
+from kd_dist.losses import prediction_divergence
+from kd_dist.preprocessing import Preprocessing
 from kd_dist.sections import FAMILIES
 from kd_dist.uncertainty import decided, uncertainty
+from tests.test_classifier import save_classifier
 from tests.test_encoder_layers import random_classifier, random_inputs
 
 NUM_LAYERS, NUM_BRANCHES = 4, 3
@@ -36,6 +42,26 @@ def random_fastbert(kind: str = "bert", problem_type: str | None = None, **setti
     for parameter in model.branches.parameters():
         nn.init.normal_(parameter, std=0.6)
     return model.eval()
+
+
+def save_fastbert(directory: Path, tokenizer: Path, texts: list[str], **settings: Any) -> Path:
+    """A model of 4 layers whose branches have learnt a little."""
+    save_classifier(directory, tokenizer, num_hidden_layers=NUM_LAYERS, initializer_range=0.6, **settings)
+    classifier = load_classifier(directory)
+    torch.manual_seed(5)
+    model = FastBertForSequenceClassification.from_classifier(classifier.model, branch_width=16)
+    batch = classifier.batch(Preprocessing(max_length=32).encode(classifier.tokenizer, texts, None))
+    optimizer = torch.optim.Adam(model.branches.parameters(), lr=0.02)
+    for _ in range(25):
+        *early, last = model.all_logits(batch)
+        optimizer.zero_grad()
+        sum(prediction_divergence(own, last, model.task, "teacher_student") for own in early).backward()
+        optimizer.step()
+    shutil.rmtree(directory)
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory)
+    Preprocessing(max_length=32).save(directory)
+    return directory
 
 
 def rows_alone(batches: list[Batch]) -> list[Batch]:
@@ -291,6 +317,11 @@ def test_the_rule_is_that_of_the_configuration_unless_asked_otherwise() -> None:
     assert random_fastbert().exit_rule() == ExitRule((0.0, 0.0, 0.0), "entropy", 5, None)
 
 
+def test_there_is_a_threshold_for_every_branch() -> None:
+    with pytest.raises(UserError, match="holds 2 thresholds for 3 branches"):
+        random_fastbert(thresholds=[0.1, 0.2]).exit_rule()
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_trained_head_is_the_one_that_is_kept(kind: str) -> None:
     classifier = random_classifier(kind, seed=5)
@@ -324,7 +355,7 @@ FRESH = """
 import json, sys
 import kd_dist.early_exit
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
 inputs = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
 exits = model.classify([inputs], model.exit_rule())

@@ -46,10 +46,12 @@ def random_inputs(lengths: list[int], padding: int = 0, seed: int = 0, width: in
     return {"input_ids": ids_BS.where(mask_BS.bool(), torch.tensor(padding)), "attention_mask": mask_BS}
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_the_parts_in_a_row_are_the_whole(kind: str) -> None:
+def test_the_parts_in_a_row_are_the_whole(kind: str, attention: str) -> None:
     model = random_classifier(kind)
+    model.set_attn_implementation(attention)
     inputs = random_inputs([9, 5, 1], padding=model.config.pad_token_id)
     if getattr(model.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = (torch.arange(9) > 3).long().expand(3, -1).contiguous()

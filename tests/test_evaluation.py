@@ -22,6 +22,7 @@ from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation import (
     Examples,
     Scored,
+    at_speeds,
     distillation_hurts,
     font_for,
     judge,
@@ -37,6 +38,7 @@ from kd_dist.speeds import model_and_seed, near_one_another, plot_speeds
 from kd_dist.stages import EvaluateStage
 from kd_dist.texts import clean
 from tests.test_classifier import LABELS, save_classifier
+from tests.test_early_exit import NUM_LAYERS, save_fastbert
 
 LABEL2ID = {name: index for index, name in enumerate(LABELS)}
 
@@ -343,3 +345,78 @@ def test_two_models_of_one_name() -> None:
     with pytest.raises(UserError, match="two models are called 'x'"):
         named_models(["x=a", "x=b"])
     assert named_models(["runs/finetune/a/export", "b=c"]) == {"a": "runs/finetune/a/export", "b": "c"}
+
+
+# ----------------------------------------------------------------------------------------------------------- early exit
+
+
+@pytest.fixture(scope="module")
+def fast(tiny, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with branches whose own thresholds let all rows leave at the second layer."""
+    directory = tmp_path_factory.mktemp("fast") / "export"
+    save_fastbert(directory, tiny.tokenizer, texts[:20])
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    write_json(directory / "config.json", config | {"thresholds": [0.0, 1.0, 0.0]})
+    return directory
+
+
+def test_only_models_with_branches_have_speeds(teacher, fast) -> None:
+    models = {"teacher": load_classifier(teacher), "fast": load_classifier(fast)}
+    named = at_speeds(models, [0, 0.5])
+    assert list(named) == ["teacher", "fast", "fast at speed 0", "fast at speed 0.5"]
+    assert [one.speed for one in named.values()] == [None, None, 0, 0.5]
+    assert named["fast"].exit_rule == models["fast"].exit_rule
+    assert named["fast at speed 0.5"].exit_rule.thresholds == (0.5, 0.5, 0.5)
+    assert list(at_speeds(models, [])) == ["teacher", "fast"]
+
+
+def test_a_stage_at_several_speeds(tiny, texts, predicted, fast, tmp_path, capsys) -> None:
+    plain = tmp_path / "plain"
+    load_classifier(fast).model.backbone.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(fast).save_pretrained(plain)
+    Preprocessing(max_length=32).save(plain)
+    tokens = write_tokens(tmp_path / "tokens", texts, predicted.argmax(axis=1))
+    speeds = [0, 0.3, 0.6, 1]
+    stage_dir = stage_at(tmp_path / "run" / "score", {"plain": plain, "fast": fast}, tokens, speeds=speeds)
+    run(stage_dir)
+    models = evaluation_of(stage_dir)["models"]
+    steps = [models[f"fast at speed {speed:g}"] for speed in speeds]
+    assert [one["speed"] for one in steps] == speeds
+    assert all(sum(one["exit_layers"]) == len(texts) for one in [models["fast"], *steps])
+    assert models["fast"]["exit_layers"] == [0, len(texts), 0, 0]
+    assert (steps[0]["mean_layers"], steps[-1]["mean_layers"]) == (NUM_LAYERS, 1)
+    for name in ("accuracy", "macro_f1", "operations_per_sample", "operations_padded"):
+        assert steps[0][name] == models["plain"][name]
+    assert "speed" not in models["fast"]
+    assert "mean_layers" not in models["plain"]
+    for name in ("mean_layers", "operations_per_sample", "operations_padded"):
+        values = [one[name] for one in steps]
+        assert values[1:] == sorted(values[1:], reverse=True)
+    assert pq.read_table(stage_dir / "predictions_fast.parquet")["exit_layer"].to_pylist() == [2] * len(texts)
+    assert "exit_layer" not in pq.read_table(stage_dir / "predictions_plain.parquet").column_names
+    assert not list(stage_dir.glob("predictions_fast at speed*"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert [row.get("speed") for row in results] == [None, None, *speeds]
+    assert "layers" in capsys.readouterr().out
+
+
+def command(monkeypatch, tmp_path: Path, *arguments: str) -> None:
+    (tmp_path / "test.tsv").write_text("体育\t一条新闻\n财经\t另一条\n", encoding="utf-8")
+    options = ["--data", str(tmp_path / "test.tsv"), "--no-speed", *arguments]
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", *options])
+    main()
+
+
+def test_speeds_on_the_command_line(teacher, fast, tmp_path, monkeypatch) -> None:
+    models = ["--model", f"teacher={teacher}", "--model", f"fast={fast}"]
+    command(monkeypatch, tmp_path, *models, "--speeds", "0,1", "--output", str(tmp_path / "output"))
+    models = evaluation_of(tmp_path / "output")["models"]
+    assert list(models) == ["teacher", "fast", "fast at speed 0", "fast at speed 1"]
+    assert models["fast at speed 1"]["exit_layers"] == [2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("speeds", ["0,2", "0,nan", "fast"])
+def test_what_is_no_speed_is_refused(speeds: str, fast, tmp_path, monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"--speeds \w+: a speed is a number from 0 \(all layers\) to 1") as refused:
+        command(monkeypatch, tmp_path, "--model", str(fast), "--speeds", speeds)
+    assert refused.value.exit_status == 2

@@ -91,6 +91,16 @@ def test_there_is_no_dropout_in_training(labelled: LabelledWorld, batch: dict[st
         torch.testing.assert_close(last, plain(**model_inputs(plain, batch)).logits)
 
 
+def test_mixed_precision_learns_the_same(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
+    method = built(stage(labelled))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = method(batch, None)["branches"]
+    mixed.backward()
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, method(batch, None)["branches"], atol=0.05, rtol=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in method.student.branches.parameters())
+
+
 def test_padding_changes_nothing(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method = built(stage(labelled))
     wider = {name: nn.functional.pad(t, (0, 5)) if t.ndim == 2 else t for name, t in batch.items()}

@@ -17,8 +17,8 @@ from kd_dist.classifier import Answers, load_classifier
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.preprocessing import Preprocessing
-from tests.test_calibration import NUM_LAYERS, save_fastbert
 from tests.test_classifier import LABELS, save_classifier
+from tests.test_early_exit import NUM_LAYERS, save_fastbert
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
 
