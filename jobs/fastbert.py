@@ -67,14 +67,17 @@ JOB = Job(
 def adapt(job: Job) -> Job:
     """Leave out what the settings make needless, and say so."""
     stages, notes = job.stages, []
-    unlabelled, check = stages["unlabelled"], stages["check"]
+    unlabelled = stages["unlabelled"]
     assert isinstance(unlabelled, UnlabelledStage)
-    if not unlabelled.data.unlabelled:
+    if "self_distill" not in stages["calibration"].inputs():
+        stages = without(stages, "self_distill", "unlabelled")
+        notes.append("no self-distillation: calibration.model.path names a model with branches")
+    elif not unlabelled.data.unlabelled:
         plain = {"@unlabelled/tokens": "@prepare/tokens"}
         stages = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
         stages = without(stages, "unlabelled")
         notes.append("branches learn from the training texts; data.unlabelled names others")
-    if "finetune" not in check.inputs():
+    if "finetune" not in stages["check"].inputs():
         stages = without(stages, "finetune")
         notes.append("no fine-tuning: check.evaluate.models names a trained classifier")
     return job.model_copy(update={"stages": stages, "notes": notes})

@@ -247,6 +247,13 @@ def test_a_trained_classifier_needs_no_fine_tuning() -> None:
     assert job.wire_problems() == []
 
 
+def test_branches_that_are_there_are_only_calibrated_and_measured() -> None:
+    job = fastbert("check.evaluate.models=teacher:TRAINED", "calibration.model.path=BRANCHED")
+    assert list(job.stages) == ["prepare", "check", "calibration", "evaluation", "report"]
+    assert [note.split(":")[0] for note in job.notes] == ["no self-distillation", "no fine-tuning"]
+    assert job.wire_problems() == []
+
+
 def test_branches_grow_on_what_passed_the_guard_and_the_calibrated_model_is_the_result() -> None:
     job = fastbert()
     assert job.stages["check"].guards is not None
