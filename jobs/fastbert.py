@@ -23,6 +23,7 @@ from kd_dist.stages import (
     ReportStage,
     TrainStage,
     UnlabelledStage,
+    bypassed,
     without,
 )
 
@@ -67,17 +68,18 @@ JOB = Job(
 def adapt(job: Job) -> Job:
     """Leave out what the settings make needless, and say so."""
     stages, notes = job.stages, []
-    unlabelled = stages["unlabelled"]
+    unlabelled, calibration = stages["unlabelled"], stages["calibration"]
     assert isinstance(unlabelled, UnlabelledStage)
-    if "self_distill" not in stages["calibration"].inputs():
-        stages = without(stages, "self_distill", "unlabelled")
-        notes.append("no self-distillation: calibration.model.path names a model with branches")
+    assert isinstance(calibration, CalibrateStage)
+    if "self_distill" not in calibration.inputs():
+        branched = calibration.model.path
+        stages = without(bypassed(stages, "@finetune/export", by=branched), "self_distill", "unlabelled")
+        notes.append(f"no self-distillation, and data.unlabelled is not read: {branched} has its branches")
     elif not unlabelled.data.unlabelled:
-        plain = {"@unlabelled/tokens": "@prepare/tokens"}
-        stages = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
-        stages = without(stages, "unlabelled")
+        stages = without(bypassed(stages, "@unlabelled/tokens", by="@prepare/tokens"), "unlabelled")
         notes.append("branches learn from the training texts; data.unlabelled names others")
     if "finetune" not in stages["check"].inputs():
         stages = without(stages, "finetune")
         notes.append("no fine-tuning: check.evaluate.models names a trained classifier")
-    return job.model_copy(update={"stages": stages, "notes": notes})
+    seeded = [name for name in job.seeded if name in stages]
+    return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})

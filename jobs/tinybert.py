@@ -22,6 +22,7 @@ from kd_dist.stages import (
     LabelledStage,
     PrepareStage,
     TrainStage,
+    bypassed,
     without,
 )
 
@@ -89,9 +90,8 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
             f"no augmentation: {teacher} has no language-model head, and neither augment.mlm_path nor "
             "augment.word_vectors is given"
         )
-        plain = {"@augmented/tokens": "@prepare/tokens"}
-        rewired = {name: stage.rewired(lambda wire: plain.get(wire, wire)) for name, stage in stages.items()}
-        return without(rewired, "augmentation", "augmented"), [*notes, note]
+        stages = bypassed(stages, "@augmented/tokens", by="@prepare/tokens")
+        return without(stages, "augmentation", "augmented"), [*notes, note]
     if settings.keep_confidence is not None:
         settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
         changed = augment.model_copy(update={"augment": settings, "teacher": Teacher(path="@check/model")})

@@ -5,6 +5,7 @@ All branches answer every row once; what a choice of thresholds would give is th
 Shapes: N rows, C classes, L layers, E layers with a branch (all but the last), T choices.
 """
 
+import functools
 import json
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_dist.classifier import Classifier, by_length, load_classifier, load_preprocessing
+from kd_dist.classifier import Classifier, by_length, load_classifier, load_preprocessing, read_manifest
 from kd_dist.config import read_stage
 from kd_dist.early_exit import ExitRule, FastBertForSequenceClassification, Leaving
 from kd_dist.errors import RunError
@@ -42,6 +43,7 @@ class Observed:
     lengths_N: np.ndarray
     labels: np.ndarray
 
+    @functools.cached_property
     def decisions(self) -> torch.Tensor:
         """(L, N) classes, or (L, N, C) which labels."""
         return torch.stack([decided(torch.from_numpy(logits_NC), self.task) for logits_NC in self.logits_LNC])
@@ -80,7 +82,10 @@ def run(stage_dir: Path) -> None:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         config |= {"uncertainty": settings.uncertainty, "top_k": settings.top_k, **found}
         write_json(directory / "config.json", config)
-    write_json(stage_dir / "calibration.json", _report(examples, outcomes, chosen))
+        calibration = {"stage": stage_dir.name, "calibration": _promise(examples, chosen)}
+        write_json(directory / "manifest.json", read_manifest(source) | calibration)
+    weighed = {"outcomes": [asdict(one) for one in outcomes]}
+    write_json(stage_dir / "calibration.json", _promise(examples, chosen) | weighed)
     print(
         f"{stage_dir.name}: {_in_words(chosen.rule)}: {main_metric(examples.task)} {chosen.quality:.4f} (all layers: "
         f"{outcomes[0].quality:.4f}), {chosen.speedup:.2f}x fewer operations, {chosen.mean_layers:.2f} of "
@@ -96,13 +101,8 @@ def _in_words(rule: ExitRule) -> str:
     return f"leave when the {rule.measure.replace('_', ' ')} is below {shown}"
 
 
-def _report(examples: Examples, outcomes: Sequence[Outcome], chosen: Outcome) -> dict[str, Any]:
-    return {
-        "rows": len(examples.texts),
-        "metric": main_metric(examples.task),
-        "chosen": asdict(chosen),
-        "outcomes": [asdict(one) for one in outcomes],
-    }
+def _promise(examples: Examples, chosen: Outcome) -> dict[str, Any]:
+    return {"rows": len(examples.texts), "metric": main_metric(examples.task), "chosen": asdict(chosen)}
 
 
 @torch.inference_mode()
@@ -131,16 +131,18 @@ def observe(classifier: Classifier, examples: Examples, default: Preprocessing) 
 
 def candidates(observed: Observed, never: ExitRule, settings: Calibrate) -> list[ExitRule]:
     """The rules to choose from; the first is `never`, by which nothing leaves early."""
+    at_once = replace(never, thresholds=(1.0,) * len(observed.doubt_EN))
     if settings.patience is not None:
         return [never, replace(never, patience=settings.patience)]
     if settings.per_layer:
         shares = np.linspace(1, 0.5, CHOICES)
-        return [never, *(replace(never, thresholds=trusted_thresholds(observed, float(share))) for share in shares)]
+        trusted = [replace(never, thresholds=trusted_thresholds(observed, float(share))) for share in shares]
+        return [never, *trusted, at_once]
     # Evenly among the observed ones, so that each choice lets about as many more leave.
     between = _halfway_to_the_next(np.unique(observed.doubt_EN))
     found = np.unique(between[np.linspace(0, len(between) - 1, CHOICES).astype(int)])
-    num_branches = len(observed.doubt_EN)
-    return [never, *(replace(never, thresholds=(float(threshold),) * num_branches) for threshold in [*found, 1.0])]
+    common = [replace(never, thresholds=(float(threshold),) * len(observed.doubt_EN)) for threshold in found]
+    return [never, *common, at_once]
 
 
 def trusted_thresholds(observed: Observed, trust: float) -> tuple[float, ...]:
@@ -148,7 +150,7 @@ def trusted_thresholds(observed: Observed, trust: float) -> tuple[float, ...]:
 
     Labels are not looked at: what is to stay the same is the model's answer.
     """
-    *early, last = observed.decisions()
+    *early, last = observed.decisions
     return tuple(
         _trusted_threshold(doubt_N, (decisions == last).reshape(len(last), -1).all(dim=1).numpy(), trust)
         for doubt_N, decisions in zip(observed.doubt_EN, early, strict=True)
@@ -185,7 +187,7 @@ def weigh(observed: Observed, operations: Operations, rules: Sequence[ExitRule])
 
 def exit_layers(observed: Observed, rule: ExitRule) -> np.ndarray:
     """(N) the layer at which each row would leave."""
-    decisions, num_rows = observed.decisions(), len(observed.lengths_N)
+    decisions, num_rows = observed.decisions, len(observed.lengths_N)
     leaving, numbers_N = Leaving(rule, num_rows), torch.arange(num_rows)
     layers_N = np.full(num_rows, len(observed.logits_LNC))
     for layer, doubt_N in enumerate(observed.doubt_EN, start=1):

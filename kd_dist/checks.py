@@ -16,6 +16,7 @@ from kd_dist.stages import (
     WIRE,
     AugmentedStage,
     AugmentStage,
+    CalibrateStage,
     EvaluateStage,
     Job,
     LabelledStage,
@@ -76,9 +77,24 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
         return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
     if isinstance(stage, UnlabelledStage):
         return [*(_unlabelled_problems(stage) if needs_corpus else []), *_recipe_problems(stage)]
+    if isinstance(stage, CalibrateStage):
+        return _model_problems(stage) or _calibration_problems(job, stage)
     if isinstance(stage, AugmentStage):
         return _model_problems(stage) or _augmentation_problems(stage)
     return _model_problems(stage)
+
+
+def _calibration_problems(job: Job, stage: CalibrateStage) -> list[str]:
+    path = stage.model.path
+    if path.startswith(WIRE) or not Path(path).is_dir():
+        return []
+    try:
+        config = _model_config(job, "model.path", path)
+    except UserError as error:
+        return [str(error)]
+    if config is not None and "backbone" in config:
+        return []
+    return [f"model.path={path} has no branches: give the export of fastbert_stage1, or leave the key out"]
 
 
 def _augmentation_problems(stage: AugmentStage) -> list[str]:
@@ -197,7 +213,7 @@ def _fastbert_problems(job: Job, stage: TrainStage, objective: FastBertObjective
             f"objective.branch_heads={objective.branch_heads}"
         )
     try:
-        config = _model_config(job, "model.path", path)
+        config = _inside(_model_config(job, "model.path", path))
     except UserError as error:
         return [*problems, str(error)]
     origin = _origin(job, path)
@@ -214,6 +230,11 @@ def _fastbert_problems(job: Job, stage: TrainStage, objective: FastBertObjective
     return problems
 
 
+def _inside(config: Config | None) -> Config | None:
+    """What a model says of the encoder that got branches, if it has any; else what it says of itself."""
+    return config if config is None or "backbone" not in config else _with_common_names(config["backbone"])
+
+
 def _origin_of_student(stage: TrainStage) -> str:
     """The setting that decides the student's architecture, for messages."""
     if stage.student is None or stage.student.teacher_layers is not None:
@@ -226,7 +247,7 @@ def _origin_of_student(stage: TrainStage) -> str:
 def _student_config(job: Job, stage: TrainStage) -> Config | None:
     """The architecture that is trained; None where it is not known yet (a model of the hub)."""
     if stage.model is not None:
-        return _model_config(job, "model.path", stage.model.path)
+        return _inside(_model_config(job, "model.path", stage.model.path))
     if stage.student is None:
         return _teacher_config(job, stage)
     if stage.student.path is not None:
@@ -280,7 +301,10 @@ def _read_config(file: Path) -> Config:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is no Hugging Face config.json: expected an object, found {type(content).__name__}")
-    content = content.get("backbone", content)  # of a model with branches
+    return _with_common_names(content)
+
+
+def _with_common_names(content: Config) -> Config:
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 

@@ -56,13 +56,14 @@ class FastBertConfig(PreTrainedConfig):
 
     def __getattr__(self, name: str) -> Any:
         """What is asked of any encoder's configuration."""
-        if name in BACKBONE_FACTS and "backbone" in self.__dict__ and self.backbone:
-            return getattr(self.backbone_config(), name)
+        if name in BACKBONE_FACTS and (backbone := self.__dict__.get("backbone")):
+            return backbone[name] if name in backbone else getattr(self.backbone_config(), name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 
 class Branch(nn.Module):
-    """A small classifier: narrow projection, self-attention, the first token, two linear maps.
+    """A small classifier: narrow projection, self-attention, the first token, two linear maps (Liu et al. 2020, section
+    3.2, in the form of the authors' code, but without dropout).
 
     Only the first token is looked at, so only its query is computed; and as its score of a token x is
     (Wq x0)' (Wk x) = (Wk' Wq x0)' x, and its output Wv (sum of a x), keys and values of the tokens are never computed
@@ -120,21 +121,25 @@ class ExitRule:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that go through the layers together; `numbers_B` are their places in the answer."""
+    """Rows that go through the layers together; `numbers_B` are their places in the answer.
+
+    `is_padded` is asked of the device once, when a group is made: asking makes a GPU wait.
+    """
 
     numbers_B: Tensor
     hidden_BSD: Tensor
     mask_BS: Tensor
+    is_padded: bool
 
     def __len__(self) -> int:
         return len(self.numbers_B)
 
     def padding(self) -> Tensor | None:
         """The mask, where there is something to be masked."""
-        return None if bool(self.mask_BS.all()) else self.mask_BS
+        return self.mask_BS if self.is_padded else None
 
     def rows(self, chosen: Tensor | slice) -> "Group":
-        return Group(self.numbers_B[chosen], self.hidden_BSD[chosen], self.mask_BS[chosen])
+        return Group(self.numbers_B[chosen], self.hidden_BSD[chosen], self.mask_BS[chosen], self.is_padded)
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,9 @@ class FastBertForSequenceClassification(PreTrainedModel):
     def classify(self, batches: Sequence[Inputs], rule: ExitRule) -> Exits:
         """Answer the rows of some batches, in their order; who is sure leaves, and the others close ranks.
 
+        A batch holds `input_ids`, `attention_mask` (0 at padding, which stands at the end of rows) and perhaps
+        `token_type_ids`, each (B, S), on the model's device.
+
         The batches go through the layers side by side. After each layer those that stay are put together into full
         batches again, or the last ones would be too small to be fast. What is held in memory is one layer's states of
         all batches. The answers are those that each row would get by itself, up to rounding; not so with branches that
@@ -253,7 +261,8 @@ class FastBertForSequenceClassification(PreTrainedModel):
         first = 0
         for batch in batches:
             numbers_B = torch.arange(first, first + len(batch["input_ids"]), device=self.device)
-            yield Group(numbers_B, self.layers.embed(batch), batch["attention_mask"])
+            mask_BS = batch["attention_mask"]
+            yield Group(numbers_B, self.layers.embed(batch), mask_BS, is_padded=not bool(mask_BS.all()))
             first += len(numbers_B)
 
     def _leave(self, layer: int, group: Group, leaving: "Leaving", answers: "_Answers") -> Group:
@@ -324,19 +333,21 @@ def _full_groups(groups: Iterable[Group], size: int) -> Iterator[Group]:
 
 
 def _joined(pieces: Sequence[Group]) -> Group:
-    """One group, as wide as its longest row needs."""
-    length = max(int(piece.mask_BS.sum(dim=1).max()) for piece in pieces)
+    """One group, as wide as its longest row needs; padding stands at the end of rows."""
+    lengths = torch.cat([piece.mask_BS.sum(dim=1) for piece in pieces]).tolist()
+    longest = max(lengths)
 
     def fitted(tensor: Tensor) -> Tensor:
-        missing = length - tensor.shape[1]
+        missing = longest - tensor.shape[1]
         if missing <= 0:
-            return tensor[:, :length]
+            return tensor[:, :longest]
         return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], missing, *tensor.shape[2:])], dim=1)
 
     return Group(
         torch.cat([piece.numbers_B for piece in pieces]),
         torch.cat([fitted(piece.hidden_BSD) for piece in pieces]),
         torch.cat([fitted(piece.mask_BS) for piece in pieces]),
+        is_padded=min(lengths) < longest,
     )
 
 

@@ -117,12 +117,12 @@ def run(stage_dir: Path) -> None:
     guard = judge(next(iter(scored.values())), examples) if stage.guards else None
     pictures = write_evaluation(stage_dir, examples, scored, guard)
     print_table(examples, scored)
-    rows = {name: one.row for name, one in scored.items()}
-    log_results(stage_dir, stage.tracking, stage.model_dump(), rows, pictures)
     if stage.guards and guard:
         _enforce(stage.guards, guard)
     first = next(iter(stage.evaluate.models.values()))
     link(stage_dir / "model", Path(os.path.relpath(Path(first).resolve(), stage_dir.resolve())))
+    rows = {name: one.row for name, one in scored.items()}
+    log_results(stage_dir, stage.tracking, stage.model_dump(), rows, pictures)
 
 
 def read_split(tokens: Path, split: str) -> Examples:
@@ -134,7 +134,7 @@ def read_split(tokens: Path, split: str) -> Examples:
     from datasets import load_from_disk
 
     statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
-    if "task" not in statistics:
+    if not {"task", "test_rows"} <= statistics.keys():  # of texts without labels, the task is what a model is for
         raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
     if split == "test" and not statistics["test_rows"]:
         print("the data has no test rows: scores are those on the validation rows", flush=True)
@@ -153,8 +153,19 @@ def read_split(tokens: Path, split: str) -> Examples:
 
 
 def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) -> dict[str, Classifier]:
-    """Models as they are, and those with branches at every speed besides."""
+    """Models as they are, and those with branches at every speed besides.
+
+    Where the first of them has branches, the plain model inside it goes before it, for all to be compared with.
+
+    Raises:
+        UserError: there are speeds, but no model has branches.
+    """
+    first = next(iter(classifiers.values()))
     named: dict[str, Classifier] = {}
+    if first.exit_rule is not None:
+        named["all layers"] = replace(first, model=first.model.backbone, exit_rule=None)
+    elif speeds and all(one.exit_rule is None for one in classifiers.values()):
+        first.at(speeds[0])  # says so
     for name, classifier in classifiers.items():
         named[name] = classifier
         if classifier.exit_rule is not None:
@@ -497,7 +508,7 @@ def print_table(examples: Examples, scored: Mapping[str, Scored]) -> None:
     has_speed = any("latency_ms" in one.row for one in scored.values())
     has_exits = any(one.layers_N is not None for one in scored.values())
     exits = ["layers"] if has_exits else []
-    speed = ["operations", "latency ms", "p95", "samples/s", "faster"] if has_speed else []
+    speed = ["operations", "fewer", "latency ms", "p95", "samples/s", "faster"] if has_speed else []
     for header in ["model", *metrics, *exits, "parameters", "MB", *speed]:
         table.add_column(header, justify="left" if header == "model" else "right")
     for name, one in scored.items():
@@ -514,7 +525,8 @@ def _cells(one: Scored, metrics: Sequence[str], has_exits: bool, has_speed: bool
     if not has_speed:
         return cells
     timing = [f"{row['latency_ms']:.2f}", f"{row['latency_p95_ms']:.2f}", f"{row['samples_per_second']:,.1f}"]
-    return [*cells, f"{row['operations_per_sample'] / 1e6:,.1f} M", *timing, f"{row['throughput_ratio']:.1f}x"]
+    operations = [f"{row['operations_per_sample'] / 1e6:,.1f} M", f"{row['operations_ratio']:.2f}x"]
+    return [*cells, *operations, *timing, f"{row['throughput_ratio']:.2f}x"]
 
 
 # --------------------------------------------------------------------------------------------------------- command line

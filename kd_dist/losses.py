@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 
 from kd_dist.attention import Attention
 from kd_dist.metrics import Task
+from kd_dist.sections import Direction
 
 Compat = Literal["none", "huawei"]
-Direction = Literal["teacher_student", "student_teacher"]
 
 # A value, and how to compute its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]

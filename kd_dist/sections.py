@@ -403,6 +403,7 @@ class SoftLabelsObjective(Section):
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}
 
 
+Direction = Literal["teacher_student", "student_teacher"]
 Uncertainty = Literal["entropy", "top_k_entropy", "margin"]
 
 
@@ -410,7 +411,7 @@ class FastBertObjective(Section):
     """FastBERT's self-distillation (Liu et al. 2020): branches learn from the last classifier of a frozen model."""
 
     name: Literal["fastbert"] = Field(default="fastbert", description="branches learn from the last classifier")
-    direction: Literal["teacher_student", "student_teacher"] = Field(
+    direction: Direction = Field(
         default="teacher_student",
         description="KL divergence of teacher from student, KL(t||s) (first published code), or the reverse (paper)",
     )

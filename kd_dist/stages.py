@@ -223,6 +223,11 @@ class CalibrateStage(Stage):
     calibrate: Calibrate = Calibrate()
     resources: TaskResources = TaskResources()
 
+    def problems(self) -> list[str]:
+        if self.calibrate.patience is not None and self.calibrate.target_speedup is not None:
+            return ["calibrate.patience leaves no threshold to be found for calibrate.target_speedup: set one of them"]
+        return []
+
 
 class ExportStage(Stage):
     """A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked."""
@@ -331,6 +336,11 @@ class Job(Section):
             for key, other in stage.wired_fields()
             if other not in order[: order.index(name)]
         ]
+
+
+def bypassed(stages: dict[str, AnyStage], wire: str, by: str) -> dict[str, AnyStage]:
+    """The stages with `by` in place of a wire, so that the stage that it leads to is no longer needed."""
+    return {name: stage.rewired(lambda value: by if value == wire else value) for name, stage in stages.items()}
 
 
 def without(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:

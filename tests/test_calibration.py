@@ -182,9 +182,14 @@ def test_the_export_is_the_model_with_its_thresholds(settings: dict[str, Any], f
     assert changed <= {"thresholds", "patience", "uncertainty", "top_k"}
     assert config["thresholds"] == report["chosen"]["rule"]["thresholds"]
     assert (config["patience"], len(config["thresholds"])) == (settings.get("patience"), NUM_LAYERS - 1)
-    assert sorted(path.name for path in export.iterdir()) == sorted(path.name for path in model.iterdir())
-    for path in model.iterdir():
-        assert path.name == "config.json" or path.read_bytes() == (export / path.name).read_bytes()
+    ours = {"config.json", "manifest.json"}
+    assert {path.name for path in export.iterdir()} == {path.name for path in model.iterdir()} | ours
+    assert all(
+        path.read_bytes() == (export / path.name).read_bytes() for path in model.iterdir() if path.name not in ours
+    )
+    manifest = json.loads((export / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["stage"] == "calibration"
+    assert manifest["calibration"]["chosen"] == report["chosen"]
 
     world = World(export, tokens)
     rule = load_classifier(export).exit_rule

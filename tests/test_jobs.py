@@ -250,7 +250,11 @@ def test_a_trained_classifier_needs_no_fine_tuning() -> None:
 def test_branches_that_are_there_are_only_calibrated_and_measured() -> None:
     job = fastbert("check.evaluate.models=teacher:TRAINED", "calibration.model.path=BRANCHED")
     assert list(job.stages) == ["prepare", "check", "calibration", "evaluation", "report"]
-    assert [note.split(":")[0] for note in job.notes] == ["no self-distillation", "no fine-tuning"]
+    assert [note.split(":")[0].split(",")[0] for note in job.notes] == ["no self-distillation", "no fine-tuning"]
+    assert job.seeded == ["calibration"]
+    alone = fastbert("calibration.model.path=BRANCHED")
+    assert alone.stages["check"].evaluate.models == {"teacher": "BRANCHED"}
+    assert "finetune" not in alone.stages
     assert job.wire_problems() == []
 
 

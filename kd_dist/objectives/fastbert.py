@@ -41,7 +41,8 @@ class FastBert(Objective):
 
 
 def build(stage: TrainStage, tokenizer: Any) -> FastBert:
-    """
+    """New branches on a trained classifier; those that a model has learn on, whatever `objective.branch_*` says.
+
     Raises:
         UserError: the model is no trained classifier.
         RunError: it predicts a number, which has no uncertainty, or has a single layer.
@@ -52,10 +53,12 @@ def build(stage: TrainStage, tokenizer: Any) -> FastBert:
     classifier = load_classifier(stage.model.path, torch.device("cpu"))
     if classifier.task == "regression":
         raise RunError(f"{stage.model.path} predicts a number, not labels: there is no uncertainty to leave early by")
-    model = classifier.model
     if classifier.num_layers == 1:
         raise RunError(f"{stage.model.path} has a single layer: there is nothing to leave before")
-    if not isinstance(model, FastBertForSequenceClassification):  # else its branches learn on
+    model = classifier.model
+    if isinstance(model, FastBertForSequenceClassification):
+        model.config.update({"thresholds": None, "patience": None})  # they were found for the branches as they were
+    else:
         model = FastBertForSequenceClassification.from_classifier(
             model,
             branch_width=settings.branch_width,

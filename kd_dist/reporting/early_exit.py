@@ -7,7 +7,7 @@ from kd_dist.reporting.figures import SERIES, Point, Way, bars, sign_of, tradeof
 from kd_dist.reporting.page import Amount, Html, count, el, facts, is_finite, join, number, section, share, table, times
 from kd_dist.reporting.record import Row, StageRecord
 from kd_dist.reporting.results import Column, Comparison, Model, look, measured_cell, score_cell, score_name
-from kd_dist.speeds import AT_SPEED, OWN_THRESHOLDS, model_and_seed
+from kd_dist.speeds import OWN_THRESHOLDS, model_and_seed
 
 COLUMNS: list[Column] = [
     ("operations a text", "operations_per_sample", count, False),
@@ -186,7 +186,7 @@ def _where_rows_leave(comparison: Comparison) -> Html:
 
 
 def _name_of(model: str, speed: float | None, several: bool) -> str:
-    told = OWN_THRESHOLDS if speed is None else f"{AT_SPEED.split()[1]} {speed:g}"
+    told = OWN_THRESHOLDS if speed is None else f"speed {speed:g}"
     return f"{model.replace('_', ' ')} · {told}" if several else told
 
 

@@ -29,7 +29,6 @@ from kd_dist.reporting.page import (
     verdict,
 )
 from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of
-from kd_dist.speeds import AT_SPEED
 
 SCORE_NAMES = {"macro_f1": "macro F1", "micro_f1": "micro F1", "spearman": "Spearman", "pearson": "Pearson"}
 CONFUSIONS_SHOWN = 8
@@ -108,7 +107,7 @@ def _comparison(stage: StageRecord, results: Sequence[Row]) -> Comparison | None
     for row in results:
         if row.get("stage") != stage.name or "model" not in row:
             continue
-        name, speed = row["model"].partition(AT_SPEED)[0], row.get("speed")
+        name, speed = row["model"], row.get("speed")
         if speed is None:
             models.setdefault(name, Model(name, [])).rows.append(row)
         else:
