@@ -156,16 +156,11 @@ def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) ->
     """Models as they are, and those with branches at every speed besides.
 
     Where the first of them has branches, the plain model inside it goes before it, for all to be compared with.
-
-    Raises:
-        UserError: there are speeds, but no model has branches.
     """
     first = next(iter(classifiers.values()))
     named: dict[str, Classifier] = {}
     if first.exit_rule is not None:
         named["all layers"] = replace(first, model=first.model.backbone, exit_rule=None)
-    elif speeds and all(one.exit_rule is None for one in classifiers.values()):
-        first.at(speeds[0])  # says so
     for name, classifier in classifiers.items():
         named[name] = classifier
         if classifier.exit_rule is not None:
@@ -625,6 +620,8 @@ def main() -> int:
     rows = reader.read(data.train)
     examples = examples_from(rows, Path(options.data).name, first.task, first.label2id)
     default = plain_preprocessing(first, pairs=examples.text_pairs is not None)
+    if speeds and all(one.exit_rule is None for one in classifiers.values()):
+        first.at(speeds[0])  # says that there are no branches
     scored = score_all(at_speeds(classifiers, speeds), examples, default, speed=not options.no_speed)
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)

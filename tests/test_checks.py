@@ -382,3 +382,20 @@ def test_texts_longer_than_the_positions_of_the_classifier_are_refused(tmp_path:
     teacher = model(tmp_path, max_position_embeddings=64)
     message = problems(f"teacher.path={teacher}", "data.max_length=65", job="fastbert")
     assert "self_distill: data.max_length=65 is more than the 64 positions of model.path=@check/model" in message
+
+
+def test_a_model_with_branches_is_no_teacher_of_layers(tmp_path: Path) -> None:
+    names = {"architectures": ["FastBertForSequenceClassification"], "model_type": "fastbert", "backbone": BERT}
+    teacher = model(tmp_path, "branched", **names)
+    assert "is a `fastbert` model" in problems(f"teacher.path={teacher}", job="tinybert_task")
+
+
+def test_only_branches_can_be_calibrated(tmp_path: Path) -> None:
+    plain = model(tmp_path)
+    message = problems(f"calibration.model.path={plain}", f"teacher.path={plain}", job="fastbert")
+    assert "has no branches: give the export of fastbert_stage1" in message
+
+
+def test_patience_has_no_target(tmp_path: Path) -> None:
+    settings = ["calibrate.patience=2", "calibrate.target_speedup=3", f"teacher.path={model(tmp_path)}"]
+    assert "calibrate.patience leaves no threshold" in problems(*settings, job="fastbert")

@@ -370,6 +370,18 @@ def test_only_models_with_branches_have_speeds(teacher, fast) -> None:
     assert list(at_speeds(models, [])) == ["teacher", "fast"]
 
 
+def test_speeds_need_a_model_with_branches(teacher, tmp_path, monkeypatch) -> None:
+    with pytest.raises(UserError, match="has no branches to leave early by"):
+        command(monkeypatch, tmp_path, "--model", str(teacher), "--speeds", "0.5")
+
+
+def test_the_plain_model_stands_before_one_with_branches(fast) -> None:
+    first, second, *_ = at_speeds({"fast": load_classifier(fast)}, [0.5]).items()
+    assert (first[0], second[0]) == ("all layers", "fast")
+    assert first[1].exit_rule is None
+    assert first[1].model is second[1].model.backbone
+
+
 def test_a_stage_at_several_speeds(tiny, texts, predicted, fast, tmp_path, capsys) -> None:
     plain = tmp_path / "plain"
     load_classifier(fast).model.backbone.save_pretrained(plain)
