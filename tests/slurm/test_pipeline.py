@@ -144,10 +144,11 @@ def test_fastbert_goes_on_after_a_killed_stage(
         f"teacher.path={tiny.teacher}",
         f"data.unlabelled={tiny.corpus}",
         "train.steps=6",
-        "self_distill.train.steps=300",  # long enough to be killed half-way
+        "self_distill.train.steps=150",  # long enough to be killed half-way
         "self_distill.resources.nodes=2",
         "objective.branch_width=16",
         "evaluate.speeds=0,0.5,1",
+        "evaluate.speed=false",
     ]
     pipeline = Pipeline(slurm, labelled, tmp_path, "fastbert", settings)
     check_that_it_goes_on(pipeline, FASTBERT_STAGES, "self_distill", ["calibration", "evaluation", "report"])
