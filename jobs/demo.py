@@ -46,7 +46,7 @@ JOB = Job(
             student=Student(config="bert_tiny_4l_128"),
             data=TOKENS,
             objective=MlmObjective(whole_word_masking=True),
-            train=Train(steps=300, global_batch_size=64),
+            train=Train(steps=220, global_batch_size=64),
             optim=Optim(learning_rate=1e-3),
             cadence=CADENCE,
         ),
@@ -60,7 +60,7 @@ JOB = Job(
             cadence=CADENCE,
         ),
         "prepare": LabelledStage(
-            data=LabelledData(train=["@texts/reviews.tsv"], max_length=64, max_rows=4000),
+            data=LabelledData(train=["@texts/reviews.tsv"], max_length=64, max_rows=3000),
             teacher=TEACHER,
             resources=CpuResources(cpus=2, timeout_minutes=30),
         ),
