@@ -1,6 +1,6 @@
 """The README's rows about classifiers and early exit, out of the results of runs: no figure is typed by hand.
 
-python benchmarks/table.py results/thucnews results/fastbert_titles
+python benchmarks/table.py results/thucnews results/fastbert_thucnews
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 All branches answer every row once; what a choice of thresholds would give is then arithmetic.
 
-Shapes: N rows, C classes, L layers, E layers with a branch (all but the last), T choices.
+Shapes: N rows, C classes, L layers, E layers with a branch (all but the last).
 """
 
 import functools

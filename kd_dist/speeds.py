@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_dist.reporting.page import is_finite
+
 AT_SPEED = " at speed "
 OWN_THRESHOLDS = "own thresholds"
 NEAR = 0.035  # of the width or height of a plot: points that near share a name
@@ -51,7 +53,7 @@ def plot_speed_accuracy(path: Path, models: Models, metric: str) -> None:
     from matplotlib.figure import Figure
 
     panels = {"operations_ratio": "times fewer operations", "samples_per_second": "texts/s, 32 at a time"}
-    if not any(_is_known(model.get("operations_ratio")) for model in models.values()):
+    if not any(is_finite(model.get("operations_ratio")) for model in models.values()):
         panels = {"mean_layers": "layers used on the mean"}
     figure = Figure(figsize=(1.2 + 4.8 * len(panels), 4.2), dpi=110, layout="constrained")
     axes_of_panels = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -69,7 +71,7 @@ def plot_speed_accuracy(path: Path, models: Models, metric: str) -> None:
 def _plot_against(axes: Any, models: Models, key: str, metric: str) -> None:
     """A line through the speeds of each model, with the speeds beside it; a larger point for every other model."""
     known = {
-        name: model for name, model in models.items() if _is_known(model.get(key)) and _is_known(model.get(metric))
+        name: model for name, model in models.items() if is_finite(model.get(key)) and is_finite(model.get(metric))
     }
     ways: dict[str, list[Mapping[str, Any]]] = {}
     for name, model in known.items():
@@ -131,7 +133,3 @@ def plot_exit_layers(path: Path, models: Models) -> None:
         axes.spines[["top", "right", "left"]].set_visible(False)
     plots[-1].set_xlabel("layer at which rows leave")
     figure.savefig(path)
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
