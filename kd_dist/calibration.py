@@ -114,8 +114,7 @@ def observe(classifier: Classifier, examples: Examples, default: Preprocessing) 
     """
     model: FastBertForSequenceClassification = classifier.model
     columns = align_labels(classifier.label2id, examples.label2id)
-    preprocessing = load_preprocessing(classifier, default)
-    rows, _ = classifier.fitted(preprocessing.encode(classifier.tokenizer, examples.texts, examples.text_pairs))
+    rows, _ = classifier.encode(load_preprocessing(classifier, default), examples.texts, examples.text_pairs)
     logits_LNC = np.empty((classifier.num_layers, len(rows), len(columns)), dtype=np.float32)
     for numbers in by_length(rows, BATCH_SIZE):
         logits_LBC = model.all_logits(classifier.batch([rows[number] for number in numbers]))
@@ -177,8 +176,7 @@ def weigh(observed: Observed, operations: Operations, rules: Sequence[ExitRule])
     full = None
     for rule in rules:
         layers_N = exit_layers(observed, rule)
-        asked = tuple(rule.asks(layer) for layer in range(1, len(observed.logits_LNC)))
-        cost = replace(operations, asked=asked).per_row(observed.lengths_N, layers_N).mean()
+        cost = operations.per_row(observed.lengths_N, layers_N, rule).mean()
         full = full or cost
         quality = scores(observed.task, observed.logits_LNC[layers_N - 1, rows], observed.labels)[metric]
         outcomes.append(Outcome(rule, quality, float(full / cost), float(layers_N.mean())))

@@ -5,7 +5,7 @@ Shapes: N rows, B batch, S sequence, C classes (1 for regression).
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -86,11 +86,14 @@ class Classifier:
         columns["attention_mask"] = _padded([[1] * len(row.input_ids) for row in rows], 0)
         return {name: tensor.to(self.model.device) for name, tensor in columns.items()}
 
-    def fitted(self, rows: Iterable[Encoding]) -> tuple[list[Encoding], int]:
-        """The rows, cut to the positions of the model, and how many of them were cut, here or before.
+    def encode(
+        self, preprocessing: Preprocessing, texts: Sequence[str], text_pairs: Sequence[str] | None
+    ) -> tuple[list[Encoding], int]:
+        """The tokens of each text, no more than the model has positions for, and how many texts were cut.
 
         The last token, which marks the end, stays.
         """
+        rows = preprocessing.encode(self.tokenizer, texts, text_pairs)
         kept = [self._cut(row) if len(row.input_ids) > self.max_length else row for row in rows]
         return kept, sum(row.truncated for row in kept)
 

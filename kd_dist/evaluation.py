@@ -2,7 +2,7 @@
 
 python kd_dist/evaluation.py --model DIR [--model DIR2] --data test.tsv --columns label,text [--output DIR]
 
-Models are compared with the first one, the teacher. Shapes: N rows, C classes; M models, R rounds, B batches.
+Models are compared with the first one, the teacher. Shapes: N rows, C classes.
 """
 
 import sys
@@ -14,21 +14,18 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import argparse
 import json
 import os
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from kd_dist.classifier import (
     Classifier,
-    by_length,
     checked_speed,
     load_classifier,
     load_preprocessing,
@@ -58,13 +55,8 @@ from kd_dist.runs import add_result, link, write_json
 from kd_dist.sections import Guards, LabelledData
 from kd_dist.speeds import AT_SPEED, model_and_seed, plot_speeds
 from kd_dist.stages import EvaluateStage
+from kd_dist.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.tracking import log_results
-
-BATCH_SIZE = 32
-LATENCY_ROWS = 64
-THROUGHPUT_ROWS = 512
-ROUNDS = 5
-TEXTS_OF_A_TURN = 8
 
 
 @dataclass(frozen=True)
@@ -193,8 +185,7 @@ def score_all(
 
 def _score(name: str, classifier: Classifier, examples: Examples, default: Preprocessing) -> Scored:
     columns = _columns(name, classifier, examples)
-    encode = load_preprocessing(classifier, default).encode
-    encodings, cut = classifier.fitted(encode(classifier.tokenizer, examples.texts, examples.text_pairs))
+    encodings, cut = classifier.encode(load_preprocessing(classifier, default), examples.texts, examples.text_pairs)
     answers = predict(classifier, encodings, BATCH_SIZE)
     logits_NC = answers.logits_NC[:, columns]
     row = {
@@ -257,73 +248,27 @@ def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     Operations are multiply-accumulates, the mean over all rows: `operations_per_sample` of the tokens there are,
     `operations_padded` of rows padded to the longest of all, as published figures count them.
     `timed_operations_per_sample` is the mean over the rows whose throughput is measured.
-
-    Models take turns, so that whatever else the machine does hits all of them alike. Texts are tokenised beforehand;
-    time ends when the logits are in the memory of the CPU.
     """
-    latency_MRB = 1000 * _timed(scored, [[[batch] for batch in _batches(one, LATENCY_ROWS, 1)] for one in scored])
-    seconds_MR = _timed(scored, [[_batches(one, THROUGHPUT_ROWS, BATCH_SIZE)] for one in scored])[:, :, 0]
-    timed_rows = _some_rows(len(scored[0].encodings), THROUGHPUT_ROWS)
+    timed_rows = some_rows(len(scored[0].encodings), THROUGHPUT_ROWS)
+    times = time_in_turn([one.classifier for one in scored], [one.encodings for one in scored])
+    parts = {one.classifier.model: one.classifier for one in scored}  # at each speed it is the same model
+    operations = {model: Operations.of(classifier) for model, classifier in parts.items()}
     return [
-        {
-            **_operations(one, timed_rows),
-            "latency_ms": float(np.median(latency_MRB[index])),
-            "latency_p95_ms": float(np.percentile(latency_MRB[index], 95)),
-            "samples_per_second": len(timed_rows) / float(np.median(seconds_MR[index])),
-            "device": _device_name(one.classifier),
-        }
-        for index, one in enumerate(scored)
+        _operations(one, operations[one.classifier.model], timed_rows) | asdict(time)
+        for one, time in zip(scored, times, strict=True)
     ]
 
 
-def _timed(scored: Sequence[Scored], work: Sequence[list[list[dict[str, torch.Tensor]]]]) -> np.ndarray:
-    """Seconds of each model's pieces of work, in every round but the first: (models, rounds, pieces).
-
-    A turn is a few texts and not one, or a small model would always find its weights driven out of the cache.
-    """
-    seconds: list[list[float]] = [[] for _ in scored]
-    num_pieces = len(work[0])
-    for _ in range(1 + ROUNDS):
-        for start in range(0, num_pieces, TEXTS_OF_A_TURN):
-            for index, one in enumerate(scored):
-                turn = work[index][start : start + TEXTS_OF_A_TURN]
-                seconds[index] += [_seconds(one.classifier, batches) for batches in turn]
-    return np.array(seconds).reshape(len(scored), 1 + ROUNDS, num_pieces)[:, 1:]
-
-
-def _some_rows(num_rows: int, max_rows: int) -> np.ndarray:
-    """The same random rows for every model."""
-    return np.random.default_rng(0).choice(num_rows, min(num_rows, max_rows), replace=False)
-
-
-def _batches(one: Scored, max_rows: int, batch_size: int) -> list[dict[str, torch.Tensor]]:
-    rows = [one.encodings[number] for number in _some_rows(len(one.encodings), max_rows)]
-    return [one.classifier.batch([rows[number] for number in numbers]) for numbers in by_length(rows, batch_size)]
-
-
-def _seconds(classifier: Classifier, batches: Sequence[dict[str, torch.Tensor]]) -> float:
-    started = time.perf_counter()
-    classifier.answer(batches)  # waits for the GPU
-    return time.perf_counter() - started
-
-
-def _operations(one: Scored, timed_rows: np.ndarray) -> dict[str, int]:
-    lengths_N = np.array([len(row.input_ids) for row in one.encodings])
-    operations = Operations.of(one.classifier)
-    per_row_N = operations.per_row(lengths_N, one.layers_N)
-    padded_N = operations.per_row(np.full_like(lengths_N, lengths_N.max()), one.layers_N)
+def _operations(one: Scored, operations: Operations, timed_rows: np.ndarray) -> dict[str, Any]:
+    lengths_N, rule = np.array([len(row.input_ids) for row in one.encodings]), one.classifier.exit_rule
+    per_row_N = operations.per_row(lengths_N, one.layers_N, rule)
+    padded_N = operations.per_row(np.full_like(lengths_N, lengths_N.max()), one.layers_N, rule)
     means = {
         "operations_per_sample": per_row_N,
         "operations_padded": padded_N,
         "timed_operations_per_sample": per_row_N[timed_rows],
     }
     return {name: round(float(values.mean())) for name, values in means.items()}
-
-
-def _device_name(classifier: Classifier) -> str:
-    if classifier.model.device.type == "cuda":
-        return torch.cuda.get_device_name(classifier.model.device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 # --------------------------------------------------------------------------------------------------------------- guard

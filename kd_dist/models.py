@@ -151,6 +151,12 @@ def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, A
     return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)
 
 
+def output_layer(classifier: PreTrainedModel) -> nn.Linear:
+    """The layer that gives a classifier's logits: its head, or the last linear one of a head of several."""
+    head: Any = classifier.classifier
+    return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+
+
 def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
     """The stage's student, or its teacher where it has no student: random, pretrained, or out of teacher layers."""
     student = stage.student or Student(path=stage.teacher.path if stage.teacher else None)

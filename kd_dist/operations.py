@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_dist.classifier import Classifier
-from kd_dist.early_exit import FastBertForSequenceClassification
+from kd_dist.early_exit import ExitRule, FastBertForSequenceClassification
 
 LENGTHS = (4, 6, 8)  # a polynomial of degree two goes through three points
 
@@ -22,7 +22,7 @@ class Operations:
     """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest first.
 
     Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not in it. A model
-    without branches is all `whole`.
+    without branches is all `whole`; of one with branches, that is the embeddings.
     """
 
     whole: np.ndarray
@@ -30,15 +30,13 @@ class Operations:
     branch: np.ndarray
     head: np.ndarray
     num_layers: int
-    asked: tuple[bool, ...]
-    """For each layer with a branch, whether the branch is computed."""
 
     @classmethod
     def of(cls, classifier: Classifier) -> "Operations":
         model, nothing = classifier.model, np.zeros(3)
-        if classifier.exit_rule is None or not isinstance(model, FastBertForSequenceClassification):
-            return cls(_polynomial(model, classifier), nothing, nothing, nothing, 0, ())
-        layers, asks = model.layers, classifier.exit_rule.asks
+        if not isinstance(model, FastBertForSequenceClassification):
+            return cls(_polynomial(model, classifier), nothing, nothing, nothing, 0)
+        layers = model.layers
         costs = {
             "layer": lambda hidden_BSD: layers.run(1, hidden_BSD, None),
             "branch": lambda hidden_BSD: model.branches[0](hidden_BSD, None) if len(model.branches) else None,
@@ -46,15 +44,18 @@ class Operations:
         }
         embedding = _polynomial(_Part(model, lambda _: None), classifier)
         parts = {name: _polynomial(_Part(model, part), classifier) - embedding for name, part in costs.items()}
-        asked = tuple(asks(layer) for layer in range(1, len(layers.layers)))
-        return cls(whole=embedding, **parts, num_layers=len(layers.layers), asked=asked)
+        return cls(whole=embedding, **parts, num_layers=len(layers.layers))
 
-    def per_row(self, lengths_N: np.ndarray, layers_N: np.ndarray | None) -> np.ndarray:
-        """(N) operations of rows of these lengths that left after these layers (from 1)."""
+    def per_row(
+        self, lengths_N: np.ndarray, layers_N: np.ndarray | None = None, rule: ExitRule | None = None
+    ) -> np.ndarray:
+        """(N) operations of rows of these lengths; with branches, of those that left by `rule` after these layers
+        (from 1)."""
         total_N = np.polyval(self.whole, lengths_N)
-        if layers_N is None:
+        if layers_N is None or rule is None:
             return total_N
-        branches_N = np.cumsum([0, *self.asked, 0])[layers_N]  # the last layer has no branch of its own
+        asked = [rule.asks(layer) for layer in range(1, self.num_layers)]
+        branches_N = np.cumsum([0, *asked, 0])[layers_N]  # the last layer has no branch of its own
         total_N = total_N + layers_N * np.polyval(self.layer, lengths_N)
         total_N += branches_N * np.polyval(self.branch, lengths_N)
         return total_N + (layers_N == self.num_layers) * np.polyval(self.head, lengths_N)

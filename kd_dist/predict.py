@@ -218,7 +218,7 @@ def predict(
     """
     firsts = [row[0] for row in rows]
     seconds = [row[1] for row in rows] if len(rows[0]) == 2 else None
-    encodings, cut = classifier.fitted(preprocessing.encode(classifier.tokenizer, firsts, seconds))
+    encodings, cut = classifier.encode(preprocessing, firsts, seconds)
     answers = answers_to(classifier, encodings, batch_size)
     return _records(classifier, answers), cut
 

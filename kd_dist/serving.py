@@ -91,7 +91,7 @@ def _copy(source: Path, target: Path, classifier: Classifier, default: Preproces
 
 def _encoded(classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> list[Encoding]:
     pairs = examples.text_pairs and examples.text_pairs[:CHECKED_ROWS]
-    return classifier.fitted(preprocessing.encode(classifier.tokenizer, examples.texts[:CHECKED_ROWS], pairs))[0]
+    return classifier.encode(preprocessing, examples.texts[:CHECKED_ROWS], pairs)[0]
 
 
 def check_as_stranger(directory: Path, classifier: Classifier, examples: Examples, rows: list[Encoding]) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kd_dist.errors import RunError
+from kd_dist.reporting.page import is_finite
 from kd_dist.runs import write_json, write_text
 from kd_dist.sections import Tracking
 
@@ -211,13 +212,9 @@ def _shown(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> d
 
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     cells = [[name, *(_strict(row.get(column)) for column in columns)] for name, row in rows.items()]
-    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if _is_finite(value)}
+    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
     table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
     return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _strict(value: Any) -> Any:

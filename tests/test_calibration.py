@@ -92,9 +92,9 @@ def test_operations_saved_are_those_of_the_exits(worlds: dict[str, World]) -> No
     outcome = world.outcomes()[100]
     _, layers_N = world.really(outcome.rule)
     lengths_N = world.observed.lengths_N
-    full = world.operations.per_row(lengths_N, np.full(len(lengths_N), NUM_LAYERS)).sum()
-    asked = replace(world.operations, asked=(True,) * (NUM_LAYERS - 1)).per_row(lengths_N, layers_N).sum()
-    assert outcome.speedup == pytest.approx(full / asked)
+    never = replace(outcome.rule, thresholds=(0.0,) * (NUM_LAYERS - 1))
+    full = world.operations.per_row(lengths_N, np.full(len(lengths_N), NUM_LAYERS), never).sum()
+    assert outcome.speedup == pytest.approx(full / world.operations.per_row(lengths_N, layers_N, outcome.rule).sum())
 
 
 @pytest.mark.parametrize("per_layer", [False, True])

@@ -1,6 +1,7 @@
 """Learning from labels and from predictions: the objectives equal their formulas, and the trainer keeps the best."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from kd_dist.batches import TokenRows
-from kd_dist.models import Teacher, load_tokenizer
+from kd_dist.labelled import prepare
+from kd_dist.models import Teacher, load_tokenizer, output_layer
 from kd_dist.objectives import PREDICTION, build
 from kd_dist.objectives.tinybert import TinyBert
 from kd_dist.runs import open_run, run_stage
 from kd_dist.sections import (
+    FAMILIES,
     Cadence,
     FinetuneObjective,
+    LabelledData,
     Selection,
     SoftLabelsObjective,
     Student,
@@ -29,6 +33,7 @@ from kd_dist.stages import Job, TrainStage
 from kd_dist.tracking import read_metrics
 from tests.conftest import LabelledWorld
 from tests.ranks import run_ranks
+from tests.test_encoder_layers import random_classifier, random_inputs
 
 
 def stage(labelled: LabelledWorld, objective: object, **settings: object) -> TrainStage:
@@ -70,6 +75,47 @@ def test_balanced_weights_are_inverse_to_the_rows_of_a_class(
     sums = method(batch, None)
     expected = nn.functional.cross_entropy(sums[PREDICTION], batch["labels"], weight=weights)
     torch.testing.assert_close(sums["label"] / method.counts(batch)["label"], expected)
+
+
+@pytest.fixture(scope="module")
+def several(labelled: LabelledWorld, tmp_path_factory: pytest.TempPathFactory) -> LabelledWorld:
+    """The same texts: all have the label `text`, and half of them `finance` besides."""
+    root = tmp_path_factory.mktemp("several")
+    for name in ("train", "validation", "test"):
+        lines = (labelled.files / f"{name}.tsv").read_text(encoding="utf-8").replace("sport\t", "text\t")
+        (root / f"{name}.tsv").write_text(lines.replace("finance\t", "finance|text\t"), encoding="utf-8")
+    files = {name: [str(root / f"{name}.tsv")] for name in ("train", "validation", "test")}
+    data = LabelledData(**files, task="multi_label", max_length=48)
+    prepare(data, str(labelled.tokens / "tokenizer"), root / "tokens", root / "texts.txt")
+    return replace(labelled, files=root, tokens=root / "tokens")
+
+
+@pytest.mark.parametrize("objective", [FinetuneObjective(), SoftLabelsObjective()])
+def test_a_new_head_for_several_labels_starts_at_how_often_they_occur(
+    several: LabelledWorld, objective: object, tmp_path: Path
+) -> None:
+    model = built(stage(several, objective)).student
+    # `finance` stands in 30 of 60 rows, `text` in all; half a row more has each label, and half a row has not.
+    torch.testing.assert_close(model.classifier.bias.sigmoid(), torch.tensor([30.5 / 61, 60.5 / 61]))
+    trained = torch.tensor([0.0, -0.25])
+    with torch.no_grad():
+        model.classifier.bias.copy_(trained)
+    model.save_pretrained(tmp_path)
+    again = built(stage(several, objective, student=Student(path=str(tmp_path)))).student
+    assert torch.equal(again.classifier.bias, trained)
+
+
+def test_a_new_head_for_one_label_prefers_none(labelled: LabelledWorld) -> None:
+    assert not built(stage(labelled, FinetuneObjective())).student.classifier.bias.any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_output_layer_is_what_gives_the_logits(family: str) -> None:
+    model, inputs = random_classifier(family, num_labels=3), random_inputs([7, 5])
+    with torch.no_grad():
+        before = model(**inputs).logits
+        output_layer(model).bias += torch.tensor([0.0, 1.0, -2.0])
+        torch.testing.assert_close(model(**inputs).logits, before + torch.tensor([0.0, 1.0, -2.0]))
 
 
 def test_soft_labels_compare_with_the_teacher_and_padding_changes_nothing(

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from kd_dist.classifier import by_length, load_classifier, predict_logits
 from kd_dist.errors import UserError
-from kd_dist.preprocessing import Encoding
+from kd_dist.preprocessing import Encoding, Preprocessing
 
 LABELS = ["体育", "财经", "旅游"]
 
@@ -59,9 +59,12 @@ def test_labels_and_task(folder: Path, tiny, tmp_path: Path) -> None:
 
 def test_long_rows_are_cut_and_counted_and_keep_their_end(folder: Path) -> None:
     classifier = load_classifier(folder)
-    rows, cut = classifier.fitted([row([2, *[9] * 100, 3], [0] * 102), row([2, 3], [0, 0])])
+    texts, end = ["中" * 100, "中"], classifier.tokenizer.sep_token_id
+    rows, cut = classifier.encode(Preprocessing(max_length=200), texts, None)
+    whole = classifier.tokenizer(texts[0])["input_ids"]
     assert cut == 1
-    assert rows[0] == Encoding([2, *[9] * 62, 3], [0] * 64, truncated=True)
+    assert rows[0] == Encoding([*whole[:63], end], rows[0].token_type_ids and [0] * 64, truncated=True)
+    assert rows[1].input_ids == classifier.tokenizer(texts[1])["input_ids"]
     assert predict_logits(classifier, rows).shape == (2, 3)
 
 

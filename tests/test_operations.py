@@ -1,6 +1,5 @@
 """Operations are those of the profiler, whatever the length, and those of the formulae, wherever a row left."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +16,13 @@ WIDTH, INNER, NARROW, NUM_CLASSES = 16, 32, 8, 5
 OTHER_LENGTHS = np.array([1, 5, 17, 40])
 
 
-def classifier(model: Any, *thresholds: float) -> Any:
-    """As much of a `Classifier` as counting looks at; without thresholds a model that has no branches."""
-    rule = ExitRule(thresholds, "entropy", 5) if thresholds else None
-    return SimpleNamespace(model=model, tokenizer=SimpleNamespace(unk_token_id=7), exit_rule=rule)
+def operations(model: Any) -> Operations:
+    """Counted by as much of a `Classifier` as counting looks at."""
+    return Operations.of(SimpleNamespace(model=model, tokenizer=SimpleNamespace(unk_token_id=7)))  # type: ignore[arg-type]
+
+
+def rule(*thresholds: float) -> ExitRule:
+    return ExitRule(thresholds, "entropy", 5)
 
 
 def profiled(model: Any, length: int) -> int:
@@ -30,10 +32,11 @@ def profiled(model: Any, length: int) -> int:
 @pytest.mark.parametrize("kind", ["bert", "albert", "distilbert", "electra", "roberta"])
 def test_without_exits_it_costs_what_the_plain_model_costs(kind: str) -> None:
     model = random_fastbert(kind)
-    early, plain = Operations.of(classifier(model, 0.0, 0.0, 0.0)), Operations.of(classifier(model.backbone))
+    early, plain = operations(model), operations(model.backbone)
     expected = [profiled(model.backbone, length) for length in OTHER_LENGTHS]
-    assert plain.per_row(OTHER_LENGTHS, None).round().tolist() == expected
-    assert early.per_row(OTHER_LENGTHS, np.full(4, NUM_LAYERS)).round().tolist() == expected
+    assert plain.per_row(OTHER_LENGTHS).round().tolist() == expected
+    never = early.per_row(OTHER_LENGTHS, np.full(4, NUM_LAYERS), rule(0.0, 0.0, 0.0))
+    assert never.round().tolist() == expected
 
 
 def parts(length: int) -> tuple[int, int, int]:
@@ -46,18 +49,17 @@ def parts(length: int) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("asked", [(True, True, True), (False, True, False), (True, False, False)])
 def test_a_row_costs_its_layers_and_the_branches_it_was_asked_by(asked: tuple[bool, ...]) -> None:
-    found = Operations.of(classifier(random_fastbert(), *(0.5 * one for one in asked)))
-    assert found.asked == asked
+    found, asking = operations(random_fastbert()), rule(*(0.5 * one for one in asked))
     for length in OTHER_LENGTHS:
         layer, branch, head = parts(int(length))
         for left in range(1, NUM_LAYERS + 1):
             expected = left * layer + sum(asked[:left]) * branch + (left == NUM_LAYERS) * head
-            assert round(found.per_row(np.array([length]), np.array([left]))[0]) == expected
+            assert round(found.per_row(np.array([length]), np.array([left]), asking)[0]) == expected
 
 
 def test_rows_are_counted_one_by_one() -> None:
-    found = Operations.of(classifier(random_fastbert(), 0.5, 0.5, 0.5))
+    found, asking = operations(random_fastbert()), rule(0.5, 0.5, 0.5)
     lengths_N, layers_N = np.array([3, 9, 9, 20]), np.array([1, 4, 2, 3])
-    alone = [found.per_row(lengths_N[row : row + 1], layers_N[row : row + 1])[0] for row in range(4)]
-    assert found.per_row(lengths_N, layers_N).tolist() == pytest.approx(alone)
-    assert replace(found, asked=(False,) * 3).per_row(lengths_N, layers_N).sum() < sum(alone)
+    alone = [found.per_row(lengths_N[row : row + 1], layers_N[row : row + 1], asking)[0] for row in range(4)]
+    assert found.per_row(lengths_N, layers_N, asking).tolist() == pytest.approx(alone)
+    assert found.per_row(lengths_N, layers_N, rule(0.0, 0.0, 0.0)).sum() < sum(alone)

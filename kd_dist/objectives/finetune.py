@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from kd_dist.errors import RunError
 from kd_dist.losses import label_count, label_error
 from kd_dist.metrics import Task, scores
-from kd_dist.models import Batch, Encoded, build_classifier, model_inputs
+from kd_dist.models import Batch, Encoded, build_classifier, model_inputs, output_layer
 from kd_dist.objectives import PREDICTION, Objective
 from kd_dist.sections import FinetuneObjective
 from kd_dist.stages import TrainStage
@@ -74,13 +74,37 @@ class Finetune(Objective):
         return scores(self._task, logits_BC, labels)
 
 
-def balanced_class_weights(tokens: Path, num_labels: int) -> Tensor:
-    """(C) weights in inverse proportion to the rows of a class; their mean over the rows is 1."""
-    from datasets import load_from_disk
+def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels) -> PreTrainedModel:
+    """The classifier that a stage trains; a new head for several labels a text starts at how often each label occurs.
 
-    labels = load_from_disk(str(tokens / "train")).with_format("numpy")["labels"][:]
-    counts_C = np.bincount(labels, minlength=num_labels)
-    return torch.from_numpy(counts_C.sum() / (num_labels * np.maximum(counts_C, 1))).float()
+    From one half, saying no to everything is learnt first, by all weights at once and whatever the text: an encoder may
+    lose what tells texts apart before it learns any label (Lin et al. 2017, section 3.3, do the same for rare classes).
+    """
+    model = build_classifier(stage, tokenizer, labels.model_settings())
+    head = output_layer(model)
+    if labels.task == "multi_label" and not head.bias.any():  # a trained head is nowhere exactly zero
+        with torch.no_grad():
+            head.bias.copy_(label_shares(Path(stage.data.tokens)).logit())
+    return model
+
+
+def label_shares(tokens: Path) -> Tensor:
+    """(C) the share of the training rows that carry each label, as if half a row more did and half a row did not."""
+    rows, counts_C = _label_counts(tokens)
+    return torch.from_numpy((counts_C + 0.5) / (rows + 1)).float()
+
+
+def balanced_class_weights(tokens: Path) -> Tensor:
+    """(C) weights in inverse proportion to the rows of a class; their mean over the rows is 1."""
+    rows, counts_C = _label_counts(tokens)
+    return torch.from_numpy(rows / (len(counts_C) * np.maximum(counts_C, 1))).float()
+
+
+def _label_counts(tokens: Path) -> tuple[int, np.ndarray]:
+    """Training rows, and (C) how many of them carry each label."""
+    report = json.loads((tokens / "data_report.json").read_text(encoding="utf-8"))["train"]
+    label2id = json.loads((tokens / "label2id.json").read_text(encoding="utf-8"))
+    return report["rows"], np.array([report["labels"][name] for name in sorted(label2id, key=label2id.__getitem__)])
 
 
 def build(stage: TrainStage, tokenizer: Any) -> Finetune:
@@ -91,5 +115,5 @@ def build(stage: TrainStage, tokenizer: Any) -> Finetune:
     if stage.objective.class_weights == "balanced":
         if labels.task != "single_label":
             raise RunError(f"objective.class_weights=balanced weighs single labels, but the task is {labels.task}")
-        weights_C = balanced_class_weights(tokens, labels.num_labels)
-    return Finetune(build_classifier(stage, tokenizer, labels.model_settings()), labels, weights_C)
+        weights_C = balanced_class_weights(tokens)
+    return Finetune(build_labelled_classifier(stage, tokenizer, labels), labels, weights_C)

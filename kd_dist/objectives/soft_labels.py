@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from kd_dist.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
 from kd_dist.metrics import scores
-from kd_dist.models import Batch, Encoded, Wanted, build_classifier, model_inputs
+from kd_dist.models import Batch, Encoded, Wanted, model_inputs
 from kd_dist.objectives import PREDICTION, Objective
-from kd_dist.objectives.finetune import Labels
+from kd_dist.objectives.finetune import Labels, build_labelled_classifier
 from kd_dist.sections import SoftLabelsObjective
 from kd_dist.stages import TrainStage
 
@@ -72,5 +72,5 @@ def _target(batch: Batch, teacher: Encoded | None) -> Tensor:
 def build(stage: TrainStage, tokenizer: Any) -> SoftLabels:
     assert isinstance(stage.objective, SoftLabelsObjective)
     labels = Labels.load(Path(stage.data.tokens))
-    student = build_classifier(stage, tokenizer, labels.model_settings())
+    student = build_labelled_classifier(stage, tokenizer, labels)
     return SoftLabels(student, labels, stage.objective, teacher_runs=stage.data.teacher_outputs is None)
