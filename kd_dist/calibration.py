@@ -31,6 +31,7 @@ from kd_dist.uncertainty import decided, uncertainty
 
 BATCH_SIZE = 32
 CHOICES = 200
+ROUNDING = 1e-9  # losing just what may be lost is allowed
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def choose(outcomes: Sequence[Outcome], settings: Calibrate) -> Outcome:
     if settings.patience is not None:
         return outcomes[-1]
     if settings.target_speedup is None:
-        floor = outcomes[0].quality - settings.quality_budget
+        floor = outcomes[0].quality - settings.quality_budget - ROUNDING
         return max((one for one in outcomes if one.quality >= floor), key=lambda one: one.speedup)
     fast = [one for one in outcomes if one.speedup >= settings.target_speedup]
     if not fast:

@@ -3,9 +3,8 @@
 Shapes: N rows, B batch, S sequence, C classes (1 for regression).
 """
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +22,7 @@ from kd_dist.metrics import Task
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
 
 DEFAULT_MAX_LENGTH = 128
-SIDE_BY_SIDE = 16  # batches that go through a model with early exit together
+TOKENS_SIDE_BY_SIDE = 32_768  # that go through a model with early exit together: 100 MB of states 768 wide
 HEAD = "ForSequenceClassification"
 OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
@@ -64,13 +63,14 @@ class Classifier:
         return self.model.config.num_hidden_layers
 
     @torch.inference_mode()
-    def answer(self, batches: Sequence[Mapping[str, Tensor]]) -> "Answers":
+    def answer(self, batches: Iterable[Mapping[str, Tensor]]) -> "Answers":
         """The answers to the rows of some batches, in their order."""
-        if self.exit_rule is not None:
-            exits = self.model.classify(batches, self.exit_rule)
-            return Answers(exits.logits_NC.cpu().numpy(), exits.layers_N.cpu().numpy())
-        logits = [self.model(**batch).logits.float().cpu().numpy() for batch in batches]
-        return Answers(np.concatenate(logits), None)
+        if self.exit_rule is None:
+            logits = [self.model(**batch).logits.float().cpu().numpy() for batch in batches]
+            return Answers(np.concatenate(logits), None)
+        exits = [self.model.classify(some, self.exit_rule) for some in _side_by_side(batches)]
+        logits_NC = np.concatenate([one.logits_NC.numpy() for one in exits])
+        return Answers(logits_NC, np.concatenate([one.layers_N.numpy() for one in exits]))
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -110,6 +110,20 @@ class Answers:
 
     logits_NC: np.ndarray
     layers_N: np.ndarray | None
+
+
+def _side_by_side(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[list[Mapping[str, Tensor]]]:
+    """The batches that go through a model with early exit together: as many as memory is meant to hold."""
+    some: list[Mapping[str, Tensor]] = []
+    tokens = 0
+    for batch in batches:
+        some.append(batch)
+        tokens += batch["input_ids"].numel()
+        if tokens >= TOKENS_SIDE_BY_SIDE:
+            yield some
+            some, tokens = [], 0
+    if some:
+        yield some
 
 
 def _padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
@@ -255,16 +269,10 @@ def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]
 
 def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> Answers:
     """Answers in the order of the rows. Padding has no influence on them, so neither has the order of work."""
-    logits_NC = np.empty((len(rows), len(classifier.labels)), dtype=np.float32)
-    layers_N = None if classifier.exit_rule is None else np.empty(len(rows), dtype=np.int64)
-    batches = by_length(rows, batch_size)
-    while side_by_side := list(itertools.islice(batches, SIDE_BY_SIDE)):
-        answers = classifier.answer([classifier.batch([rows[n] for n in numbers]) for numbers in side_by_side])
-        places = np.concatenate(side_by_side)
-        logits_NC[places] = answers.logits_NC
-        if layers_N is not None and answers.layers_N is not None:
-            layers_N[places] = answers.layers_N
-    return Answers(logits_NC, layers_N)
+    batches = list(by_length(rows, batch_size))
+    answers = classifier.answer(classifier.batch([rows[number] for number in numbers]) for numbers in batches)
+    places = np.argsort(np.concatenate(batches))
+    return Answers(answers.logits_NC[places], None if answers.layers_N is None else answers.layers_N[places])
 
 
 def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:

@@ -2,19 +2,20 @@
 
 `import kd_dist.early_exit` is all that `AutoModelForSequenceClassification.from_pretrained` needs to load one.
 
-Shapes: B batch, S sequence, D width of the encoder, W width of a branch, H heads, K head size, C classes; N rows, L
-layers, E layers with a branch (all but the last).
+Shapes: B batch, S sequence, D width of the encoder, W width of a branch, H heads, K head size, C classes; N rows, M
+rows that are still on their way, L layers, E layers with a branch (all but the last).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kd_dist.encoder_layers import EncoderLayers
 from kd_dist.errors import UserError
@@ -24,8 +25,12 @@ from kd_dist.uncertainty import decided, uncertainty
 
 Inputs = Mapping[str, Tensor]
 
+GROUP_COST_CPU, GROUP_COST_GPU = 16, 4096
+"""What one more group of rows costs a layer, in tokens: so many calls; and a GPU is not filled by a small one."""
+
 BRANCHES = "branches."  # how the names of their weights begin
 
+ACTIVATIONS = ("tanh", "none")
 BACKBONE_FACTS = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "type_vocab_size")
 
 
@@ -34,6 +39,9 @@ class FastBertConfig(PreTrainedConfig):
 
     `thresholds`: for each layer but the last, the uncertainty below which a sample leaves there; 0: none does, and the
     branch is not computed. `patience`: leave after so many layers in a row that agree, whatever the uncertainty.
+
+    Raises:
+        ValueError: a value that is none of those that there are, with its name.
     """
 
     model_type = "fastbert"
@@ -48,6 +56,26 @@ class FastBertConfig(PreTrainedConfig):
     thresholds: list | None = None
     patience: int | None = None
 
+    def __post_init__(self, **others: Any) -> None:
+        super().__post_init__(**others)
+        expected = {
+            "backbone": (self.backbone is None or isinstance(self.backbone, dict), "an encoder's configuration"),
+            "branch_width": (_is_count(self.branch_width, 1), "a number of at least 1"),
+            "branch_heads": (
+                _is_count(self.branch_heads, 1) and self.branch_width % self.branch_heads == 0,
+                f"a divisor of branch_width={self.branch_width}",
+            ),
+            "branch_activation": (self.branch_activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+            "uncertainty": (self.uncertainty in get_args(Uncertainty), f"one of {', '.join(get_args(Uncertainty))}"),
+            "top_k": (_is_count(self.top_k, 2), "a number of at least 2"),
+            "thresholds": (_are_thresholds(self.thresholds), "a list of numbers from 0 to 1"),
+            "patience": (self.patience is None or _is_count(self.patience, 1), "a number of at least 1"),
+        }
+        if wrong := [
+            f"{name}={getattr(self, name)!r}, not {what}" for name, (fine, what) in expected.items() if not fine
+        ]:
+            raise ValueError("; ".join(wrong))
+
     def backbone_config(self) -> PreTrainedConfig:
         content = dict(self.backbone or {})
         config = AutoConfig.for_model(content.pop("model_type"), **content)
@@ -59,6 +87,16 @@ class FastBertConfig(PreTrainedConfig):
         if name in BACKBONE_FACTS and (backbone := self.__dict__.get("backbone")):
             return backbone[name] if name in backbone else getattr(self.backbone_config(), name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and value >= least
+
+
+def _are_thresholds(values: Any) -> bool:
+    if values is None:
+        return True
+    return isinstance(values, list) and all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
 
 
 class Branch(nn.Module):
@@ -121,30 +159,32 @@ class ExitRule:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that go through the layers together; `numbers_B` are their places in the answer.
+    """Rows that go through the layers together, no wider than the longest of them; padding stands at the end of rows.
 
-    `is_padded` is asked of the device once, when a group is made: asking makes a GPU wait.
+    `numbers_B` are their places in the answer and `lengths_B` their tokens, both on the CPU; `mask_BS` is None where
+    all are of one length.
     """
 
-    numbers_B: Tensor
+    numbers_B: np.ndarray
+    lengths_B: np.ndarray
     hidden_BSD: Tensor
-    mask_BS: Tensor
-    is_padded: bool
+    mask_BS: Tensor | None
+
+    @classmethod
+    def of(cls, numbers_B: np.ndarray, lengths_B: np.ndarray, hidden_BSD: Tensor) -> Self:
+        longest, mask_BS = int(lengths_B.max()), None
+        if lengths_B.min() < longest:
+            lengths_B1 = torch.from_numpy(lengths_B)[:, None].to(hidden_BSD.device)
+            mask_BS = torch.arange(longest, device=hidden_BSD.device) < lengths_B1
+        return cls(numbers_B, lengths_B, hidden_BSD[:, :longest], mask_BS)
 
     def __len__(self) -> int:
         return len(self.numbers_B)
 
-    def padding(self) -> Tensor | None:
-        """The mask, where there is something to be masked."""
-        return self.mask_BS if self.is_padded else None
-
-    def rows(self, chosen: Tensor | slice) -> "Group":
-        return Group(self.numbers_B[chosen], self.hidden_BSD[chosen], self.mask_BS[chosen], self.is_padded)
-
 
 @dataclass(frozen=True)
 class Exits:
-    """(N, C) logits, and (N) the layer, from 1, that gave them."""
+    """(N, C) logits, and (N) the layer, from 1, that gave them; both on the CPU."""
 
     logits_NC: Tensor
     layers_N: Tensor
@@ -159,7 +199,9 @@ class FastBertForSequenceClassification(PreTrainedModel):
     def __init__(self, config: FastBertConfig) -> None:
         super().__init__(config)
         backbone_config = config.backbone_config()
-        self.backbone = AutoModelForSequenceClassification.from_config(backbone_config)
+        self.backbone = AutoModelForSequenceClassification.from_config(
+            backbone_config, attn_implementation=config._attn_implementation
+        )
         self.layers = EncoderLayers.of(self.backbone)
         self.branches = nn.ModuleList(
             Branch(backbone_config.hidden_size, config.num_labels, config) for _ in self.layers.layers[1:]
@@ -188,8 +230,7 @@ class FastBertForSequenceClassification(PreTrainedModel):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Any:
         """The backbone's own answer after all layers; `classify` is the one with early exit."""
-        outputs = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **inputs)
-        return SequenceClassifierOutput(logits=outputs.logits)
+        return self.backbone(input_ids=input_ids, attention_mask=attention_mask, **inputs)
 
     def exit_rule(self, speed: float | None = None, patience: int | None = None) -> ExitRule:
         """The rule for one speed at all layers or for a patience; without either, what the configuration says.
@@ -217,7 +258,8 @@ class FastBertForSequenceClassification(PreTrainedModel):
         read are kept.
         """
         mask_BS = inputs["attention_mask"]
-        padding_BS = None if bool(mask_BS.all()) else mask_BS
+        # Without padding a CPU is faster without a mask; a GPU would have to be waited for to know.
+        padding_BS = None if mask_BS.device.type == "cpu" and bool(mask_BS.all()) else mask_BS
         with torch.no_grad():
             hidden_BSD = self.layers.embed(inputs)
         logits = []
@@ -237,50 +279,65 @@ class FastBertForSequenceClassification(PreTrainedModel):
         A batch holds `input_ids`, `attention_mask` (0 at padding, which stands at the end of rows) and perhaps
         `token_type_ids`, each (B, S), on the model's device.
 
-        The batches go through the layers side by side. After each layer those that stay are put together into full
-        batches again, or the last ones would be too small to be fast. What is held in memory is one layer's states of
-        all batches. The answers are those that each row would get by itself, up to rounding; not so with branches that
-        attend to padding (`branch_mask=False`).
+        The batches go through the layers side by side. After each layer those that stay are put together anew, by like
+        length, or the last ones would be too few to be fast, and padding would take what leaving saves. In memory are
+        one layer's states of all batches, before and after. The answers are those that each row would get by itself, up
+        to rounding; not so with branches that attend to padding (`branch_mask=False`).
         """
-        sizes = [len(batch["input_ids"]) for batch in batches]
-        answers = _Answers(sum(sizes), self.config.num_labels, self.device)
-        leaving = Leaving(rule, sum(sizes))
-        groups = list(self._embedded(batches))
-        for layer in range(1, len(self.layers.layers) + 1):
-            groups = [
-                replace(group, hidden_BSD=self.layers.run(layer, group.hidden_BSD, group.padding())) for group in groups
-            ]
-            if layer <= len(self.branches) and rule.asks(layer):
-                staying = [self._leave(layer, group, leaving, answers) for group in groups]
-                groups = list(_full_groups(staying, max(sizes)))
+        if not any(map(rule.asks, range(1, len(self.branches) + 1))):
+            return self._through_all_layers(batches)
+        size, groups = max(len(batch["input_ids"]) for batch in batches), list(self._embedded(batches))
+        leaving = Leaving(rule, sum(map(len, groups)))
+        answers = _Answers(leaving.num_rows, self.config.num_labels)
+        for layer in range(1, len(self.branches) + 1):
+            groups = [self._run(layer, group) for group in groups]
+            if groups and rule.asks(layer):
+                groups = self._without_the_sure(layer, groups, leaving, answers, size)
+        last = len(self.branches) + 1
         for group in groups:
-            answers.take(group.numbers_B, self.layers.head(group.hidden_BSD), len(self.layers.layers))
+            logits_BC = self.layers.head(self._run(last, group).hidden_BSD)
+            answers.take(group.numbers_B, logits_BC, last)
         return answers.exits
+
+    def _through_all_layers(self, batches: Sequence[Inputs]) -> Exits:
+        """The plain encoder: nobody leaves, so one batch after the other goes all the way."""
+        logits_NC = torch.cat([self.backbone(**batch).logits.float().cpu() for batch in batches])
+        return Exits(logits_NC, torch.full((len(logits_NC),), len(self.branches) + 1))
 
     def _embedded(self, batches: Sequence[Inputs]) -> Iterator[Group]:
         first = 0
         for batch in batches:
-            numbers_B = torch.arange(first, first + len(batch["input_ids"]), device=self.device)
-            mask_BS = batch["attention_mask"]
-            yield Group(numbers_B, self.layers.embed(batch), mask_BS, is_padded=not bool(mask_BS.all()))
-            first += len(numbers_B)
+            lengths_B = batch["attention_mask"].sum(dim=1).cpu().numpy()
+            yield Group.of(np.arange(first, first + len(lengths_B)), lengths_B, self.layers.embed(batch))
+            first += len(lengths_B)
 
-    def _leave(self, layer: int, group: Group, leaving: "Leaving", answers: "_Answers") -> Group:
-        """Who stays; the answers of the others are taken down."""
-        logits_BC = self.branches[layer - 1](group.hidden_BSD, group.padding())
-        doubt_B = uncertainty(logits_BC, self.task, leaving.rule.measure, leaving.rule.top_k)
-        leaves_B = leaving.after(layer, group.numbers_B, doubt_B, decided(logits_BC, self.task))
-        answers.take(group.numbers_B[leaves_B], logits_BC[leaves_B], layer)
-        return group.rows(~leaves_B)
+    def _run(self, layer: int, group: Group) -> Group:
+        return replace(group, hidden_BSD=self.layers.run(layer, group.hidden_BSD, group.mask_BS))
+
+    def _without_the_sure(
+        self, layer: int, groups: list[Group], leaving: "Leaving", answers: "_Answers", size: int
+    ) -> list[Group]:
+        """Those who stay, in groups of up to `size` rows; the answers of the others are taken down."""
+        branch, numbers_M = self.branches[layer - 1], np.concatenate([group.numbers_B for group in groups])
+        # One wait for the GPU a layer; who leaves is then a matter of the CPU.
+        logits_MC = torch.cat([branch(group.hidden_BSD, group.mask_BS) for group in groups]).float().cpu()
+        doubt_M = uncertainty(logits_MC, self.task, leaving.rule.measure, leaving.rule.top_k)
+        decisions = decided(logits_MC, self.task)
+        leaves_M = leaving.after(layer, torch.from_numpy(numbers_M), doubt_M, decisions).numpy()
+        if not leaves_M.any():
+            return groups
+        answers.take(numbers_M[leaves_M], logits_MC[leaves_M], layer)
+        return list(_closed_ranks(groups, ~leaves_M, size))
 
 
 class _Answers:
-    def __init__(self, num_rows: int, num_labels: int, device: torch.device) -> None:
-        logits_NC = torch.zeros(num_rows, num_labels, device=device)
-        self.exits = Exits(logits_NC, torch.zeros(num_rows, dtype=torch.long, device=device))
+    """On the CPU, where they are wanted, and where it is known who leaves."""
 
-    def take(self, numbers_B: Tensor, logits_BC: Tensor, layer: int) -> None:
-        self.exits.logits_NC[numbers_B] = logits_BC.float()
+    def __init__(self, num_rows: int, num_labels: int) -> None:
+        self.exits = Exits(torch.zeros(num_rows, num_labels), torch.zeros(num_rows, dtype=torch.long))
+
+    def take(self, numbers_B: np.ndarray, logits_BC: Tensor, layer: int) -> None:
+        self.exits.logits_NC[numbers_B] = logits_BC.float().cpu()
         self.exits.layers_N[numbers_B] = layer
 
 
@@ -294,7 +351,7 @@ class Leaving:
         self.times_N: Tensor | None = None
 
     def after(self, layer: int, numbers_B: Tensor, doubt_B: Tensor, decided: Tensor) -> Tensor:
-        """(B) who leaves after `layer`; never one whose logits are not finite.
+        """(B) who leaves after `layer`; never one whose uncertainty is no number.
 
         An uncertainty of 1 is below no speed, yet at speed 1 all are to leave.
         """
@@ -315,40 +372,43 @@ class Leaving:
         return self.times_N[numbers_B]
 
 
-def _full_groups(groups: Iterable[Group], size: int) -> Iterator[Group]:
-    """The rows of all groups, in order, in groups of `size` rows."""
-    pieces: list[Group] = []
-    room = size
-    for group in groups:
-        start = 0
-        while start < len(group):
-            pieces.append(group.rows(slice(start, start + room)))
-            start += len(pieces[-1])
-            room -= len(pieces[-1])
-            if not room:
-                yield _joined(pieces)
-                pieces, room = [], size
-    if pieces:
-        yield _joined(pieces)
+def _closed_ranks(groups: Sequence[Group], stays_M: np.ndarray, size: int) -> Iterator[Group]:
+    """The rows of all groups that stay, the longest first, in new groups."""
+    lengths_M = np.concatenate([group.lengths_B for group in groups])
+    owners_M = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    places_M = np.concatenate([np.arange(len(group)) for group in groups])
+    staying = np.flatnonzero(stays_M)
+    staying = staying[np.argsort(-lengths_M[staying], kind="stable")]
+    group_cost = GROUP_COST_CPU if groups[0].hidden_BSD.device.type == "cpu" else GROUP_COST_GPU
+    for rows in _cut_by_length(staying, lengths_M[staying], size, group_cost):
+        rows = rows[np.argsort(owners_M[rows], kind="stable")]
+        pieces = [(groups[owner], places_M[rows[owners_M[rows] == owner]]) for owner in np.unique(owners_M[rows])]
+        yield _joined(pieces, int(lengths_M[rows].max()))
 
 
-def _joined(pieces: Sequence[Group]) -> Group:
-    """One group, as wide as its longest row needs; padding stands at the end of rows."""
-    lengths = torch.cat([piece.mask_BS.sum(dim=1) for piece in pieces]).tolist()
-    longest = max(lengths)
+def _cut_by_length(rows_M: np.ndarray, lengths_M: np.ndarray, size: int, group_cost: int) -> Iterator[np.ndarray]:
+    """Runs of up to `size` rows, which come longest first; a run ends before its padding costs more than a new one."""
+    start = padding = 0
+    for end, length in enumerate(lengths_M.tolist()):
+        padding += lengths_M[start] - length
+        if end - start == size or padding > group_cost:
+            yield rows_M[start:end]
+            start, padding = end, 0
+    if len(rows_M):
+        yield rows_M[start:]
 
-    def fitted(tensor: Tensor) -> Tensor:
-        missing = longest - tensor.shape[1]
-        if missing <= 0:
-            return tensor[:, :longest]
-        return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], missing, *tensor.shape[2:])], dim=1)
 
-    return Group(
-        torch.cat([piece.numbers_B for piece in pieces]),
-        torch.cat([fitted(piece.hidden_BSD) for piece in pieces]),
-        torch.cat([fitted(piece.mask_BS) for piece in pieces]),
-        is_padded=min(lengths) < longest,
-    )
+def _joined(pieces: Sequence[tuple[Group, np.ndarray]], longest: int) -> Group:
+    """One group of some rows of others."""
+    hidden = []
+    for group, places in pieces:
+        hidden_BSD = group.hidden_BSD[:, :longest]
+        if len(places) < len(group):
+            hidden_BSD = hidden_BSD.index_select(0, torch.from_numpy(places).to(hidden_BSD.device))
+        hidden.append(F.pad(hidden_BSD, (0, 0, 0, longest - hidden_BSD.shape[1])))
+    numbers_B = np.concatenate([group.numbers_B[places] for group, places in pieces])
+    lengths_B = np.concatenate([group.lengths_B[places] for group, places in pieces])
+    return Group.of(numbers_B, lengths_B, torch.cat(hidden) if len(hidden) > 1 else hidden[0])
 
 
 AutoConfig.register(FastBertConfig.model_type, FastBertConfig)

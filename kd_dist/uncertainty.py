@@ -17,7 +17,7 @@ from kd_dist.sections import Uncertainty
 
 
 def uncertainty(logits_BC: Tensor, task: Task, measure: Uncertainty, top_k: int) -> Tensor:
-    """(B) numbers from 0 to 1.
+    """(B) numbers from 0 to 1; no number (NaN) where a logit is not finite.
 
     single_label, with the probabilities p of the softmax:
         entropy         -sum p log p / log C (FastBERT, Liu et al. 2020, equation 9);
@@ -31,7 +31,9 @@ def uncertainty(logits_BC: Tensor, task: Task, measure: Uncertainty, top_k: int)
         margin          1 - the smallest |2 p - 1|.
     """
     logits_BC = logits_BC.float()
-    return (_of_labels if task == "multi_label" else _of_classes)(logits_BC, measure, min(top_k, logits_BC.shape[1]))
+    measured = _of_labels if task == "multi_label" else _of_classes
+    doubt_B = measured(logits_BC, measure, min(top_k, logits_BC.shape[1]))
+    return doubt_B.masked_fill(~logits_BC.isfinite().all(dim=1), float("nan"))
 
 
 def _of_classes(logits_BC: Tensor, measure: Uncertainty, top_k: int) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kd_dist.calibration import Observed, candidates, choose, observe, run, trusted_thresholds, weigh
+from kd_dist.calibration import Observed, Outcome, candidates, choose, observe, run, trusted_thresholds, weigh
 from kd_dist.classifier import Classifier, load_classifier, predict
+from kd_dist.early_exit import ExitRule
 from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation import Examples, read_split
 from kd_dist.metrics import scores
@@ -109,6 +110,15 @@ def test_the_fastest_within_the_budget_is_taken(
     assert chosen.quality >= outcomes[0].quality - budget
     for other in outcomes:
         assert other.speedup <= chosen.speedup or other.quality < outcomes[0].quality - budget
+
+
+def test_losing_just_the_budget_is_within_it() -> None:
+    """Six of 1,200 rows are half a point, whatever the shares round to."""
+    never = ExitRule((0.0,), "entropy", 5)
+    for right in range(6, 1201):
+        outcomes = [Outcome(never, right / 1200, 1.0, 2.0), Outcome(never, (right - 6) / 1200, 2.0, 1.0)]
+        assert choose(outcomes, Calibrate(quality_budget=0.005)) is outcomes[1]
+        assert choose(outcomes, Calibrate(quality_budget=0.0049)) is outcomes[0]
 
 
 def test_more_budget_is_never_slower(worlds: dict[str, World]) -> None:

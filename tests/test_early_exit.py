@@ -8,19 +8,28 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from kd_dist.classifier import load_classifier
+from kd_dist.classifier import Classifier, load_classifier, predict
 from kd_dist.config import REPOSITORY
-from kd_dist.early_exit import Branch, ExitRule, Exits, FastBertConfig, FastBertForSequenceClassification
+from kd_dist.early_exit import (
+    Branch,
+    ExitRule,
+    Exits,
+    FastBertConfig,
+    FastBertForSequenceClassification,
+    _cut_by_length,
+)
 from kd_dist.errors import UserError
 from kd_dist.losses import prediction_divergence
-from kd_dist.preprocessing import Preprocessing
+from kd_dist.preprocessing import Encoding, Preprocessing
 from kd_dist.sections import FAMILIES
 from kd_dist.uncertainty import decided, uncertainty
 from tests.test_classifier import save_classifier
@@ -291,10 +300,40 @@ def test_the_last_layer_answers_where_branches_are_broken(patience: int | None) 
 
 def test_token_types_reach_the_encoder() -> None:
     model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
-    batch["token_type_ids"] = (torch.arange(12) > 1).long().expand(16, -1) * batch["attention_mask"]
-    rule = rule_at(model, [batch], 0.4, "entropy")
-    found, expected = model.classify([batch], rule), one_by_one(model, [batch], rule)
-    torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
+    typed = batch | {"token_type_ids": (torch.arange(12) > 1).long().expand(16, -1) * batch["attention_mask"]}
+    last_alone = ExitRule((1e-9, 0.0, 0.0), "entropy", 5)  # asks a branch, and yet nobody leaves
+    with torch.no_grad():
+        expected = model.backbone(**typed).logits
+    torch.testing.assert_close(model.classify([typed], last_alone).logits_NC, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(model.classify([batch], last_alone).logits_NC, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("group_cost", [0, 2, 1000])
+@pytest.mark.parametrize("size", [1, 3, 32])
+def test_groups_are_cut_where_padding_would_cost_more_than_another_group(size: int, group_cost: int) -> None:
+    lengths = np.sort(np.random.default_rng(0).integers(1, 12, 40))[::-1]
+    runs = list(_cut_by_length(np.arange(40), lengths, size, group_cost))
+    assert np.concatenate(runs).tolist() == list(range(40))
+    assert all(1 <= len(run) <= size for run in runs)
+    padding = [int((lengths[run[0]] - lengths[run]).sum()) for run in runs]
+    assert max(padding) <= group_cost
+    for run, padded, following in zip(runs, padding, runs[1:], strict=False):  # it could not have held one row more
+        assert len(run) == size or padded + lengths[run[0]] - lengths[following[0]] > group_cost
+
+
+def test_more_rows_than_go_side_by_side_answer_as_each_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd_dist.classifier.TOKENS_SIDE_BY_SIDE", 40)
+    model, inputs = random_fastbert(), random_inputs(LENGTHS)
+    rule = rule_at(model, cut(inputs, 16), 0.4, "entropy")
+    classifier = Classifier(Path(), model, SimpleNamespace(pad_token_id=0), "single_label", list("abcde"), 48, rule)
+    rows = [
+        Encoding(ids[:length].tolist(), None, False) for ids, length in zip(inputs["input_ids"], LENGTHS, strict=True)
+    ]
+    shuffled = np.random.default_rng(1).permutation(16)
+    found = predict(classifier, [rows[number] for number in shuffled], batch_size=3)
+    expected = one_by_one(model, cut(inputs, 16), rule)
+    assert found.layers_N.tolist() == expected.layers_N[shuffled].tolist()
+    np.testing.assert_allclose(found.logits_NC, expected.logits_NC[shuffled], atol=1e-5, rtol=1e-4)
 
 
 def test_a_branch_without_a_mask_is_asked_too() -> None:
@@ -320,6 +359,49 @@ def test_the_rule_is_that_of_the_configuration_unless_asked_otherwise() -> None:
 def test_there_is_a_threshold_for_every_branch() -> None:
     with pytest.raises(UserError, match="holds 2 thresholds for 3 branches"):
         random_fastbert(thresholds=[0.1, 0.2]).exit_rule()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("thresholds", ["0.1"]),
+        ("thresholds", [None]),
+        ("thresholds", [float("nan")]),
+        ("thresholds", [5]),
+        ("thresholds", 0.5),
+        ("top_k", 1),
+        ("uncertainty", "margn"),
+        ("branch_activation", "gelu"),
+        ("branch_heads", 3),
+        ("branch_width", 0),
+        ("patience", 0),
+        ("backbone", ["bert"]),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_with_the_name(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name}="):
+        FastBertConfig(**{name: value})
+    random_fastbert().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(content | {name: value}), encoding="utf-8")
+    with pytest.raises(UserError, match=f"config.json cannot be used: .*{name}="):
+        load_classifier(tmp_path)
+
+
+def test_it_can_be_called_as_any_classifier_of_transformers() -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    called = model(**batch, labels=torch.zeros(16, dtype=torch.long), output_hidden_states=True)
+    torch.testing.assert_close(called.loss, torch.nn.functional.cross_entropy(called.logits, torch.zeros(16).long()))
+    assert len(called.hidden_states) == NUM_LAYERS + 1
+
+
+def test_the_backbone_has_the_attention_that_was_asked_for(tmp_path: Path) -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    model.save_pretrained(tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    assert plain.backbone.config._attn_implementation == "eager"
+    with torch.no_grad():
+        torch.testing.assert_close(plain.all_logits(batch), model.all_logits(batch), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

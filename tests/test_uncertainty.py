@@ -101,10 +101,11 @@ def test_a_tail_of_many_classes_moves_the_entropy_but_not_that_of_the_top() -> N
     assert float(uncertainty(torn, "single_label", "top_k_entropy", 2)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(("task", "measure"), EVERY)
-def test_logits_that_are_not_finite_are_not_called_sure(task: Any, measure: Any) -> None:
-    found = uncertainty(torch.tensor([[float("nan"), 0.0, 1.0]]), task, measure, 2)
-    assert not (found < 1).any()
+def test_logits_that_are_not_finite_are_not_called_sure(task: Any, measure: Any, value: float) -> None:
+    found = uncertainty(torch.tensor([[value, 0.0, 1.0], [9.0, 0.0, 1.0]]), task, measure, 2)
+    assert found.isnan().tolist() == [True, False]
 
 
 def test_half_precision_is_measured_in_full() -> None:
