@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config import REPOSITORY, model_config_file, read_stage
-from kd_dist.errors import UserError
+from kd_dist.errors import RunError, UserError
 from kd_dist.sections import Section, ShardResources, Student
 from kd_dist.stages import WIRE, Job, Stage
 
 SHARD = "KD_DIST_SHARD"
 """Environment variable: which of its shards a stage is to run."""
+
+WORTH_KEEPING = ("COMPLETE", "shard_*.COMPLETE", "checkpoints/step_*")
+"""What a stage has that would be lost, or would belong to nothing, if the stage were described anew."""
 
 PACKAGES = (
     "torch",
@@ -81,14 +84,23 @@ def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
 
 
 def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
-    """Write the run folder, or continue the one that is there when it describes the same work.
+    """Write the run folder, or continue the one that is there.
+
+    A stage with something worth keeping (it is complete, or has a shard or a checkpoint) must be described as it was
+    and have the same input files. Any other may change, so that what failed can be mended in place; it begins in an
+    empty folder.
+
+    A stage whose folder was removed runs anew, and so does every stage that depends on it, whatever it had reached:
+    a result would show a model or rows that are gone, and a checkpoint would go on learning from others than it began
+    with. What they wrote is removed, but for their logs.
 
     Raises:
         UserError: the run id belongs to a run with other settings or other input files.
     """
     run_dir = (runs_dir / job.name / run_id).absolute()
     prints = fingerprints(job)
-    _refuse_another_run(job, run_dir, prints)
+    if (run_dir / "job.json").exists():
+        _make_way(job, run_dir, prints)
     for name, stage in job.stages.items():
         (run_dir / name / "log").mkdir(parents=True, exist_ok=True)
         write_json(run_dir / name / "config.json", wired(stage, run_dir))
@@ -100,39 +112,77 @@ def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
     return run_dir
 
 
-def _refuse_another_run(job: Job, run_dir: Path, prints: dict[str, str]) -> None:
+def _make_way(job: Job, run_dir: Path, prints: dict[str, str]) -> None:
+    """Empty the stages of a run that is there that are to begin anew; refuse those that must not."""
+    anew = stages_to_rebuild(job, run_dir)
+    changed = [name for name in job.stages if name not in anew and prints[name] != stage_fingerprint(run_dir / name)]
+    _refuse_another_run(job, run_dir, changed)
+    if lost := [name for name in anew if _is_worth_keeping(run_dir / name)]:
+        print(f"{', '.join(lost)}: to run anew, since the folder of a stage before was removed", flush=True)
+    for name in [*anew, *changed]:
+        _empty(run_dir / name)
+
+
+def stages_to_rebuild(job: Job, run_dir: Path) -> list[str]:
+    """The stages of a run that is there whose folders were removed, and all that depend on them."""
     if not (run_dir / "job.json").exists():
-        return
+        return []
+    return _with_dependents(job, [name for name in job.stages if not (run_dir / name / "inputs.json").exists()])
+
+
+def _with_dependents(job: Job, names: list[str]) -> list[str]:
+    found = set(names)
+    for name, inputs in job.edges().items():  # a stage comes after all that feed it
+        if found.intersection(inputs):
+            found.add(name)
+    return [name for name in job.stages if name in found]
+
+
+def _is_worth_keeping(stage_dir: Path) -> bool:
+    return any(any(stage_dir.glob(pattern)) for pattern in WORTH_KEEPING)
+
+
+def _empty(stage_dir: Path) -> None:
+    """Remove what a stage wrote, but for its logs: its tokenizer, blocks or W&B run must not go on as another's."""
+    for path in stage_dir.iterdir() if stage_dir.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != "log":
+                shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _refuse_another_run(job: Job, run_dir: Path, changed: list[str]) -> None:
+    """Raise a UserError that says what differs, if one of the changed stages has something worth keeping.
+
+    What a stage is fed belongs to it, so that the difference may lie in a stage before it.
+    """
     before = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))["stages"]
-    differing, changed = [], []
-    for name, stage in job.stages.items():
-        if name not in before:
-            differing.append(f"{name}: a stage that the run does not have")
-            continue
-        if not (run_dir / name / "inputs.json").exists():  # its folder was removed, so that it runs anew
-            continue
-        inputs = json.loads((run_dir / name / "inputs.json").read_text(encoding="utf-8"))
-        if prints[name] == inputs["fingerprint"]:
-            continue
-        changed.append(name)
-        identity = stage.identity()
-        differing += [
-            f"{name}.{section}.{key}: {before[name][section].get(key)!r} -> {value!r}"
-            for section, values in identity.items()
-            if isinstance(values, dict) and isinstance(before[name].get(section), dict)
-            for key, value in values.items()
-            if before[name][section].get(key) != value
-        ]
-        if inputs["files"] != input_files(stage):
-            differing.append(f"{name}: its input files have changed")
-    if changed and not differing:
-        differing = [f"{name}: its description in jobs/ has changed" for name in changed]
+    differing = [f"{name}: a stage that the run does not have" for name in job.stages if name not in before]
+    kept = {name for name in changed if _is_worth_keeping(run_dir / name)}
+    concerned = [name for name in changed if name in before and kept.intersection(_with_dependents(job, [name]))]
+    differing += [line for name in concerned for line in _differences(job.stages[name], before[name], run_dir / name)]
+    if concerned and not differing:
+        differing = [f"{name}: its description in jobs/ has changed" for name in concerned]
     if differing:
         raise UserError(
             f"run {run_dir.name} exists with another configuration:\n  "
             + "\n  ".join(differing)
             + "\nchoose another --run-id, or go back to the settings of that run to continue it"
         )
+
+
+def _differences(stage: Any, before: dict[str, Any], stage_dir: Path) -> list[str]:
+    """A line for each setting that is not as it was, and one if the input files are not."""
+    lines = [
+        f"{stage_dir.name}.{section}.{key}: {before[section].get(key)!r} -> {value!r}"
+        for section, values in stage.identity().items()
+        if isinstance(values, dict) and isinstance(before.get(section), dict)
+        for key, value in values.items()
+        if before[section].get(key) != value
+    ]
+    files = json.loads((stage_dir / "inputs.json").read_text(encoding="utf-8"))["files"]
+    return lines if files == input_files(stage) else [*lines, f"{stage_dir.name}: its input files have changed"]
 
 
 def fingerprints(job: Job) -> dict[str, str]:
@@ -288,12 +338,14 @@ def run_stage(stage_dir: Path) -> None:
     """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone.
 
     Of a stage in shards, the one that KD_DIST_SHARD names; without it, all of them one after another.
+
+    Raises:
+        RunError: what the stage says is wrong; work had begun, whenever it finds that.
     """
     if is_complete(stage_dir):
         return
     stage = read_stage(stage_dir)
-    module, function = stage.entry.split(":")
-    entry = getattr(importlib.import_module(module), function)
+    entry = _entry(stage)
     if isinstance(stage.resources, ShardResources):
         _run_shards(stage_dir, entry, stage.resources.shards)
         return
@@ -304,6 +356,22 @@ def run_stage(stage_dir: Path) -> None:
     entry(stage_dir)
     if is_first:
         complete(stage_dir, time.monotonic() - started)
+
+
+def _entry(stage: Stage) -> Callable[[Path], None]:
+    """What runs the stage. A mistake that it finds comes as a RunError: the stages before it may have run for hours."""
+    module, function = stage.entry.split(":")
+    entry = getattr(importlib.import_module(module), function)
+
+    def run(stage_dir: Path) -> None:
+        try:
+            entry(stage_dir)
+        except RunError:
+            raise
+        except UserError as error:
+            raise RunError(str(error)) from error
+
+    return run
 
 
 def _run_shards(stage_dir: Path, entry: Callable[[Path], None], shards: int) -> None:

@@ -1,9 +1,18 @@
 """One job with several seeds: the stages that depend on chance are repeated, everything else is shared."""
 
+import re
 from typing import Any
 
 from kd_dist.errors import UserError
 from kd_dist.stages import WIRE, EvaluateStage, Job, Stage, TrainStage
+
+SUFFIX = "_seed"
+
+
+def seed_of(stage: str) -> int | None:
+    """The seed in the name of a copy, which is that of its models in an evaluation; None for any other stage."""
+    found = re.fullmatch(rf".+{SUFFIX}(\d+)", stage)
+    return int(found[1]) if found else None
 
 
 def with_seeds(job: Job, seeds: int) -> Job:
@@ -21,7 +30,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
     if not trained:
         raise UserError(f"--seeds {seeds}: job `{job.name}` has no stage that can be repeated with another seed")
     first = trained[0].train.seed
-    copies = {seed: {name: f"{name}_seed{seed}" for name in job.seeded} for seed in range(first + 1, first + seeds)}
+    copies = {seed: {name: f"{name}{SUFFIX}{seed}" for name in job.seeded} for seed in range(first + 1, first + seeds)}
     stages: dict[str, Any] = {}
     for name, stage in job.stages.items():
         if name in job.seeded:

@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LOWER_IS_BETTER = ("loss", "mean_squared_error")
-
 
 @dataclass
 class Best:
@@ -26,7 +24,7 @@ class Best:
         return True
 
     def _is_better(self, value: float, than: float) -> bool:
-        return value < than if self.metric in LOWER_IS_BETTER else value > than
+        return value < than if self.metric == "loss" else value > than
 
     def is_over(self) -> bool:
         """Whether the patience is exhausted."""

@@ -36,7 +36,8 @@ from kd_dist.objectives import Objective, build
 from kd_dist.objectives.finetune import Labels
 from kd_dist.preemption import Preemption
 from kd_dist.runs import add_result, default_run_id, open_run, read_job, run_stage
-from kd_dist.sections import MlmObjective
+from kd_dist.sections import FinetuneObjective, MlmObjective
+from kd_dist.seeds import seed_of
 from kd_dist.selection import Best
 from kd_dist.stages import TrainStage
 from kd_dist.teacher_outputs import StoredOutputs
@@ -172,10 +173,11 @@ def _finish(trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: P
     scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
     row: dict[str, Any] = {"stage": stage_dir.name, "model": _trained_model(read_stage(stage_dir))}
+    row |= {} if (seed := seed_of(stage_dir.name)) is None else {"seed": seed}
     row |= {"split": "validation", "steps": trainer.kept_step, "parameters": num_parameters(objective.student)}
     row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
     speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
-    row["samples_per_second"] = round(statistics.median(speeds), 1)
+    row["training_samples_per_second"] = round(statistics.median(speeds), 1)
     add_result(stage_dir.parent, row)
 
 
@@ -183,7 +185,9 @@ def _trained_model(stage: TrainStage) -> str:
     """What results call the model that the stage trains."""
     if stage.model is not None:
         return "fastbert"
-    return "student" if stage.student is not None else "teacher"
+    if stage.student is None:
+        return "teacher"
+    return "student_alone" if isinstance(stage.objective, FinetuneObjective) else "student"
 
 
 def main() -> int:

@@ -32,6 +32,9 @@ def show_status(run_dir: Path) -> int:
     jobs = _submitted(run_dir)
     states = _slurm_states(list(jobs.values()))
     for name in stages:
+        if not (run_dir / name / "inputs.json").exists():  # the folder was removed; the same command makes it anew
+            table.add_row(name, "REMOVED")
+            continue
         job = jobs.get(name, "")
         state = "COMPLETED" if is_complete(run_dir / name) else _summed_up(states[job]) or _local_state(run_dir / name)
         table.add_row(name, state, job, *_progress(run_dir / name, state))

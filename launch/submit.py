@@ -12,7 +12,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError
-from kd_dist.runs import git_state, is_complete, shards_to_run, write_json
+from kd_dist.runs import git_state, is_complete, shards_to_run, stages_to_rebuild, write_json
 from kd_dist.sections import GpuResources, ShardResources, TaskResources
 from kd_dist.stages import Job
 from launch.cluster import Cluster, Resources, python_of_a_rank, slurm_parameters
@@ -130,13 +130,12 @@ def print_plan(job: Job, run_dir: Path, cluster: Cluster) -> int:
     run_dir = run_dir.absolute()
     print(f"run: {run_dir}")
     print_notes(job)
+    anew = stages_to_rebuild(job, run_dir)
     for name, inputs in job.edges().items():
         stage = job.stages[name]
-        state = (
-            "complete, will be skipped"
-            if (run_dir / name / "inputs.json").exists() and is_complete(run_dir / name)
-            else (f"after {', '.join(inputs)}" if inputs else "at once")
-        )
+        state = f"after {', '.join(inputs)}" if inputs else "at once"
+        if (run_dir / name / "inputs.json").exists() and name not in anew and is_complete(run_dir / name):
+            state = "complete, will be skipped"
         print(f"\n=== {name}: {state}; {_described(stage.resources)}")
         print(json.dumps(stage.model_dump(exclude={"kind"}, exclude_none=True), indent=2, ensure_ascii=False))
         if cluster.executor == "slurm":

@@ -153,6 +153,14 @@ def test_dry_run_says_what_would_be_skipped(tmp_path: Path, settings: list[str])
     assert "=== distill: after prepare" in text
 
 
+def test_dry_run_skips_nothing_behind_a_removed_stage(tmp_path: Path, settings: list[str]) -> None:
+    _, run_dir = opened(tmp_path, settings, "report")
+    shutil.rmtree(run_dir / "prepare")
+    text = shown(tmp_path, "--job", "tinybert_general", "--dry-run", "--run-id", "a", *settings)
+    assert re.findall(r"=== (\w+: \w+)", text) == ["prepare: at", "distill: after", "report: after"]
+    assert is_complete(run_dir / "distill")  # it only looked
+
+
 def test_job_json_runs_again(tmp_path: Path, settings: list[str]) -> None:
     job = with_absolute_paths(load_job("tinybert_general", [*settings, "train.steps=7"]))
     written = open_run(job, tmp_path / "runs", "a") / "job.json"
@@ -471,7 +479,8 @@ def test_run_that_is_still_queued_is_not_submitted_again(tmp_path: Path, setting
 
 
 def test_run_id_of_another_configuration_is_refused(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
-    open_run(with_absolute_paths(load_job("tinybert_general", settings)), tmp_path / "runs", "a")
+    job = with_absolute_paths(load_job("tinybert_general", settings))
+    complete(open_run(job, tmp_path / "runs", "a") / "distill", seconds=1.0)
     arguments = ["--job", "tinybert_general", "--run-id", "a", *settings, "train.seed=1"]
     ended = command(tmp_path, *arguments, path=scheduler)
     assert ended.returncode == 2
@@ -521,6 +530,11 @@ def test_status_shows_step_loss_and_time_left(tmp_path: Path, run_dir: Path) -> 
         ["distill", "STARTED", "", "30/300", "1.2346", "25.6", "0:45:00"],
         ["report", "WAITING", "", "", "", "", ""],
     ]
+
+
+def test_status_of_a_stage_whose_folder_was_removed(tmp_path: Path, run_dir: Path) -> None:
+    shutil.rmtree(run_dir / "distill")
+    assert re.search(r"distill +│ REMOVED", shown(tmp_path, "--status", str(run_dir)))
 
 
 def test_status_counts_days(tmp_path: Path, run_dir: Path) -> None:
@@ -626,7 +640,7 @@ def test_corpus_that_is_gone_when_the_stage_starts_is_one_message(
 ) -> None:
     job, run_dir = opened(tmp_path, settings, "prepare")
     corpus.unlink()
-    assert local.run(job, run_dir, LOCAL, code) == 2
+    assert local.run(job, run_dir, LOCAL, code) == 1  # work had begun
     told = capfd.readouterr().err
     assert told.count("error: ") == 1
     assert "Traceback" not in told

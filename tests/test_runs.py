@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ import pytest
 
 from kd_dist import runs
 from kd_dist.config import load_job, model_config_file, read_stage
-from kd_dist.errors import UserError
+from kd_dist.errors import RunError, UserError
 from kd_dist.runs import add_result, complete, fingerprints, is_complete, open_run, run_stage, with_absolute_paths
 from kd_dist.sections import Evaluate, LabelledData, PlainTokenData, ShardResources, Teacher
 from kd_dist.stages import AugmentStage, EvaluateStage, Job, LabelledStage, SampleTextStage, Stage
+from tests.conftest import TinyWorld
 
 SECRET = "kd-dist-secret-0123456789"
 
@@ -179,6 +181,12 @@ def test_where_and_how_often_may_change(tmp_path: Path, settings: list[str], cha
     assert written(run_dir / "job.json") == job(settings, change).model_dump()
 
 
+def all_complete(run_dir: Path) -> Path:
+    for name in written(run_dir / "job.json")["stages"]:
+        complete(run_dir / name, seconds=1.0)
+    return run_dir
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -192,7 +200,7 @@ def test_where_and_how_often_may_change(tmp_path: Path, settings: list[str], cha
 def test_run_id_of_another_configuration_is_refused(
     tmp_path: Path, settings: list[str], change: str, said: str
 ) -> None:
-    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    run_dir = all_complete(open_run(job(settings), tmp_path / "runs", "a"))
     before = (run_dir / "job.json").read_bytes()
     with pytest.raises(UserError) as caught:
         open_run(job(settings, change), tmp_path / "runs", "a")
@@ -206,7 +214,7 @@ def test_run_id_of_another_configuration_is_refused(
 
 
 def test_run_id_with_changed_input_files_is_refused(tmp_path: Path, settings: list[str], corpus: Path) -> None:
-    open_run(job(settings), tmp_path / "runs", "a")
+    all_complete(open_run(job(settings), tmp_path / "runs", "a"))
     (corpus / "a.txt").write_text("别的\n", encoding="utf-8")
     with pytest.raises(UserError, match="prepare: its input files have changed\nchoose another --run-id"):
         open_run(job(settings), tmp_path / "runs", "a")
@@ -217,6 +225,135 @@ def test_run_id_of_a_job_with_other_stages_is_refused(tmp_path: Path, settings: 
     larger = job(settings).model_copy(update={"stages": {**job(settings).stages, "texts": SampleTextStage()}})
     with pytest.raises(UserError, match="texts: a stage that the run does not have"):
         open_run(larger, tmp_path / "runs", "a")
+
+
+# ------------------------------------------------------------ mending a run in place
+
+STEP = "checkpoints/step_00000005"
+
+
+def leave(stage_dir: Path, *files: str) -> None:
+    """Files that the stage wrote."""
+    for file in files:
+        (stage_dir / file).parent.mkdir(parents=True, exist_ok=True)
+        (stage_dir / file).write_text("{}", encoding="utf-8")
+
+
+def left(stage_dir: Path) -> set[str]:
+    return {path.name for path in stage_dir.iterdir()} - {"config.json", "inputs.json"}
+
+
+@pytest.fixture
+def rows(tmp_path: Path, tiny: TinyWorld) -> list[str]:
+    """Settings of a job on labelled rows, the second of which has no label."""
+    lines = [f"{label}\t{text}" for label, text in zip(["a", "b"] * 20, map(str, range(100, 140)), strict=True)]
+    (tmp_path / "rows.tsv").write_text("\n".join([lines[0], "no label", *lines[1:]]), encoding="utf-8")
+    return [f"data.train={tmp_path / 'rows.tsv'}", f"teacher.path={tiny.tokenizer}"]
+
+
+def task(rows: list[str], *more: str, name: str = "finetune") -> Job:
+    return with_absolute_paths(load_job(name, [*rows, *more]))
+
+
+@pytest.mark.parametrize("way_out", ["setting", "file"])
+def test_rows_that_a_stage_refused_are_mended_in_place(tmp_path: Path, rows: list[str], way_out: str) -> None:
+    run_dir = open_run(task(rows), tmp_path / "runs", "a")
+    with pytest.raises(RunError, match=r"rows.tsv(, line |:)2"):
+        run_stage(run_dir / "prepare")
+    leave(run_dir / "prepare", "log/rank_0.txt", "tokenizer/of_other_rows", "wandb.json")
+    if way_out == "file":
+        file = tmp_path / "rows.tsv"
+        file.write_text(file.read_text(encoding="utf-8").replace("no label\n", ""), encoding="utf-8")
+    open_run(task(rows, *(["data.bad_rows=skip"] if way_out == "setting" else [])), tmp_path / "runs", "a")
+    assert left(run_dir / "prepare") == {"log"}
+    assert (run_dir / "prepare" / "log" / "rank_0.txt").exists()
+    run_stage(run_dir / "prepare")
+    assert is_complete(run_dir / "prepare")
+
+
+def test_after_a_refused_teacher_the_run_goes_on_with_it(tmp_path: Path, rows: list[str]) -> None:
+    run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
+    done = ["prepare", "finetune", "corpus", "general"]
+    for name in done:
+        complete(run_dir / name, seconds=1.0)
+    open_run(task(rows, "guards.teacher=warn", name="tinybert"), tmp_path / "runs", "a")
+    assert [name for name in written(run_dir / "job.json")["stages"] if is_complete(run_dir / name)] == done
+    assert read_stage(run_dir / "check").guards.teacher == "warn"
+
+
+@pytest.mark.parametrize("something", ["COMPLETE", "shard_00001.COMPLETE", f"{STEP}/state.json"])
+def test_stage_with_something_worth_keeping_is_not_changed(tmp_path: Path, settings: list[str], something: str) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    leave(run_dir / "distill", something)
+    with pytest.raises(UserError, match=r"configuration:\n  distill.train.seed: 42 -> 1\nchoose another"):
+        open_run(job(settings, "train.seed=1"), tmp_path / "runs", "a")
+    assert (run_dir / "distill" / something).exists()
+
+
+def test_stage_behind_a_changed_one_keeps_what_it_has_and_the_change_is_named(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    leave(run_dir / "distill", f"{STEP}/state.json")
+    with pytest.raises(UserError) as caught:
+        open_run(job(settings, "data.max_length=64"), tmp_path / "runs", "a")
+    assert str(caught.value).splitlines()[1:-1] == ["  prepare.data.max_length: 128 -> 64"]
+    assert (run_dir / "distill" / STEP).exists()
+
+
+def test_what_may_change_is_not_named_beside_what_must_not(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    complete(run_dir / "prepare", seconds=1.0)
+    with pytest.raises(UserError) as caught:
+        open_run(job(settings, "data.max_length=64", "train.seed=1"), tmp_path / "runs", "a")
+    assert str(caught.value).splitlines()[1:-1] == ["  prepare.data.max_length: 128 -> 64"]
+
+
+# ------------------------------------------------------------ a stage whose folder was removed
+
+
+def test_removed_stage_and_what_depends_on_it_run_anew(
+    tmp_path: Path, rows: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = all_complete(open_run(task(rows), tmp_path / "runs", "a"))
+    leave(run_dir / "finetune", f"{STEP}/state.json", "metrics.jsonl", "wandb.json", "log/rank_0.txt")
+    shutil.rmtree(run_dir / "finetune")
+    leave(run_dir / "serving", f"{STEP}/state.json", "export/config.json", "log/rank_0.txt")
+    open_run(task(rows), tmp_path / "runs", "a")
+    assert [name for name in task(rows).stages if is_complete(run_dir / name)] == ["prepare"]
+    assert left(run_dir / "serving") == {"log"}
+    assert (run_dir / "serving" / "log" / "rank_0.txt").exists()
+    told = "evaluation, serving, report: to run anew, since the folder of a stage before was removed\n"
+    assert capfd.readouterr().out == told
+
+
+def test_checkpoint_does_not_go_on_from_another_teacher(tmp_path: Path, rows: list[str]) -> None:
+    run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
+    for name in ("prepare", "finetune", "check", "general"):
+        complete(run_dir / name, seconds=1.0)
+    leave(run_dir / "layers", f"{STEP}/state.json")
+    leave(run_dir / "alone", f"{STEP}/state.json")
+    shutil.rmtree(run_dir / "finetune")
+    open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
+    assert not (run_dir / "layers" / STEP).exists()
+    assert (run_dir / "alone" / STEP).exists()  # it does without that teacher
+    assert is_complete(run_dir / "general")
+
+
+def test_removed_stage_may_change_with_all_that_depends_on_it(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = all_complete(open_run(job(settings), tmp_path / "runs", "a"))
+    shutil.rmtree(run_dir / "distill")
+    open_run(job(settings, "train.seed=1"), tmp_path / "runs", "a")
+    assert read_stage(run_dir / "distill").train.seed == 1
+    assert [is_complete(run_dir / name) for name in ("prepare", "distill", "report")] == [True, False, False]
+
+
+def test_refused_run_loses_nothing(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = all_complete(open_run(job(settings), tmp_path / "runs", "a"))
+    shutil.rmtree(run_dir / "distill")
+    with pytest.raises(UserError, match=r"prepare.data.max_length: 128 -> 64"):
+        open_run(job(settings, "data.max_length=64"), tmp_path / "runs", "a")
+    assert [is_complete(run_dir / name) for name in ("prepare", "report")] == [True, True]
 
 
 # ------------------------------------------------------------ fingerprints
@@ -276,6 +413,16 @@ def test_stage_is_complete_after_it_ran(texts: Path) -> None:
     run_stage(texts)
     assert is_complete(texts)
     assert (texts / "texts" / "news.txt").stat().st_size > 1_000_000
+
+
+def test_mistake_that_a_stage_finds_came_too_late_for_status_2(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stage_dir: Path) -> None:
+        raise UserError("rows.tsv, line 2: no label")
+
+    monkeypatch.setitem(sys.modules, "kd_dist.sample_text", SimpleNamespace(run=refuse))
+    with pytest.raises(RunError, match=r"^rows.tsv, line 2: no label$") as caught:
+        run_stage(texts)
+    assert (caught.value.exit_status, is_complete(texts)) == (1, False)
 
 
 def test_complete_stage_is_left_alone(texts: Path) -> None:

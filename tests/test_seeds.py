@@ -15,7 +15,7 @@ from kd_dist.sections import (
     TokenData,
     Train,
 )
-from kd_dist.seeds import with_seeds
+from kd_dist.seeds import seed_of, with_seeds
 from kd_dist.stages import EvaluateStage, Job, LabelledStage, ReportStage, TeacherOutputsStage, TrainStage
 
 TOKENS = "@prepare/tokens"
@@ -67,6 +67,14 @@ def test_copies_follow_their_stages_and_nothing_else_is_repeated(job: Job) -> No
         "evaluate",
         "report",
     ]
+
+
+def test_seed_of_a_copy_is_that_of_its_models(job: Job) -> None:
+    seeds = {name: seed for name in with_seeds(job, 3).stages if (seed := seed_of(name)) is not None}
+    assert seeds == {f"{name}_seed{seed}": seed for name in job.seeded for seed in (43, 44)}
+    models = with_seeds(job, 3).stages["evaluate"].evaluate.models
+    copies = {name: path for name, path in models.items() if "@" in name}
+    assert all(name.endswith(f"@{seed_of(path[1:].split('/')[0])}") for name, path in copies.items())
 
 
 def test_copies_differ_from_their_stage_in_seed_and_wires_alone(job: Job) -> None:

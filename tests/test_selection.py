@@ -1,7 +1,11 @@
 """Which step is kept, and when a stage ends early."""
 
+from typing import get_args
+
 import pytest
 
+from kd_dist.metrics import METRICS
+from kd_dist.sections import Selection
 from kd_dist.selection import Best
 
 
@@ -19,6 +23,13 @@ def test_a_smaller_loss_is_better() -> None:
     best = Best("loss", patience=None)
     assert updates(best, [0.5, 0.7, 0.4]) == [True, False, True]
     assert best.step == 3
+
+
+@pytest.mark.parametrize("metric", get_args(Selection.model_fields["metric"].annotation))
+def test_of_everything_else_that_can_be_selected_by_more_is_better(metric: str) -> None:
+    if metric not in ("auto", "loss"):
+        assert metric in {name for names in METRICS.values() for name in names} - {"mean_squared_error"}
+        assert updates(Best(metric, patience=None), [0.5, 0.4, 0.6]) == [True, False, True]
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from kd_dist.runs import open_run, run_stage, stage_fingerprint
+from kd_dist.sections import FinetuneObjective, LabelledData, Student, Teacher, TokenData, Train
+from kd_dist.stages import Job, LabelledStage, TrainStage
 from kd_dist.tracking import read_metrics
-from tests.conftest import TinyWorld
-from tests.ranks import ROOT
+from tests.conftest import LabelledWorld, TinyWorld
+from tests.ranks import ROOT, run_ranks
 
 BIN = Path(sys.executable).parent
 STEPS = 60
@@ -91,6 +94,62 @@ def test_the_learning_rate_is_the_schedule_of_transformers(root: Path, plain: su
         assert rate == pytest.approx(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
+
+
+def manifest(stage_dir: Path) -> dict[str, object]:
+    return json.loads((stage_dir / "export" / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_the_export_names_the_corpus_it_learnt_from(root: Path, plain: subprocess.CompletedProcess[str]) -> None:
+    run_dir = root / "runs" / "tinybert_general" / "plain"
+    assert manifest(run_dir / "distill")["data_fingerprint"] == (run_dir / "prepare" / "tokens").resolve().name
+    assert len(list((root / "runs" / "cache" / "corpus").iterdir())) == 1
+
+
+def run_stages(run_dir: str) -> None:
+    for name in ("prepare", "alone_seed43"):
+        run_stage(Path(run_dir) / name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, labelled: LabelledWorld) -> Path:
+    """A student that learns from labels alone, under another seed than the job's."""
+    prepare = LabelledStage(
+        data=LabelledData(train=[str(labelled.files / "train.tsv")], max_length=48, num_workers=1),
+        teacher=Teacher(path=str(labelled.teacher)),
+    )
+    training = TrainStage(
+        student=Student(config=str(labelled.student)),
+        data=TokenData(tokens="@prepare/tokens"),
+        objective=FinetuneObjective(),
+        train=Train(steps=2, global_batch_size=8, micro_batch_size=4),
+    )
+    job = Job(name="alone", description="", stages={"prepare": prepare, "alone_seed43": training}, result="prepare")
+    run_dir = open_run(job, tmp_path_factory.mktemp("alone"), "a")
+    run_ranks(1, "tests.test_train:run_stages", str(run_dir))
+    return run_dir
+
+
+def test_the_row_of_a_training_stage_says_whose_it_is_and_how_fast_it_trained(alone: Path) -> None:
+    (row,) = json.loads((alone / "results.json").read_text(encoding="utf-8"))
+    named = {"stage": "alone_seed43", "model": "student_alone", "seed": 43, "split": "validation", "steps": 2}
+    assert row.items() >= named.items()
+    assert row["training_samples_per_second"] > 0
+    assert "samples_per_second" not in row  # which is that of inference
+
+
+def test_the_export_names_the_labelled_rows_it_learnt_from(alone: Path) -> None:
+    assert manifest(alone / "alone_seed43")["data_fingerprint"] == stage_fingerprint(alone / "prepare")
+
+
+def test_rows_that_a_stage_refuses_are_a_failure_of_the_run(tmp_path: Path, labelled: LabelledWorld) -> None:
+    (tmp_path / "rows.tsv").write_text("sport\t一\nno label\n", encoding="utf-8")
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "finetune", "--run-id", "a"]
+    data = [f"data.train={tmp_path / 'rows.tsv'}", "data.max_length=48"]
+    result = finish([*script, f"teacher.path={labelled.teacher}", *data], tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "rows.tsv" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("launcher", [["deepspeed", "--num_accelerators", "2"], ["torchrun", "--nproc-per-node", "2"]])
