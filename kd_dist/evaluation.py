@@ -14,8 +14,10 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import argparse
 import json
 import os
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, get_args
@@ -34,7 +36,8 @@ from kd_dist.classifier import (
 )
 from kd_dist.config import read_stage
 from kd_dist.errors import RunError, UserError, exit_with_message, nearest
-from kd_dist.label_files import BadRows, RawRow, RowReader, parse_columns
+from kd_dist.label_files import BadRows, RawRow, RowReader, left_out, parse_columns
+from kd_dist.labelled import Labels, is_finite_number
 from kd_dist.metrics import (
     METRICS,
     Task,
@@ -55,6 +58,7 @@ from kd_dist.runs import add_result, link, write_json
 from kd_dist.sections import Guards, LabelledData
 from kd_dist.speeds import AT_SPEED, model_and_seed, plot_speeds
 from kd_dist.stages import EvaluateStage
+from kd_dist.texts import CorpusError
 from kd_dist.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.tracking import log_results
 
@@ -94,7 +98,7 @@ def run(stage_dir: Path) -> None:
     `stage_dir`/model, which later stages start from, becomes a link to the first model once the guard lets it pass.
 
     Raises:
-        UserError: a model that is no classifier of these labels.
+        UserError: a model that is no classifier of these labels, or a teacher that was trained on other tokens.
         RunError: no rows, or the guard refuses the first model.
     """
     stage: EvaluateStage = read_stage(stage_dir)
@@ -103,7 +107,11 @@ def run(stage_dir: Path) -> None:
     examples = read_split(tokens, stage.evaluate.split)
     classifiers = {name: load_classifier(path) for name, path in stage.evaluate.models.items()}
     classifiers = at_speeds(classifiers, stage.evaluate.speeds)
-    scored = score_all(classifiers, examples, Preprocessing.load(tokens), speed=stage.evaluate.speed)
+    prepared = Preprocessing.load(tokens)
+    preprocessings = own_preprocessings(classifiers, prepared)
+    if stage.guards:
+        preprocessings |= of_teacher(classifiers, preprocessings, prepared)
+    scored = score_all(classifiers, preprocessings, examples, speed=stage.evaluate.speed)
     for name, one in scored.items():
         add_result(stage_dir.parent, {"stage": stage_dir.name, **model_and_seed(name), **one.row})
     guard = judge(next(iter(scored.values())), examples) if stage.guards else None
@@ -160,20 +168,69 @@ def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) ->
     return named
 
 
+def own_preprocessings(classifiers: Mapping[str, Classifier], default: Preprocessing) -> dict[str, Preprocessing]:
+    """How each classifier was taught to read texts; the default where it does not say."""
+    return {name: load_preprocessing(classifier, default) for name, classifier in classifiers.items()}
+
+
+def of_teacher(
+    classifiers: Mapping[str, Classifier], own: Mapping[str, Preprocessing], prepared: Preprocessing
+) -> dict[str, Preprocessing]:
+    """The first model reads texts as they were prepared, since these are the tokens that distillation feeds it.
+
+    Raises:
+        UserError: it was trained on tokens of another kind, not merely on longer or shorter rows.
+    """
+    first = next(iter(classifiers))
+    directory = classifiers[first].directory
+    if differences := _differences(own[first], prepared):
+        raise UserError(
+            f"the teacher {directory} was trained on other tokens than this run feeds it: {'; '.join(differences)}; or "
+            "train the teacher again with this run's data settings"
+        )
+    return {name: prepared for name, classifier in classifiers.items() if classifier.directory == directory}
+
+
+def _differences(own: Preprocessing, prepared: Preprocessing) -> list[str]:
+    """Each with the setting under which the rows would be as the model knows them."""
+    settings = [
+        f"data.segment={own.segment}",
+        f"data.hint_words={'FILE, of its words' if own.hint_words else 'none'}",
+        f"data.columns={'label,text,text_pair' if own.pairs else 'label,text'}",
+    ]
+    compared = zip(_in_words(own), _in_words(prepared), settings, strict=True)
+    return [
+        f"{known:.120} where it learnt, {found:.120} in the rows of this run (set {setting})"
+        for known, found, setting in compared
+        if known != found
+    ]
+
+
+def _in_words(preprocessing: Preprocessing) -> list[str]:
+    hint_words = [f"{category}: {' '.join(words)}" for category, words in preprocessing.hint_words.items()]
+    return [
+        f"segment {preprocessing.segment}",
+        f"hint words {'; '.join(hint_words) or 'none'}",
+        "pairs" if preprocessing.pairs else "single texts",
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------- quality and size
 
 
 def score_all(
-    classifiers: Mapping[str, Classifier], examples: Examples, default: Preprocessing, *, speed: bool
+    classifiers: Mapping[str, Classifier],
+    preprocessings: Mapping[str, Preprocessing],
+    examples: Examples,
+    *,
+    speed: bool,
 ) -> dict[str, Scored]:
-    """Score every classifier on its own tokens of the same texts; with `speed`, measure them in turn as well.
-
-    `default` is how texts become tokens where a classifier does not say.
+    """Score every classifier on its tokens of the same texts; with `speed`, measure them in turn as well.
 
     Raises:
         UserError: a classifier has other labels than the examples.
     """
-    scored = {name: _score(name, classifier, examples, default) for name, classifier in classifiers.items()}
+    scored = {name: _score(name, one, examples, preprocessings[name]) for name, one in classifiers.items()}
     if speed:
         for one, measured in zip(scored.values(), measure_speed(list(scored.values())), strict=True):
             one.row.update(measured)
@@ -183,9 +240,9 @@ def score_all(
     return scored
 
 
-def _score(name: str, classifier: Classifier, examples: Examples, default: Preprocessing) -> Scored:
+def _score(name: str, classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> Scored:
     columns = _columns(name, classifier, examples)
-    encodings, cut = classifier.encode(load_preprocessing(classifier, default), examples.texts, examples.text_pairs)
+    encodings, cut = classifier.encode(preprocessing, examples.texts, examples.text_pairs)
     answers = predict(classifier, encodings, BATCH_SIZE)
     logits_NC = answers.logits_NC[:, columns]
     row = {
@@ -412,7 +469,8 @@ def plot_confusion(path: Path, matrix_CC: np.ndarray, names: Sequence[str], titl
     font = font_for("".join([title, *names]))
     size = 2.2 + max(3.0, 0.3 * len(names))
     shares_CC = matrix_CC / np.maximum(matrix_CC.sum(axis=1, keepdims=True), 1)
-    with rc_context({"font.family": font} if font else {}):
+    settings = {"text.parse_math": False} | ({"font.family": font} if font else {})  # `$` is a character of names
+    with rc_context(settings):
         figure = Figure(figsize=(size, size), dpi=110, layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
@@ -472,51 +530,105 @@ def _cells(one: Scored, metrics: Sequence[str], has_exits: bool, has_speed: bool
 # --------------------------------------------------------------------------------------------------------- command line
 
 
-def examples_from(rows: Sequence[RawRow], file: str, task: Task, label2id: dict[str, int]) -> Examples:
-    """Examples of a file whose labels are to be found in a model.
+def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, int]) -> Examples:
+    """The rows of --data, for a model of these labels.
 
     Raises:
-        UserError: a label that the model does not have, or a number that is none.
+        CorpusError: options, files or rows that cannot be used; no row that can.
     """
-    labels = np.array([_label(row, task, label2id) for row in rows])
-    pairs = [row.text_pair for row in rows if row.text_pair is not None]
-    return Examples(file, task, label2id, [row.text for row in rows], pairs or None, labels)
+    if not options.label_separator:
+        raise UserError("--label-separator: at least one character")
+    data = LabelledData(
+        train=[options.data],
+        columns=options.columns.split(","),
+        header=options.header,
+        task=task,
+        label_separator=options.label_separator,
+        bad_rows=options.bad_rows,
+    )
+    bad_rows = BadRows(skip=data.bad_rows == "skip")
+    with _named_as_here():
+        rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
+        examples = examples_from(rows, Path(options.data).name, Labels(data, label2id), bad_rows)
+    if bad_rows.counts:
+        print(left_out(bad_rows.counts), file=sys.stderr)
+    return examples
 
 
-def _label(row: RawRow, task: Task, label2id: dict[str, int]) -> Any:
-    if task == "regression":
-        try:
-            return float(row.labels[0])
-        except ValueError as error:
-            raise UserError(f"{row.where}: {row.labels[0]!r} is no number") from error
-    numbers = [_number(name, row, label2id) for name in row.labels]
-    if task == "single_label":
-        return numbers[0]
-    return [int(number in numbers) for number in range(len(label2id))]
-
-
-def _number(name: str, row: RawRow, label2id: dict[str, int]) -> int:
-    if has_generic_names(label2id):
-        name = f"LABEL_{name}" if name.isdecimal() else name
-    if name not in label2id:
-        raise UserError(
-            f"{row.where}: {name!r} is none of the {len(label2id)} labels of the model "
-            f"({', '.join(list(label2id)[:20])}){nearest(name, label2id)}"
+@contextmanager
+def _named_as_here() -> Iterator[None]:
+    """What is wrong with labelled rows is said in the settings of a stage, which are options of this command."""
+    try:
+        yield
+    except CorpusError as error:
+        options = re.sub(
+            r"\bdata\.(columns|header|task|bad_rows)(=?)",
+            lambda found: f"--{found[1].replace('_', '-')}{' ' * len(found[2])}",
+            str(error),
         )
-    return label2id[name]
+        raise CorpusError(options) from error
+
+
+def examples_from(rows: Sequence[RawRow], split: str, labels: Labels, bad_rows: BadRows) -> Examples:
+    """Examples of rows whose labels are to be found in a model.
+
+    Raises:
+        CorpusError: no row is left; or, unless bad rows are skipped, a label that the model does not have or a number
+            that is none.
+    """
+    kept = []
+    for row in _as_the_model_says(rows, labels):
+        if problem := _problem(row, labels):
+            bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
+        else:
+            kept.append(row)
+    if not kept:
+        raise CorpusError(f"no row of {split} is left to score ({left_out(bad_rows.counts)})")
+    pairs = [row.text_pair for row in kept if row.text_pair is not None]
+    numbers = np.array([labels.encoded(row) for row in kept])
+    return Examples(split, labels.data.task, labels.ids, [row.text for row in kept], pairs or None, numbers)
+
+
+def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
+    """Numbers in place of labels mean those of a model that has no names for its own."""
+    if labels.data.task == "regression" or not has_generic_names(labels.ids):
+        return rows
+
+    def named(label: str) -> str:
+        return f"LABEL_{label}" if label.isdecimal() else label
+
+    return [replace(row, labels=tuple(map(named, row.labels))) for row in rows]
+
+
+def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
+    """(reason, message) when the row has a label that cannot be scored."""
+    if labels.data.task == "regression":
+        number = row.labels[0]
+        return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+    unknown = [label for label in row.labels if label not in labels.ids]
+    if not unknown:
+        return None
+    names = f"the {len(labels.ids)} labels of the model ({', '.join(list(labels.ids)[:20])})"
+    return "unknown label", f"{unknown[0]!r} is none of {names}{nearest(unknown[0], labels.ids)}"
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:
     """Models by name: `NAME=DIR`, else the folder's name, or its parent's where that says more."""
     named: dict[str, str] = {}
     for given in models:
-        name, _, path = given.rpartition("=")
+        name, path = _name_and_path(given)
         parts = [part for part in Path(path).absolute().parts if part not in ("export", "model")]
         name = name or parts[-1]
         if name in named:
             raise UserError(f"two models are called {name!r}; name them: --model NAME={path}")
         named[name] = path
     return named
+
+
+def _name_and_path(given: str) -> tuple[str, str]:
+    """A `=` behind a `/` belongs to the path."""
+    name, found, path = given.partition("=")
+    return (name, path) if found and "/" not in name else ("", given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -536,6 +648,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
     )
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="first row of tsv and csv")
     parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
     parser.add_argument("--label-separator", default="|", help="between the labels of a multi-label row (default: |)")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be used")
@@ -554,25 +667,28 @@ def main() -> int:
     classifiers = {name: load_classifier(path) for name, path in named.items()}
     first = next(iter(classifiers.values()))
     first = replace(first, task=options.task or first.task)
-    data = LabelledData(
-        train=[options.data],
-        columns=options.columns.split(","),
-        task=first.task,
-        label_separator=options.label_separator,
-        bad_rows=options.bad_rows,
-    )
-    reader = RowReader(data, parse_columns(data.columns), BadRows(skip=options.bad_rows == "skip"))
-    rows = reader.read(data.train)
-    examples = examples_from(rows, Path(options.data).name, first.task, first.label2id)
+    examples = read_examples(options, first.task, first.label2id)
     default = plain_preprocessing(first, pairs=examples.text_pairs is not None)
     if speeds and all(one.exit_rule is None for one in classifiers.values()):
         first.at(speeds[0])  # says that there are no branches
-    scored = score_all(at_speeds(classifiers, speeds), examples, default, speed=not options.no_speed)
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
+        _make_folder(options.output)
+    classifiers = at_speeds(classifiers, speeds)
+    scored = score_all(classifiers, own_preprocessings(classifiers, default), examples, speed=not options.no_speed)
+    if options.output:
         write_evaluation(options.output, examples, scored, None)
     print_table(examples, scored)
     return 0
+
+
+def _make_folder(output: Path) -> None:
+    """Before hours of scoring."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: {error.strerror}; give a folder, which is made if it is not there"
+        ) from error
 
 
 if __name__ == "__main__":

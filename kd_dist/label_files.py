@@ -7,6 +7,7 @@ when a parquet file is read.
 import csv
 import itertools
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,17 @@ from typing import Any
 
 from kd_dist.errors import nearest
 from kd_dist.sections import LabelledData
-from kd_dist.texts import CorpusError, clean, damage_explained, find_files, kind, numbered_lines, open_bytes
+from kd_dist.texts import (
+    CorpusError,
+    clean,
+    damage_explained,
+    find_files,
+    kind,
+    numbered_lines,
+    open_bytes,
+    table_damage_explained,
+    visible_files,
+)
 
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
 LABELLED_SUFFIXES = (".txt", *TABLE_SUFFIXES)
@@ -49,7 +60,7 @@ class RawRow:
 
 @dataclass
 class BadRows:
-    """What becomes of a row that cannot be used: the end of the stage, or a count by reason."""
+    """What becomes of a row that cannot be used: the end of the work, or a count by reason."""
 
     skip: bool
     counts: Counter[str] = field(default_factory=Counter)
@@ -61,6 +72,11 @@ class BadRows:
         self.counts[reason] += 1
 
 
+def left_out(counts: Counter[str]) -> str:
+    """`left out: 3 x empty text, ...` of bad rows by reason."""
+    return f"left out: {', '.join(f'{count:,} x {reason}' for reason, count in counts.most_common())}"
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -68,8 +84,8 @@ def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
     """Return (file, None) of the tables and (document, label) of the class trees that patterns name, each file once.
 
     A folder that holds folders and no table is a tree of classes: every folder in it is a label, every file below that
-    a document; files beside the class folders and hidden files are left alone. Raises CorpusError for a pattern that
-    matches nothing.
+    a document; files beside the class folders, hidden files and those in hidden folders are left alone. Raises
+    CorpusError for a pattern that matches nothing.
     """
     found: dict[str, tuple[Path, str | None]] = {}
     for pattern in patterns:
@@ -84,7 +100,7 @@ def is_class_tree(folder: Path) -> bool:
     """Whether this is a folder of folders without a table anywhere inside."""
     if not folder.is_dir() or not _class_folders(folder):
         return False
-    return not any(kind(Path(name)) in TABLE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+    return not any(kind(file) in TABLE_SUFFIXES for file in visible_files(folder))
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -93,7 +109,7 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _documents(folder: Path) -> Iterator[tuple[Path, str]]:
     for class_folder in _class_folders(folder):
-        documents = sorted(file for file in class_folder.rglob("[!.]*") if file.is_file())
+        documents = sorted(file for file in visible_files(class_folder) if file.is_file())
         if not documents:
             raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
         yield from ((document, class_folder.name) for document in documents)
@@ -214,6 +230,8 @@ class RowReader:
             value = values.get(role)
             if value is None:
                 return "missing value", f"no value in {name!r}"
+            if role == "label" and not all(map(_is_label, value if isinstance(value, list) else [value])):
+                return "not a label", f"{name!r} holds {value!r}"[:200] + ", expected a name or a finite number"
             if role != "label" and not isinstance(value, str):
                 return "not a text", f"{name!r} holds {type(value).__name__}, expected text"
             if role != "label" and not value:
@@ -229,9 +247,7 @@ class RowReader:
     def _labels(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str) and self.data.task == "multi_label":
             value = value.split(self.data.label_separator)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # tables with holes hold whole numbers as 1.0
-        names = (str(label).strip() for label in (value if isinstance(value, list) else [value]))
+        names = map(_label_name, value if isinstance(value, list) else [value])
         return tuple(dict.fromkeys(name for name in names if name))
 
     def _table_records(self, file: Path, cells: Cells) -> Records:
@@ -262,13 +278,45 @@ class RowReader:
                 yield place, {role: record[name] for role, name in self.columns.wanted().items()}
 
 
+def _is_label(value: Any) -> bool:
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _label_name(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # tables with holes hold whole numbers as 1.0
+    return str(value).strip()
+
+
+def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:
+    """Raises CorpusError when a table's first line, read as a row, has labels that no other row has: a header.
+
+    Where labels are numbers or come from a file of names, a header is refused without this, as no label.
+    """
+    if data.header != "auto" or data.task == "regression" or data.label_names:
+        return
+    sizes = Counter(row.file for row in rows)
+    firsts = {id(row): row for row in rows if _is_first_line(row) and sizes[row.file] > 2}
+    others = {label for row in rows if id(row) not in firsts for label in row.labels}
+    for row in firsts.values():
+        if row.labels and others.isdisjoint(row.labels):
+            raise CorpusError(
+                f"{row.where}: no other row has the label {row.labels[0]!r}, so this looks like a header: name the "
+                "columns as they are called there (data.columns=label:NAME,text:NAME), or set data.header=no"
+            )
+
+
+def _is_first_line(row: RawRow) -> bool:
+    return row.place == "line 1" and kind(row.file) not in (".json", ".jsonl")
+
+
 def _document(file: Path, label: str) -> Records:
     yield "line 1", {"label": label, "text": "\n".join(line for _, line in numbered_lines(file))}
 
 
 def _tab_separated_cells(file: Path) -> Cells:
     """A quote is a character like any other, as in the official GLUE files."""
-    return ((number, line.split("\t")) for number, line in numbered_lines(file) if line.strip())
+    return ((number, line.split("\t")) for number, line in numbered_lines(file) if line)
 
 
 def _csv_cells(file: Path) -> Cells:
@@ -312,19 +360,15 @@ def _json(text: str, where: str) -> Any:
 
 
 def _parquet_records(file: Path, wanted: dict[str, str]) -> Records:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_bytes(file) as stream:
-        try:
-            table = pq.ParquetFile(stream)
-            names = table.schema_arrow.names
-            if missing := [name for name in wanted.values() if name not in names]:
-                near = nearest(missing[0], names)
-                raise CorpusError(f"{file}: no column {missing[0]!r}; the columns are {', '.join(names)}{near}")
-            batches = table.iter_batches(batch_size=1024, columns=list(wanted.values()), use_threads=False)
-            records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, record in enumerate(records, start=1):
-                yield f"record {number}", {role: record[name] for role, name in wanted.items()}
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise CorpusError(f"{file}: not a readable parquet file ({error}); write it again") from error
+    with open_bytes(file) as stream, table_damage_explained(file, "parquet"):
+        table = pq.ParquetFile(stream)
+        names = table.schema_arrow.names
+        if missing := [name for name in wanted.values() if name not in names]:
+            near = nearest(missing[0], names)
+            raise CorpusError(f"{file}: no column {missing[0]!r}; the columns are {', '.join(names)}{near}")
+        batches = table.iter_batches(batch_size=1024, columns=list(wanted.values()), use_threads=False)
+        records = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, record in enumerate(records, start=1):
+            yield f"record {number}", {role: record[name] for role, name in wanted.items()}

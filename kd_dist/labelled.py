@@ -22,7 +22,7 @@ import numpy as np
 from kd_dist.config import read_stage
 from kd_dist.corpus import interruption_as_itself, percentiles, rebuilt
 from kd_dist.errors import nearest
-from kd_dist.label_files import BadRows, RawRow, RowReader, parse_columns
+from kd_dist.label_files import BadRows, RawRow, RowReader, left_out, parse_columns, refuse_header_as_row
 from kd_dist.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.sections import LabelledData
 from kd_dist.stages import LabelledStage
@@ -125,7 +125,7 @@ def summary(name: str, report: Report) -> str:
     if report["duplicates_in_train"]:
         lines.append(f"  {report['duplicates_in_train']:,} training rows repeat an earlier one: kept")
     if skipped:
-        lines.append(f"  left out: {', '.join(f'{count:,} x {reason}' for reason, count in skipped.most_common())}")
+        lines.append(f"  {left_out(skipped)}")
     if truncated := sum(report[split]["truncated"] for split in SPLITS):
         lines.append(f"  {truncated:,} rows are longer than data.max_length and were cut")
     if rare := report["rare_labels"]:
@@ -175,12 +175,12 @@ def label_order(names: Iterable[str]) -> list[str]:
     """Each once, sorted: numbers by value, then words."""
 
     def key(name: str) -> tuple[float, str]:
-        return (float(name), name) if _is_finite_number(name) else (math.inf, name)
+        return (float(name), name) if is_finite_number(name) else (math.inf, name)
 
     return sorted(set(names), key=key)
 
 
-def _is_finite_number(text: str) -> bool:
+def is_finite_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -257,7 +257,7 @@ class Labels:
         """(reason, message) when the row has a label that cannot be used."""
         if self.data.task == "regression":
             number = row.labels[0]
-            return None if _is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+            return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
         unknown = [label for label in row.labels if label not in self.ids and not self._is_index(label)]
         if not unknown:
             return None
@@ -278,16 +278,18 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     """Return the rows of every split, their labels, and a report on them.
 
     Splits that are not given are split off train, each class in proportion; then train rows that stand in another split
-    go (`data.remove_leaked`); then `data.max_rows` are drawn. Equal files, settings and seed give equal rows.
+    go (`data.remove_leaked`); then `data.max_rows` are drawn, each class in proportion and one row of each at least.
+    Equal files, settings and seed give equal rows.
 
     Raises:
-        CorpusError: what `RowReader.read` and `Labels` refuse; a label without a training row (unless bad rows are
-            skipped: it then keeps its index); no row for training or none for validation.
+        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `Labels` refuse; a label without a training row
+            (unless bad rows are skipped: it then keeps its index); no row for training or none for validation.
     """
     columns = parse_columns(data.columns)
     bad_rows = {split: BadRows(skip=data.bad_rows == "skip") for split in SPLITS}
     given = [split for split in SPLITS if getattr(data, split)]
     splits = {split: RowReader(data, columns, bad_rows[split]).read(getattr(data, split)) for split in given}
+    refuse_header_as_row(splits["train"], data)
     labels = Labels.of(data, splits["train"])
     splits = {split: labels.resolved(rows, split, bad_rows[split]) for split, rows in splits.items()}
     splits = split_off(splits, data)
@@ -296,8 +298,8 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     if data.remove_leaked:
         held_out = {row.key for split in HELD_OUT for row in splits[split]}
         splits["train"] = [row for row in splits["train"] if row.key not in held_out]
+    splits = {split: _drawn(rows, data, [data.seed, 1, i]) for i, (split, rows) in enumerate(splits.items())}
     _check(splits, labels)
-    splits = {split: _drawn(rows, data.max_rows, [data.seed, 1, i]) for i, (split, rows) in enumerate(splits.items())}
     report |= {split: _description(rows, labels, bad_rows[split]) for split, rows in splits.items()}
     return splits, labels, report | _label_report(splits["train"], report["train"]["labels"])
 
@@ -344,11 +346,12 @@ def stratified(classes: Sequence[str], count: int, rng: np.random.Generator) -> 
     return drawn
 
 
-def _drawn(rows: list[RawRow], max_rows: int | None, seed: list[int]) -> list[RawRow]:
-    if max_rows is None or len(rows) <= max_rows:
+def _drawn(rows: list[RawRow], data: LabelledData, seed: list[int]) -> list[RawRow]:
+    """`data.max_rows` of the rows, or one of each class where that is more."""
+    if data.max_rows is None or len(rows) <= data.max_rows:
         return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), max_rows, replace=False)
-    return [rows[row] for row in np.sort(chosen)]
+    dropped = stratified(_classes(rows, data.task), len(rows) - data.max_rows, np.random.default_rng(seed))
+    return [row for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped]
 
 
 def _check(splits: Splits, labels: Labels) -> None:
@@ -360,9 +363,10 @@ def _check(splits: Splits, labels: Labels) -> None:
     with_rows = {label for row in splits["train"] for label in row.labels}
     empty = [name for name in labels.ids if name not in with_rows]
     if empty and labels.data.bad_rows == "error":
+        drawn = "" if labels.data.max_rows is None else f", or data.max_rows={labels.data.max_rows} left them out"
         raise CorpusError(
             f"no training row for the label {', '.join(map(repr, empty[:10]))} ({len(empty)} of {len(labels.ids)}), or "
-            "all of its rows stand in validation or test too; data.bad_rows=skip goes on without"
+            f"all of its rows stand in validation or test too{drawn}; data.bad_rows=skip goes on without"
         )
 
 

@@ -36,7 +36,7 @@ from kd_dist.classifier import predict as answers_to
 from kd_dist.errors import UserError, exit_with_message, nearest
 from kd_dist.metrics import predictions, probabilities
 from kd_dist.preprocessing import Preprocessing
-from kd_dist.texts import damage_explained, kind, numbered_lines, open_bytes
+from kd_dist.texts import damage_explained, kind, numbered_lines, open_bytes, table_damage_explained
 
 CHUNK_ROWS = 8192  # what is in memory, and sorted by length, at a time
 FORMATS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
@@ -58,7 +58,8 @@ def read_texts(file: Path, columns: Sequence[str]) -> Iterator[Texts]:
     `columns` are the names of one text, or of the two of a pair; in plain text a tab stands between these.
 
     Raises:
-        UserError: an unknown suffix, a column that is not there, or a value that is no text.
+        UserError: an unknown suffix, a damaged file, a column that is not there, a row with more cells than the header,
+            or a value that is no text.
     """
     readers = {".tsv": _table, ".csv": _table, ".jsonl": _json_lines, ".parquet": _parquet}
     with damage_explained(file):
@@ -101,6 +102,10 @@ def _table(file: Path) -> Fields:
     try:
         header = next(reader, [])
         for cells in reader:  # an empty line is a row of empty cells
+            if any(cells[len(header) :]):
+                way_out = "a text with commas stands in quotes" if quoted else "a tab inside a text has to go"
+                expected = f"expected {len(header)} as in the header ({way_out})"
+                raise UserError(f"{file}, line {reader.line_num}: {len(cells)} columns, {expected}")
             yield reader.line_num, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
     except csv.Error as error:
         raise UserError(
@@ -120,15 +125,11 @@ def _json_lines(file: Path) -> Fields:
 
 
 def _parquet(file: Path) -> Fields:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_bytes(file) as stream:
-        try:
-            batches = pq.ParquetFile(stream).iter_batches(batch_size=1024)
-            yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), start=1)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{file}: not a readable parquet file ({error})") from error
+    with open_bytes(file) as stream, table_damage_explained(file, "parquet"):
+        batches = pq.ParquetFile(stream).iter_batches(batch_size=1024)
+        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), start=1)
 
 
 # -------------------------------------------------------------------------------------------------------------- output
@@ -331,6 +332,8 @@ def main() -> int:
             write([dict(zip(columns, row, strict=True)) | answer for row, answer in zip(rows, answers, strict=True)])
             num_rows, num_cut = num_rows + len(rows), num_cut + cut
             progress.update(shown, completed=num_rows)
+            if progress.disable and len(rows) == CHUNK_ROWS:
+                print(f"{num_rows:,} texts", file=sys.stderr, flush=True)
     if num_cut:
         longest = min(preprocessing.max_length, classifier.max_length)
         print(
@@ -340,7 +343,7 @@ def main() -> int:
 
 
 def _progress() -> Progress:
-    """How many texts are done, on stderr if that is a terminal."""
+    """How many texts are done, on stderr if that is a terminal; elsewhere a line after each chunk says so."""
     columns = SpinnerColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 

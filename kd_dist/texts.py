@@ -47,8 +47,8 @@ class CorpusError(UserError):
 def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
     """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
 
-    The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables are left
-    alone. Raises CorpusError naming every pattern that matches nothing.
+    The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables and what is
+    hidden are left alone. Raises CorpusError naming every pattern that matches nothing.
     """
     matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
     if bad := [pattern for pattern, files in matches.items() if not files]:
@@ -92,8 +92,15 @@ def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    found = (file for file in folder.rglob("*") if kind(file) in suffixes and file.is_file())
+    found = (file for file in visible_files(folder) if kind(file) in suffixes and file.is_file())
     return sorted(file for file in found if file.name not in DESCRIPTIONS)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder but the hidden ones and those in hidden folders, which editors and notebooks leave."""
+    for inside, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(inside, name) for name in names if not name.startswith("."))
 
 
 def kind(path: Path) -> str:
@@ -216,7 +223,7 @@ def _text_of(value: object, text_field: str, where: str) -> str:
 def _read_parquet(path: Path, fields: Sequence[str]) -> Records:
     import pyarrow.parquet as pq
 
-    with open_bytes(path) as stream, _table_damage_explained(path, "parquet"):
+    with open_bytes(path) as stream, table_damage_explained(path, "parquet"):
         # A small buffer and no pre-buffering: a row group may hold gigabytes.
         file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
         _check_fields(f"{path}, line 1", fields, file.schema_arrow.names)
@@ -228,7 +235,7 @@ def _read_arrow(path: Path, fields: Sequence[str]) -> Records:
     """Both forms of Arrow's IPC format: the stream, which `datasets` writes, and the file."""
     import pyarrow as pa
 
-    with open_bytes(path) as stream, _table_damage_explained(path, "Arrow"):
+    with open_bytes(path) as stream, table_damage_explained(path, "Arrow"):
         is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
         stream.seek(0)
         reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
@@ -238,12 +245,13 @@ def _read_arrow(path: Path, fields: Sequence[str]) -> Records:
 
 
 @contextlib.contextmanager
-def _table_damage_explained(path: Path, name: str) -> Iterator[None]:
+def table_damage_explained(path: Path, name: str) -> Iterator[None]:
+    """A table that pyarrow cannot read becomes a CorpusError that says so; `name` is the format it should have."""
     import pyarrow as pa
 
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if isinstance(error, gzip.BadGzipFile) or getattr(error, "errno", None) is not None:
             raise  # not pyarrow's own: it says OSError, without a number, of damage inside a file
         raise CorpusError(f"{path}: not a readable {name} file ({error}); write it again") from error
@@ -278,7 +286,7 @@ RECORD_READERS = {
 
 # Unicode categories Cc (but for those that count as white space), Cf and Cs: invisible, and alone a surrogate is not
 # even text. Written out because asking `unicodedata` for 1.1 million characters takes longer than the whole import.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
     "\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd"
     "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
@@ -294,7 +302,7 @@ def clean(text: str) -> str:
 
     NFKC also folds full-width forms: "，！？；：" become ",!?;:" and "…" becomes "...".
     """
-    return " ".join(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).split())
+    return " ".join(unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).split())
 
 
 def split_sentences(text: str) -> list[str]:

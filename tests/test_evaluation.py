@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from kd_dist.classifier import load_classifier
 from kd_dist.config import REPOSITORY
 from kd_dist.early_exit import FastBertForSequenceClassification
-from kd_dist.errors import RunError, UserError
+from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.evaluation import (
     Examples,
     Scored,
@@ -199,6 +200,48 @@ def test_a_bad_teacher_goes_no_further(texts, teacher, predicted, tmp_path, caps
     assert (stage_dir / "model").exists()
 
 
+def test_the_teacher_is_judged_on_the_tokens_it_will_be_fed(texts, teacher, tmp_path) -> None:
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own)
+    Preprocessing(max_length=32).save(own)
+    tokens = write_tokens(tmp_path / "tokens", texts, [0, 1, 2] * 30)
+    Preprocessing(max_length=8).save(tokens)
+    models = {"teacher": own, "other": teacher}
+    stage_dir = stage_at(tmp_path / "run" / "guarded", models, tokens, guard="warn", speed=False)
+    run(stage_dir)
+    fed, other = evaluation_of(stage_dir)["models"].values()
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    assert fed["rows_cut"] == sum(len(tokenizer(text)["input_ids"]) > 8 for text in texts) > 0
+    assert fed["confusion_matrix"] == other["confusion_matrix"]
+    stage_dir = stage_at(tmp_path / "run" / "compared", models, tokens, speed=False)
+    run(stage_dir)
+    assert evaluation_of(stage_dir)["models"]["teacher"]["rows_cut"] < fed["rows_cut"]  # as it was trained
+
+
+HINTS = {"sport": ["体育", "足球"]}
+
+
+@pytest.mark.parametrize(
+    ("own", "prepared", "message"),
+    [
+        ({"segment": "word"}, {}, "segment word where it learnt, segment none in the rows .*set data.segment=word"),
+        ({"hint_words": HINTS}, {}, "hint words sport: 体育 足球 .* hint words none .*set data.hint_words=FILE"),
+        ({}, {"hint_words": HINTS}, "hint words none .* hint words sport: 体育 足球 .*set data.hint_words=none"),
+        ({"pairs": True}, {}, "pairs where it learnt, single texts .*set data.columns=label,text,text_pair"),
+    ],
+)
+def test_a_teacher_of_other_tokens_is_refused(own, prepared, message, texts, teacher, tmp_path) -> None:
+    shutil.copytree(teacher, tmp_path / "teacher")
+    Preprocessing(max_length=16, **own).save(tmp_path / "teacher")
+    tokens = write_tokens(tmp_path / "tokens", texts, [0, 1, 2] * 30)
+    Preprocessing(max_length=32, **prepared).save(tokens)
+    stage_dir = stage_at(tmp_path / "run" / "score", {"teacher": tmp_path / "teacher"}, tokens, guard="warn")
+    with pytest.raises(UserError, match=f"the teacher .*was trained on other tokens .*{message}") as refused:
+        run(stage_dir)
+    assert refused.value.exit_status == 2
+    assert not (stage_dir / "model").exists()
+
+
 def judged(task: Any, labels: np.ndarray, value: float, label2id: dict[str, int]) -> dict[str, Any]:
     metric = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}[task]
     scored = Scored(None, [], np.empty(0), None, {metric: value})  # type: ignore[arg-type]
@@ -232,21 +275,53 @@ def test_distillation_that_hurts() -> None:
     )
 
 
-def test_multi_label_and_regression(tiny, texts, tmp_path) -> None:
-    settings: dict[str, Any] = {
-        "multi_label": {"problem_type": "multi_label_classification"},
-        "regression": {"problem_type": "regression", "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}},
-    }
-    labels = {"multi_label": [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]] * 45, "regression": [float(i) for i in range(90)]}
-    for task, options in settings.items():
-        model = save_classifier(tmp_path / task, tiny.tokenizer, **options)
-        label2id = LABEL2ID if task == "multi_label" else {}
-        tokens = write_tokens(tmp_path / f"{task}_tokens", texts, labels[task], task=task, label2id=label2id)
-        stage_dir = stage_at(tmp_path / "run" / task, {"model": model}, tokens, guard="warn", speed=False)
-        run(stage_dir)
-        assert evaluation_of(stage_dir)["models"]["model"]["rows"] == 90
-        assert pq.read_table(stage_dir / "predictions_model.parquet").num_rows == 90
-    assert "spearman" in evaluation_of(stage_dir)["models"]["model"]
+def logits_of(model: Path, texts: list[str]) -> np.ndarray:
+    """(N, C) by transformers alone."""
+    loaded = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    cut = {"return_tensors": "pt", "truncation": True, "max_length": 32}
+    with torch.inference_mode():
+        return np.concatenate([loaded(**tokenizer(text, **cut)).logits.numpy() for text in texts])
+
+
+def test_several_labels(tiny, texts, tmp_path) -> None:
+    options: dict[str, Any] = {"problem_type": "multi_label_classification", "initializer_range": 1.0}
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, **options)
+    given = logits_of(model, texts) > 0
+    labels = given.copy()
+    labels[::2] = False  # what is given to these rows is wrong
+    labels[1, :] = ~given[1, :]
+    hits, wrong, missed = (labels & given).sum(), (given & ~labels).sum(), (labels & ~given).sum()
+    assert min(hits, wrong, missed) > 0
+    tokens = write_tokens(tmp_path / "tokens", texts, labels.astype(float).tolist(), task="multi_label")
+    stage_dir = stage_at(tmp_path / "run" / "score", {"model": model}, tokens, guard="warn", speed=False)
+    run(stage_dir)
+
+    written = evaluation_of(stage_dir)["models"]["model"]
+    assert written["rows"] == 90
+    assert written["micro_f1"] == pytest.approx(2 * hits / (2 * hits + wrong + missed))
+    assert written["accuracy"] == pytest.approx((labels == given).all(axis=1).mean())
+    table = pq.read_table(stage_dir / "predictions_model.parquet").to_pydict()
+    assert table["predicted"] == [[name for name, has in zip(LABELS, row, strict=True) if has] for row in given]
+    assert table["label"] == [[name for name, has in zip(LABELS, row, strict=True) if has] for row in labels]
+    assert [len(row) for row in table["probability"]] == given.sum(axis=1).tolist()
+    assert all(probability > 0.5 for row in table["probability"] for probability in row)
+
+
+def test_numbers(tiny, texts, tmp_path) -> None:
+    options = {"problem_type": "regression", "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, initializer_range=1.0, **options)
+    given = logits_of(model, texts)[:, 0]
+    labels = -2 * given.astype(float) + 1  # the order is reversed, and a line is a line
+    tokens = write_tokens(tmp_path / "tokens", texts, labels, task="regression", label2id={})
+    stage_dir = stage_at(tmp_path / "run" / "score", {"model": model}, tokens, guard="warn", speed=False)
+    run(stage_dir)
+    written = evaluation_of(stage_dir)["models"]["model"]
+    assert (written["spearman"], written["pearson"]) == pytest.approx((-1, -1), abs=1e-3)
+    assert written["mean_squared_error"] == pytest.approx(((given - labels) ** 2).mean(), rel=1e-3)
+    table = pq.read_table(stage_dir / "predictions_model.parquet").to_pydict()
+    assert table["predicted"] == pytest.approx(given.tolist(), abs=1e-4)
+    assert table["label"] == pytest.approx(labels.tolist())
 
 
 @pytest.mark.parametrize("num_classes", [2, 65])
@@ -255,6 +330,11 @@ def test_confusion_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> 
     plot_confusion(tmp_path / "plot.png", matrix, [f"类别{number}" for number in range(num_classes)], "学生")
     height, width, _ = imread(tmp_path / "plot.png").shape
     assert min(height, width) > 25 * num_classes
+
+
+def test_names_of_classes_that_look_like_formulas(tmp_path: Path) -> None:
+    plot_confusion(tmp_path / "plot.png", np.eye(2, dtype=int), [r"$\x$", "$x^2$"], r"$\y$")
+    assert imread(tmp_path / "plot.png").size
 
 
 def at_speed(accuracy: float, layers: float, **more: Any) -> dict[str, Any]:
@@ -345,6 +425,90 @@ def test_two_models_of_one_name() -> None:
     with pytest.raises(UserError, match="two models are called 'x'"):
         named_models(["x=a", "x=b"])
     assert named_models(["runs/finetune/a/export", "b=c"]) == {"a": "runs/finetune/a/export", "b": "c"}
+
+
+def test_a_path_may_hold_the_sign_that_ends_a_name() -> None:
+    assert named_models(["runs/lr=3/export", "a=runs/lr=4/export"]) == {
+        "lr=3": "runs/lr=3/export",
+        "a": "runs/lr=4/export",
+    }
+
+
+def evaluate(monkeypatch, model: Path, file: Path, *options: str) -> int:
+    arguments = ["evaluation.py", "--model", f"model={model}", "--data", str(file), "--no-speed", *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        exit_with_message(main)
+    return int(ended.value.code or 0)
+
+
+def test_bad_rows_are_skipped_and_counted(teacher, tmp_path, monkeypatch, capsys) -> None:
+    file, output = tmp_path / "test.tsv", tmp_path / "output"
+    file.write_text("体育\t一条新闻\n娱乐\t另一条\n财经\n\t二\n财经\t三\n音乐\t四\n", encoding="utf-8")
+    assert evaluate(monkeypatch, teacher, file, "--bad-rows", "skip", "--output", str(output)) == 0
+    expected = "left out: 2 x unknown label, 1 x missing column, 1 x no single label\n"
+    assert capsys.readouterr().err == expected
+    assert evaluation_of(output)["rows"] == 2
+    file.write_text("娱乐\t一条新闻\n", encoding="utf-8")
+    assert evaluate(monkeypatch, teacher, file, "--bad-rows", "skip") == 2
+    assert "error: no row of test.tsv is left to score (left out: 1 x unknown label)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ("娱乐\t一", [], "of the model (体育, 财经, 旅游); --bad-rows skip leaves such rows out and counts them"),
+        ("体育\t一\n体育", [], "line 2: 1 columns, expected 2; --bad-rows skip leaves"),
+        ("label\tbody\n体育\t一", [], "name it in --columns (text:NAME), or set --header no"),
+        ("体育\t一", ["--columns", "text"], "--columns text names no `label`"),
+        (
+            "体育\t一",
+            ["--columns", "label,text:body", "--header", "no"],
+            "--columns names columns, which --header no rules",
+        ),
+        ("体育\t一\t二", [], "(put - in --columns for each that is not used)"),
+        ("体育\t一", ["--label-separator", ""], "--label-separator: at least one character"),
+    ],
+)
+def test_mistakes_name_the_options_of_the_command(
+    rows, options, message, teacher, tmp_path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "test.tsv").write_text(rows, encoding="utf-8")
+    assert evaluate(monkeypatch, teacher, tmp_path / "test.tsv", *options) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "data." not in shown
+
+
+def test_numbers_on_the_command_line(tiny, tmp_path, monkeypatch, capsys) -> None:
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    file, output = tmp_path / "test.tsv", tmp_path / "output"
+    file.write_text("1.5\t一条新闻\nnan\t另一条\n3\t三\n", encoding="utf-8")
+    assert evaluate(monkeypatch, model, file) == 2
+    assert f"error: {file}, line 2: 'nan' is not a finite number; --bad-rows skip" in capsys.readouterr().err
+    assert evaluate(monkeypatch, model, file, "--bad-rows", "skip", "--output", str(output)) == 0
+    assert capsys.readouterr().err == "left out: 1 x not a number\n"
+    assert pq.read_table(output / "predictions_model.parquet")["label"].to_pylist() == [1.5, 3.0]
+
+
+def test_numbers_of_labels_without_names(tiny, tmp_path, monkeypatch) -> None:
+    names = ["LABEL_0", "LABEL_1", "LABEL_2"]
+    options: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, **options)
+    (tmp_path / "test.tsv").write_text("2\t一条新闻\nLABEL_0\t二\n", encoding="utf-8")
+    assert evaluate(monkeypatch, model, tmp_path / "test.tsv", "--output", str(tmp_path / "output")) == 0
+    table = pq.read_table(tmp_path / "output" / "predictions_model.parquet")
+    assert table["label"].to_pylist() == ["LABEL_2", "LABEL_0"]
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_an_output_that_is_a_file(inside: str, teacher, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "test.tsv").write_text("体育\t一条新闻\n", encoding="utf-8")
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / inside
+    monkeypatch.setattr("kd_dist.evaluation.score_all", lambda *_, **__: pytest.fail("nothing is scored before"))
+    assert evaluate(monkeypatch, teacher, tmp_path / "test.tsv", "--output", str(output)) == 2
+    assert f"error: --output {output}: " in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------------------- early exit

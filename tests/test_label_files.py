@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kd_dist.label_files import BadRows, RawRow, RowReader, labelled_files, parse_columns
+from kd_dist.label_files import BadRows, RawRow, RowReader, labelled_files, parse_columns, refuse_header_as_row
 from kd_dist.sections import LabelledData
 from kd_dist.texts import CorpusError
+from tests.test_texts import damage
 
 ROWS = [("好", "今天天气很好。", "a"), ("坏", '"他说', "b"), ("好", "Ａ,b", "c")]
 EXPECTED = [("好", "今天天气很好。"), ("坏", '"他说'), ("好", "A,b")]
@@ -105,9 +107,12 @@ def test_a_folder_for_each_class(tmp_path: Path):
     write(tmp_path / "tree" / "体育" / "deep" / "2", "\ufeff第二\r\n")
     write(tmp_path / "tree" / "财经" / "1.txt", "股票")
     write(tmp_path / "tree" / "财经" / ".hidden", "x")
+    write(tmp_path / "tree" / "财经" / ".ipynb_checkpoints" / "1.txt", "y")
+    write(tmp_path / "tree" / ".cache" / "index.json", "[]")
     write(tmp_path / "tree" / "README.txt", "about")
     assert found(tmp_path / "tree") == [("体育", "标题 正文"), ("体育", "第二"), ("财经", "股票")]
     write(tmp_path / "tables" / "part" / "a.tsv", "x\t一\n")
+    write(tmp_path / "tables" / ".ipynb_checkpoints" / "a.tsv", "x\t一\n")
     assert labelled_files([str(tmp_path / "tables")]) == [(tmp_path / "tables" / "part" / "a.tsv", None)]
 
 
@@ -136,6 +141,44 @@ def test_a_header_can_be_denied(tmp_path: Path):
     file = write(tmp_path / "a.tsv", "label\t标签\n")
     assert found(file, header="no") == [("label", "标签")]
     assert "rules out" in message_of(file, header="no", columns="label,text:content")
+
+
+def header_message(file: Path, **settings: object) -> str | None:
+    rows, _ = read(file, **settings)
+    try:
+        refuse_header_as_row(rows, LabelledData(train="-", **settings))
+    except CorpusError as error:
+        return str(error)
+    return None
+
+
+def test_a_header_that_would_be_a_row(tmp_path: Path):
+    file = write(tmp_path / "a.tsv", "category\tsentence\nx\t一\ny\t二\n")
+    message = header_message(file)
+    assert message is not None
+    assert f"{file}, line 1: no other row has the label 'category', so this looks like a header" in message
+    assert "(data.columns=label:NAME,text:NAME), or set data.header=no" in message
+    assert header_message(file, task="multi_label")
+    assert header_message(file, header="no") is None
+    assert header_message(file, columns="label:category,text:sentence") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "x\t一\ny\t二\nx\t三\n"),
+        ("a.tsv", "x\t一\ny\t二\n"),  # too few to tell
+        ("a.jsonl", '{"label": "z", "text": "一"}\n' + '{"label": "x", "text": "二"}\n' * 2),
+    ],
+)
+def test_a_first_row_that_is_no_header(name: str, content: str, tmp_path: Path):
+    assert header_message(write(tmp_path / name, content)) is None
+
+
+def test_documents_have_no_header(tmp_path: Path):
+    for label in "xyz":
+        write(tmp_path / label / "1.txt", f"{label}\n" * 3)
+    assert header_message(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -167,6 +210,7 @@ def test_columns_that_make_no_sense(columns: str, expected: str):
         ("a.tsv", "x\t一\n\nx\t二\t三", "label,text", "line 3: 3 columns, expected 2 (put -"),
         ("a.tsv", "x\t一\ny\t \u200b", "label,text", "line 2: 'text' is empty"),
         ("a.tsv", "x\t一\n \t二", "label,text", "line 2: 0 labels, expected one"),
+        ("a.tsv", "x\t一\n\t\ny\t二", "label,text", "line 2: 'text' is empty"),
         ("a.csv", 'x,一\nx,"二', "label,text", "line 2: not csv (unexpected end of data)"),
         ("a.json", '[{"label": 1, "text": "一"}, {"label": 1}]', "label,text", "record 2: no field 'text'"),
         (
@@ -188,6 +232,22 @@ def test_bad_input_names_file_and_line(tmp_path: Path, name: str, content: str, 
     assert expected in message
 
 
+@pytest.mark.parametrize("label", [math.nan, math.inf, {"a": 1}, [None, "a"], ["a", ["b"]], ["a", math.nan]])
+def test_labels_that_are_neither_names_nor_numbers(label: object, tmp_path: Path):
+    row = {"label": label, "text": "一"}
+    file = write(tmp_path / "a.jsonl", f'{{"label": "x", "text": "零"}}\n{json.dumps(row)}\n')
+    message = f"{file}, line 2: 'label' holds {label!r}, expected a name or a finite number"
+    assert message in message_of(file, task="multi_label")
+    rows, bad_rows = read(file, skip=True)
+    assert ([row.labels for row in rows], bad_rows.counts) == ([("x",)], {"not a label": 1})
+
+
+def test_labels_that_are_whole_numbers_or_truths(tmp_path: Path):
+    lines = [json.dumps({"label": label, "text": "一"}) for label in (True, 3, 2.0, 0.5, [1.0, "a"])]
+    rows, _ = read(write(tmp_path / "a.jsonl", "\n".join(lines)), task="multi_label")
+    assert [row.labels for row in rows] == [("True",), ("3",), ("2",), ("0.5",), ("1", "a")]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path):
     (tmp_path / "a.tsv").write_bytes("好\t天气".encode("utf-16"))
     assert "a.tsv, line 1: not UTF-8 text (byte 0xff at column 1); convert it with `iconv -f UTF-16" in message_of(
@@ -201,6 +261,8 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     assert "no column 'label'; the columns are labels, text; did you mean `labels`?" in message_of(
         tmp_path / "b.parquet"
     )
+    damage(tmp_path / "c.parquet", {"label": "x"})
+    assert "c.parquet: not a readable parquet file" in message_of(tmp_path / "c.parquet")
     assert "no text file matches" in message_of(tmp_path / "missing.tsv")
 
 

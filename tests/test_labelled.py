@@ -274,7 +274,48 @@ def test_max_rows_are_drawn_after_leaks(tmp_path: Path):
     assert not {row.key for row in splits["train"]} & {row.key for row in splits["validation"]}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_max_rows_leave_no_class_without_a_row(seed: int, tmp_path: Path):
+    rare = [(f"rare {number}", f"{number} {row}") for number in range(5) for row in range(2)]
+    train = write(tmp_path / "a.tsv", [*numbered("x", 690), *numbered("y", 300), *rare])
+    validation = write(tmp_path / "b.tsv", [("x", "v 1"), ("y", "v 2"), ("rare 1", "v 3")])
+    given = {"train": train, "validation": validation, "seed": seed}
+    splits, _, _ = load_splits(LabelledData(**given, max_rows=50))
+    counts = Counter(row.labels[0] for row in splits["train"])
+    assert (counts.total(), len(counts)) == (50, 7)
+    assert (counts["x"], counts["y"]) == pytest.approx((32, 14), abs=1)
+    assert splits["train"] == sorted(splits["train"], key=lambda row: int(row.place.split()[1]))
+    fewest, _, _ = load_splits(LabelledData(**given, max_rows=2))
+    assert [len(rows) for rows in fewest.values()] == [7, 3, 0]
+
+
+def test_max_rows_that_leave_one_of_several_labels_without_a_row(tmp_path: Path):
+    lines = [*numbered("x", 20), ("a|y", "一"), ("a", "二"), ("b|y", "三"), ("b", "四")]  # y is never the rarest
+    train, validation = write(tmp_path / "a.tsv", lines), write(tmp_path / "b.tsv", [("x", "v")])
+    refused = 0
+    for seed in range(20):
+        given = {"train": train, "validation": validation, "task": "multi_label", "max_rows": 3, "seed": seed}
+        splits, _, _ = load_splits(LabelledData(**given, bad_rows="skip"))
+        if not any("y" in row.labels for row in splits["train"]):
+            assert "no training row for the label 'y' (1 of 4)" in message_of(**given)
+            assert "or data.max_rows=3 left them out" in message_of(**given)
+            refused += 1
+    assert refused
+
+
 # ------------------------------------------------------------------------------------------------------------ bad input
+
+
+def test_a_header_of_other_names_is_no_row(tmp_path: Path):
+    train = write(tmp_path / "a.tsv", [("category", "sentence"), *numbered("x", 9), *numbered("y", 9)])
+    assert "a.tsv, line 1: no other row has the label 'category'" in message_of(train=train)
+    columns = ["label:category", "text:sentence"]
+    _, labels, _ = load_splits(LabelledData(train=train, columns=columns))
+    assert list(labels.ids) == ["x", "y"]
+    names = write(tmp_path / "names.txt", ["x", "y"])
+    assert "a.tsv, line 1: the label 'category' is not a name in" in message_of(train=train, label_names=names)
+    message = message_of(train=train, task="regression")
+    assert "a.tsv, line 1: 'category' is not a finite number" in message
 
 
 def test_a_label_that_is_only_in_validation(tmp_path: Path):
@@ -286,6 +327,19 @@ def test_a_label_that_is_only_in_validation(tmp_path: Path):
     splits, _, report = load_splits(LabelledData(train=train, validation=validation, bad_rows="skip"))
     assert [row.text for row in splits["validation"]] == ["三"]
     assert report["validation"]["skipped"] == {"label only in validation": 1}
+
+
+def test_a_label_that_is_only_in_test(tmp_path: Path):
+    given = {
+        "train": write(tmp_path / "a.tsv", [("sports", "一"), ("games", "二")]),
+        "validation": write(tmp_path / "b.tsv", [("sports", "三")]),
+        "test": write(tmp_path / "c.tsv", [("games", "四"), ("music", "五")]),
+    }
+    expected = f"{given['test']}, line 2: the label 'music' is only in test, no training row has it"
+    assert expected in message_of(**given)
+    splits, labels, report = load_splits(LabelledData(**given, bad_rows="skip"))
+    assert ([row.text for row in splits["test"]], list(labels.ids)) == (["四"], ["games", "sports"])
+    assert report["test"]["skipped"] == {"label only in test": 1}
 
 
 def test_an_index_outside_the_label_names(tmp_path: Path):
@@ -345,7 +399,9 @@ def test_regression_wants_finite_numbers(tmp_path: Path, number: str):
 
 def test_numbers_of_json(tmp_path: Path):
     train = write(tmp_path / "a.jsonl", [json.dumps({"label": v, "text": str(v)}) for v in (0.1, 2, 1e-7, math.nan)])
-    assert "a.jsonl, line 4: 'nan' is not a finite number" in message_of(train=train, task="regression")
+    assert "a.jsonl, line 4: 'label' holds nan, expected a name or a finite number" in message_of(
+        train=train, task="regression"
+    )
 
 
 def test_too_few_rows(tmp_path: Path):

@@ -19,6 +19,7 @@ from kd_dist.errors import UserError, exit_with_message
 from kd_dist.preprocessing import Preprocessing
 from tests.test_classifier import LABELS, save_classifier
 from tests.test_early_exit import NUM_LAYERS, save_fastbert
+from tests.test_texts import damage
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
 
@@ -137,6 +138,8 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
         ("in.jsonl", '{"text": 3}', [], "line 1: 'text' holds int, expected text"),
         ("in.jsonl", "[1]", [], "line 1: a JSON list"),
         ("in.csv", "title\nx\n", [], "line 2: no 'text' in title"),
+        ("in.csv", "text\nx\na,b\n", [], r"in.csv, line 3: 2 columns, expected 1 .*commas stands in quotes"),
+        ("in.tsv", "id\ttext\n1\tx\ty\n", [], r"in.tsv, line 2: 3 columns, expected 2 .*a tab inside a text has to go"),
         ("in.parquet", "x", [], "not a readable parquet file"),
         ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
         ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
@@ -148,6 +151,39 @@ def test_mistakes(name: str, content: str, options: list[Any], message: str, fol
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         run(monkeypatch, folder, "--input", str(tmp_path / name), *options)
+
+
+def test_damage_inside_a_parquet_file(folder, tmp_path, monkeypatch) -> None:
+    damage(tmp_path / "in.parquet")
+    with pytest.raises(UserError, match=r"in.parquet: not a readable parquet file \(Corrupt snappy"):
+        run(monkeypatch, folder, "--input", str(tmp_path / "in.parquet"))
+
+
+def test_empty_cells_beyond_the_header_are_nothing(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text\n一,\n", encoding="utf-8")
+    assert list(predict.read_texts(tmp_path / "texts.csv", ["text"])) == [("一",)]
+
+
+def test_a_text_of_a_million_characters(folder, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "in.txt").write_text("体育\n" + "天气" * 500_000 + "\n旅游\n", encoding="utf-8")
+    (tmp_path / "cut.txt").write_text("体育\n" + "天气" * 100 + "\n旅游\n", encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
+    shown = capsys.readouterr()
+    assert shown.err == "note: 1 of 3 texts were longer than 32 tokens and were cut\n"
+    run(monkeypatch, folder, "--input", str(tmp_path / "cut.txt"))
+    assert shown.out == capsys.readouterr().out
+
+
+def test_progress_that_no_terminal_shows(folder, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(predict, "CHUNK_ROWS", 1000)
+    (tmp_path / "in.txt").write_text("体育\n" * 2100, encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
+    shown = capsys.readouterr()
+    assert shown.err == "1,000 texts\n2,000 texts\n"
+    assert shown.out.count("\n") == 2100
+    (tmp_path / "in.txt").write_text("体育\n" * 999, encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
+    assert capsys.readouterr().err == ""
 
 
 def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:

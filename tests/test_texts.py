@@ -28,6 +28,16 @@ def write_compressed(path: Path) -> Path:
     return packed
 
 
+def damage(path: Path, columns: dict[str, str] | None = None) -> None:
+    """Write a table of texts, of which a few compressed bytes are others: pyarrow calls that an OSError."""
+    contents = [f"{number}{'天气' * 50}" for number in range(200)]
+    more = {name: [value] * len(contents) for name, value in (columns or {}).items()}
+    pq.write_table(pa.table({"text": contents} | more), path, compression="snappy", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[650:680] = b"\xff" * 30
+    path.write_bytes(content)
+
+
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
@@ -63,6 +73,14 @@ def test_find_files_expands_globs_and_folders_once_and_in_order(tmp_path: Path, 
     assert texts.find_files(["*.txt", "sub", "e.log", str(tmp_path / "a.txt")]) == [
         Path(name) for name in ("a.txt", "b.txt", "sub/c.jsonl.gz", "sub/d.parquet", "e.log")
     ]
+
+
+def test_hidden_files_and_folders_are_left_alone(tmp_path: Path):
+    for name in ("a.txt", ".b.txt", ".ipynb_checkpoints/a.txt", "sub/.cache/c.txt", "sub/d.txt"):
+        (tmp_path / ".data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".data" / name).touch()
+    found = texts.find_files([str(tmp_path / ".data")])
+    assert found == [tmp_path / ".data" / "a.txt", tmp_path / ".data" / "sub" / "d.txt"]
 
 
 def test_find_files_names_every_bad_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -106,6 +124,12 @@ def test_bad_input_names_file_and_line(tmp_path: Path, name: str, content: bytes
     assert expected in str(error.value)
 
 
+def test_a_parquet_file_with_damage_inside(tmp_path: Path):
+    damage(tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"a.parquet: not a readable parquet file \(Corrupt snappy"):
+        list(texts.read_lines(tmp_path / "a.parquet"))
+
+
 def test_bad_parquet_field_and_type_are_named(tmp_path: Path):
     pq.write_table(pa.table({"title": ["a"], "size": [1]}), tmp_path / "a.parquet")
     with pytest.raises(CorpusError, match=r"a.parquet, line 1: no field 'text'; the fields are title, size"):
@@ -126,7 +150,7 @@ def test_the_invisible_characters_are_the_unicode_categories():
         category = unicodedata.category(character)
         if category != "Cn":  # not assigned in this Python's Unicode version, perhaps in a later one
             invisible = category in ("Cc", "Cf", "Cs") and not character.isspace()
-            assert bool(texts._INVISIBLE.match(character)) == invisible, hex(ord(character))
+            assert bool(texts.INVISIBLE.match(character)) == invisible, hex(ord(character))
 
 
 @given(st.text())
