@@ -17,6 +17,7 @@ tried. Labels are those of the row. What differs from the published code:
 - A pair gives N copies of each text beside the *original* other; the published loop kept the last copy of the first.
 - Text between the words stays as it is; the published code joins lower-cased tokens by spaces.
 - Chance is a function of (seed, row, text, copy): a larger N only adds copies.
+- Copies are of what training sees of a text, its first `max_length` tokens; the row itself stays as it is.
 """
 
 import functools
@@ -39,12 +40,14 @@ from kd_dist.config import read_stage
 from kd_dist.corpus import SPLIT_ROWS, percentiles, rebuilt, rows_of_units
 from kd_dist.errors import RunError
 from kd_dist.labelled import held_out_texts, share_held_out
+from kd_dist.preprocessing import CHARACTERS_PER_TOKEN, Preprocessing
 from kd_dist.runs import write_json
 from kd_dist.sections import Augment
 from kd_dist.stages import AugmentedStage, AugmentStage
 from kd_dist.texts import TEXTS
+from kd_dist.tokenising import load_fast_tokenizer, word_cutter
 
-FORMAT_VERSION = 1  # raise it when the same settings would give other rows
+FORMAT_VERSION = 2  # raise it when the same settings would give other rows
 BLOCK_ROWS = 256
 SECONDS_BETWEEN_LINES = 60
 MANIFEST = "manifest.json"
@@ -248,12 +251,40 @@ class Copy(NamedTuple):
     texts: tuple[str, ...]
 
 
+class Window:
+    """What training sees of a text: no more of it is worth a forward pass, or a place in a copy."""
+
+    def __init__(self, tokens_dir: Path) -> None:
+        self._preprocessing = Preprocessing.load(tokens_dir)
+        self._backend = load_fast_tokenizer(str(tokens_dir / "tokenizer")).backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    def __call__(self, text: str) -> str:
+        """The beginning of a clean text that its first `max_length` tokens cover: enough to fill a row by itself."""
+        size = self._preprocessing.max_length
+        text = text[: size * CHARACTERS_PER_TOKEN]
+        ends = self._ends(text)
+        return text if len(ends) <= size else text[: ends[size - 1]]
+
+    def _ends(self, text: str) -> list[int]:
+        """Where each token ends, as a number of characters; of words at least one of the tokens that they become."""
+        if self._preprocessing.segment != "word":
+            return [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
+        words = word_cutter().lcut(text, HMM=False)  # as the preprocessing cuts
+        ends = itertools.accumulate(map(len, words))
+        return [end for word, end in zip(words, ends, strict=True) if not word.isspace()]
+
+
 class Augmenter:
     """Rows in, rows and their copies out."""
 
-    def __init__(self, settings: Augment, candidates: Candidates, confidence: "Confidence | None") -> None:
+    def __init__(
+        self, settings: Augment, candidates: Candidates, window: Window, confidence: "Confidence | None"
+    ) -> None:
         self._settings = settings
         self._candidates = candidates
+        self._window = window
         self._confidence = confidence
 
     @classmethod
@@ -264,7 +295,8 @@ class Augmenter:
         confidence = None
         if stage.augment.keep_confidence is not None:
             confidence = Confidence(stage.teacher.path, Path(stage.data.tokens), device())
-        return cls(stage.augment, Candidates.of(stage.augment, sources, device()), confidence)
+        candidates = Candidates.of(stage.augment, sources, device())
+        return cls(stage.augment, candidates, Window(Path(stage.data.tokens)), confidence)
 
     def augmented(self, rows: Any, first_row: int) -> tuple[Any, Tally]:
         """The Arrow table of rows (text, text_pair, labels) `first_row`, `first_row` + 1, ..., each with its copies."""
@@ -291,7 +323,8 @@ class Augmenter:
         return table, tally
 
     def _copies(self, rows: list[tuple[str, ...]], first_row: int) -> tuple[list[Copy], Tally]:
-        sentences = [[split_words(text, self._settings.language) for text in texts] for texts in rows]
+        seen = [tuple(map(self._window, texts)) for texts in rows]
+        sentences = [[split_words(text, self._settings.language) for text in texts] for texts in seen]
         flat = list(itertools.chain.from_iterable(sentences))
         candidates = self._candidates(flat)
         tally = Tally(
@@ -304,27 +337,28 @@ class Augmenter:
         remaining = iter(candidates)
         for row, original in enumerate(rows):
             options = list(itertools.islice(remaining, len(original)))
-            written += self._copies_of_row(row, original, sentences[row], options, first_row)
+            written.append(Copy(row, 0, original))
+            written += self._copies_of_row(row, seen[row], sentences[row], options, first_row)
         tally["equal"] = tally["tried"] + len(rows) - len(written)
         return written, tally
 
     def _copies_of_row(
         self,
         row: int,
-        original: tuple[str, ...],
+        seen: tuple[str, ...],
         sentences: list[list[Word]],
         options: list[dict[int, list[str]]],
         first_row: int,
     ) -> list[Copy]:
-        """The row and its copies, each of which is there once."""
+        """The copies of a row that differ from what training sees of it, each of which is there once."""
         settings = self._settings
-        found = {original: 0}
+        found = {seen: 0}
         for column, (words, candidates) in enumerate(zip(sentences, options, strict=True)):
             seed = mix(settings.seed, first_row + row, column)
             new_texts = copies(words, candidates, settings.copies, settings.probability, seed)
             for number, text in enumerate(new_texts, start=1 + column * settings.copies):
-                found.setdefault((*original[:column], text, *original[column + 1 :]), number)
-        return [Copy(row, number, texts) for texts, number in found.items()]
+                found.setdefault((*seen[:column], text, *seen[column + 1 :]), number)
+        return [Copy(row, number, texts) for texts, number in found.items() if number]
 
     def _confident(self, written: list[Copy], labels: Any) -> list[Copy]:
         """Without the copies to which the teacher would not give their label; the rows themselves stay."""
@@ -348,7 +382,6 @@ class Confidence:
 
     def __init__(self, teacher: str, tokens_dir: Path, device: Any) -> None:
         from kd_dist.models import Teacher, Wanted, load_tokenizer
-        from kd_dist.preprocessing import Preprocessing
 
         self._task = json.loads((tokens_dir / "statistics.json").read_text(encoding="utf-8"))["task"]
         if self._task == "regression":
@@ -472,9 +505,6 @@ def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
 @functools.lru_cache(maxsize=1)
 def _worker_state(tokens: Path) -> tuple[Any, Any, set[tuple[str, ...]]]:
     """Preprocessing, tokenizer, and the texts of all validation and test rows."""
-    from kd_dist.preprocessing import Preprocessing
-    from kd_dist.tokenising import load_fast_tokenizer
-
     return Preprocessing.load(tokens), load_fast_tokenizer(str(tokens / "tokenizer")), held_out_texts(tokens)
 
 

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from kd_dist.sections import MAX_HELD_OUT_ROWS
 from kd_dist.texts import CorpusError, TextStatistics, blocks, grouped
 from kd_dist.tokenising import load_fast_tokenizer, token_budget, tokenise_blocks
 
-FORMAT_VERSION = 1  # raise it when the same options and files would give other rows: old caches are then left alone
+FORMAT_VERSION = 2  # raise it when the same options and files would give other rows: old caches are then left alone
 SPLIT_ROWS = 10_000
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 TOKENIZER_CLASS_FILES = ("config.json", "*.py")  # the class comes from config.json when tokenizer_config.json is silent
@@ -53,9 +54,9 @@ def prepare(
     `train/` and `validation/` are Hugging Face datasets (memory-mapped Arrow) with `input_ids` (list of int32) and, if
     asked, `word_starts` (list of bool); `train_lengths.npy` and `validation_lengths.npy` hold the length of every row,
     `tokenizer/` the tokenizer, `statistics.json` what is returned. Every round(1 / validation_fraction)-th row goes to
-    validation (at least one if there are two rows; none when the fraction is 0). `num_workers` processes tokenise (0:
-    one per available core); the result does not depend on it. Nothing appears under the final name before it is
-    complete, and nothing is left behind on failure.
+    validation (at least one if there are two rows; none when the fraction is 0), or less often where that would be more
+    than `MAX_HELD_OUT_ROWS`. `num_workers` processes tokenise (0: one per available core); the result does not depend
+    on it. Nothing appears under the final name before it is complete, and nothing is left behind on failure.
 
     Raises CorpusError for what `read_lines` refuses, a tokenizer that does not load, an existing `output_dir`, a
     `max_length` without room and files without any text; OSError (disk full) passes through.
@@ -231,10 +232,13 @@ def write_splits(
 
 
 def _validation_period(num_rows: int, validation_fraction: float) -> int:
-    """Return n: every n-th row is for validation, never all of them; n beyond the last row means none is."""
+    """Return n: every n-th row is for validation, never all of them, and at most `MAX_HELD_OUT_ROWS` of them.
+
+    n beyond the last row means none is.
+    """
     if not validation_fraction or num_rows < 2:
         return num_rows + 1
-    return min(max(2, round(1 / validation_fraction)), num_rows)
+    return min(max(2, round(1 / validation_fraction), num_rows // (MAX_HELD_OUT_ROWS + 1) + 1), num_rows)
 
 
 def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: int, every: int) -> np.ndarray:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 # The `model_type` of every encoder whose layers call transformers' AttentionInterface and whose scores are plain QK'.
 FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 
+# Of texts without labels: a loss is known well from so many rows, and every evaluation reads them all.
+MAX_HELD_OUT_ROWS = 10_000
+
 
 def _optional(value: Any) -> Any:
     """`none` and `null` on the command line mean no value."""
@@ -111,7 +114,9 @@ class CorpusData(Section):
     pack: bool = Field(default=True, description="pack sentences into sequences; false: one line is one sequence")
     text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
     word_starts: bool = Field(default=False, description="store jieba's word borders, for whole-word masking")
-    validation_fraction: float = Field(default=0.005, ge=0, le=0.5, description="share of the rows held out")
+    validation_fraction: float = Field(
+        default=0.005, ge=0, le=0.5, description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows"
+    )
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
     max_lines: Annotated[int | None, BeforeValidator(_optional)] = Field(
         default=None, ge=1, description="lines that are read, for a trial; none: all"
@@ -175,7 +180,10 @@ class UnlabelledData(Section):
         default=None, description="labelled rows whose validation and test rows are kept; none: rows are held out"
     )
     validation_fraction: float = Field(
-        default=0.005, ge=0, le=0.5, description="share of the rows held out, where data.tokens names none"
+        default=0.005,
+        ge=0,
+        le=0.5,
+        description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows, where data.tokens names none",
     )
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
 

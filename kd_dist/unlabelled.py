@@ -19,10 +19,10 @@ from kd_dist.corpus import rebuilt, rows_of_units, write_splits, write_units
 from kd_dist.errors import RunError
 from kd_dist.labelled import held_out_texts, share_held_out
 from kd_dist.preprocessing import FILE_NAME, Preprocessing
-from kd_dist.runs import write_json
+from kd_dist.runs import input_files, write_json
 from kd_dist.sections import UnlabelledData
 from kd_dist.stages import UnlabelledStage
-from kd_dist.texts import TEXTS, CorpusError, clean, find_plain_texts, read_records
+from kd_dist.texts import TEXTS, CorpusError, clean, find_files, find_plain_texts, read_records
 from kd_dist.tokenising import load_fast_tokenizer
 
 Statistics = dict[str, Any]
@@ -38,10 +38,34 @@ def run(stage_dir: Path) -> None:
 
     Raises:
         UserError: what `prepare` raises; the message names the option, or file and line.
+        RunError: the files are not those that were there when the run was submitted.
     """
     stage: UnlabelledStage = read_stage(stage_dir)
+    _refuse_other_files(stage, stage_dir)
     statistics = prepare(stage.data, stage.model.path if stage.model else None, stage_dir / "tokens")
     print(summary(stage_dir.name, statistics), flush=True)
+
+
+def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
+    """Compare with what was there at submission. What stages of this run have made in the meantime is not asked about.
+
+    Raises RunError for input files that are gone or have changed, and for texts that have come.
+    """
+    submitted, now = (
+        {path: facts for path, *facts in files}
+        for files in (_read_json(stage_dir / "inputs.json")["files"], input_files(stage))
+    )
+    problems = [f"{path} is gone" for path in submitted if path not in now]
+    problems += [f"{path} has changed" for path in submitted if path in now and submitted[path] != now[path]]
+    if not problems:  # otherwise there may be no text to be found
+        texts = [file for file in find_files(stage.data.unlabelled) if not file.is_relative_to(stage_dir.parent)]
+        problems = [f"{file} is new" for file in texts if str(file) not in submitted]
+    if problems:
+        more = f" and {len(problems) - 5:,} more" if len(problems) > 5 else ""
+        raise RunError(
+            f"input files are not as they were when the run was submitted: {', '.join(problems[:5])}{more}; put them "
+            "back and start the same run again, or start another run (--run-id) with the files that are there"
+        )
 
 
 def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statistics:
@@ -49,9 +73,10 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
 
     `train` is a Hugging Face dataset (`input_ids`, and `token_type_ids` where the model tells two segments apart) with
     `train_lengths.npy`, the tokens of every row. `validation` and `test` are those of `data.tokens`; without it every
-    round(1 / data.validation_fraction)-th row is `validation`. `tokenizer/`, `preprocessing.json` and `label2id.json`
-    are those of `data.tokens` or, without it, of the classifier `model`. In `statistics.json`, `rows`, `tokens`,
-    `truncated_rows` and `length_percentiles` count the rows that were made here.
+    round(1 / data.validation_fraction)-th row is `validation`, or fewer where that would be more than
+    `MAX_HELD_OUT_ROWS`. `tokenizer/`, `preprocessing.json` and `label2id.json` are those of `data.tokens` or, without
+    it, of the classifier `model`. In `statistics.json`, `rows`, `tokens`, `truncated_rows` and `length_percentiles`
+    count the rows that were made here.
 
     Raises:
         CorpusError: what `find_plain_texts`, `read_records` and `load_fast_tokenizer` refuse, and files without a text.

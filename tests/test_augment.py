@@ -218,7 +218,9 @@ def test_neighbours_do_not_depend_on_what_else_is_asked(world, monkeypatch):
     monkeypatch.setattr(word_vectors, "CHUNK", 7)
     words = [line.split(" ")[0] for line in world.vectors.read_text(encoding="utf-8").splitlines()[1:200]]
     together = _vectors(world.vectors).near(words, 9)
-    assert together == {word: _vectors(world.vectors).near([word], 9)[word] for word in words[::40]} | together
+    alone = {word: _vectors(world.vectors).near([word], 9)[word] for word in words[::40]}
+    assert {word: together[word] for word in alone} == alone
+    assert any(alone.values())
     assert _vectors(world.vectors).near(["龘龘"], 9) == {"龘龘": []}
 
 
@@ -446,6 +448,89 @@ def test_english_keeps_the_text_around_the_words(stage_of, tmp_path):
     assert texts == {f"A {adjective} {noun}, isn't it?" for adjective, noun in expected}
 
 
+# --------------------------------------------------------------------------------------------------------------- window
+
+
+@pytest.fixture
+def long_rows(tiny: TinyWorld, tmp_path: Path) -> Callable[..., Path]:
+    """Labelled rows of these texts, seen through a window of 24 tokens."""
+
+    def prepare(*texts: str, tokenizer: Path = tiny.tokenizer, held_out: str = "国家", **settings: Any) -> Path:
+        for name, contents in (("train", texts), ("validation", [held_out])):
+            lines = [f"{number % 2}\t{text}\n" for number, text in enumerate(contents)]
+            (tmp_path / f"long_{name}.tsv").write_text("".join(lines), encoding="utf-8")
+        files = {name: [str(tmp_path / f"long_{name}.tsv")] for name in ("train", "validation")}
+        data = LabelledData(max_length=24, num_workers=1, **files, **settings)
+        labelled.prepare(data, str(tokenizer), tmp_path / "long", tmp_path / "long.txt")
+        return tmp_path / "long"
+
+    return prepare
+
+
+def test_copies_end_where_training_sees_no_more(world, stage_of, collected_of, long_rows):
+    text = "国家经济工作会议在北京举行人民生活水平有了很大的提高和改善" * 20
+    english = "国家 the movie economy " * 40  # several tokens to a word, several characters to a token
+    tokens = long_rows(text, english, "国家经济")
+    stage_dir = stage_of(tokens=tokens)
+    augment.run(stage_dir)
+    rows = _rows(stage_dir)
+    originals = [row["text"] for row in rows if not row["copy"]]
+    assert originals == [text, english.strip(), "国家经济"]
+    preprocessing, tokenizer = Preprocessing.load(tokens), AutoTokenizer.from_pretrained(world.mlm)
+    for number, original in enumerate(originals[:2]):
+        seen = augment.Window(tokens)(original)
+        assert len(tokenizer.tokenize(seen)) == 24
+        assert original.startswith(seen)
+        assert preprocessing.encode(tokenizer, [seen]) == preprocessing.encode(tokenizer, [original])
+        copies = [row["text"] for row in rows if row["row"] == number and row["copy"]]
+        assert len(copies) > 2
+        assert all(len(copy) < len(seen) + 10 for copy in copies)  # another word may be longer
+    collected = collected_of(stage_dir / "shards", tokens)
+    augment.collect(collected)
+    train = load_from_disk(str(collected / "tokens" / "train"))
+    assert train["text"][:] == [row["text"] for row in rows]
+    assert max(map(len, train["input_ids"])) == 24
+
+
+def test_the_window_is_as_wide_as_the_words_of_the_vocabulary(world, tmp_path, long_rows):
+    vocabulary = AutoTokenizer.from_pretrained(world.mlm).get_vocab()
+    words = [word for word in ("国家", "经济", "工作", "人民") if word not in vocabulary]
+    vocabulary |= {word: len(vocabulary) + number for number, word in enumerate(words)}
+    type(AutoTokenizer.from_pretrained(world.mlm))(vocab=vocabulary).save_pretrained(tmp_path / "words")
+    text = " 国家经济工作人民" * 50
+    for segment, expected in (("word", 24), ("none", 12), ("char", 12)):
+        tokens = long_rows(text, text, tokenizer=tmp_path / "words", segment=segment)
+        seen = augment.Window(tokens)(text.strip())
+        preprocessing, tokenizer = Preprocessing.load(tokens), AutoTokenizer.from_pretrained(tokens / "tokenizer")
+        assert len(seen.replace(" ", "")) == 2 * expected
+        assert preprocessing.encode(tokenizer, [seen]) == preprocessing.encode(tokenizer, [text])
+        assert augment.Window(tokens)("国家 经济") == "国家 经济"
+
+
+def test_a_million_characters_cost_what_a_row_costs(world, stage_of, long_rows):
+    endless = "国家经济工作会议在北京举行，" * (1_000_000 // 14)
+    tokens = long_rows(endless, "国家经济", "x" * 1_000_000)
+    stage_dir = stage_of(tokens=tokens, mlm_path=str(world.mlm), multi_piece="mask", word_vectors=None)
+    augment.run(stage_dir)
+    rows = _rows(stage_dir)
+    (block,) = (stage_dir / "shards").glob("block_*.parquet")
+    identity = augment.identity_of(json.loads((stage_dir / "shards" / "manifest.json").read_text(encoding="utf-8")))
+    assert 0 < augment.read_tally(block, identity)["words"] <= 24
+    assert max(len(row["text"]) for row in rows if row["copy"]) <= 24  # a mask for each piece: as long as they were
+    assert len(rows[0]["text"]) > 990_000
+
+
+def test_a_pair_is_cut_text_by_text(stage_of, long_rows):
+    first, second = "国家经济工作会议" * 30, "人民生活水平"
+    columns = ["label", "text", "text_pair"]
+    tokens = long_rows(f"{first}\t{second}", f"{second}\t{first}", held_out="国家\t经济", columns=columns)
+    stage_dir = stage_of(tokens=tokens)
+    augment.run(stage_dir)
+    copies = [row for row in _rows(stage_dir) if row["copy"]]
+    assert len(copies) > 8
+    assert max(len(row[name]) for row in copies for name in ("text", "text_pair")) < 24 + 10
+
+
 # --------------------------------------------------------------------------------------------------------------- shards
 
 
@@ -567,6 +652,18 @@ def test_only_copies_that_the_teacher_is_sure_of_are_kept(world, stage_of, capsy
     assert _rows(sure) == expected
     assert ROWS < len(expected) < len(_rows(everything))
     assert f"{len(_rows(everything)) - len(expected):,} refused by the teacher" in capsys.readouterr().out
+
+
+def test_a_teacher_that_names_its_labels_by_number_alone(world, stage_of, tmp_path):
+    shutil.copytree(world.classifier, tmp_path / "named")
+    config = json.loads((tmp_path / "named" / "config.json").read_text(encoding="utf-8"))
+    config |= {"id2label": {"0": "2", "1": "0", "2": "1"}}
+    config.pop("label2id", None)
+    (tmp_path / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    confidence = augment.Confidence(str(tmp_path / "named"), world.tokens, CPU)
+    plain = augment.Confidence(str(world.classifier), world.tokens, CPU)
+    rows = [("国家经济",), ("人民生活",), ("北京",)]
+    assert confidence(rows, [2, 0, 1]).tolist() == plain(rows, [0, 1, 2]).tolist()
 
 
 # -------------------------------------------------------------------------------------------------------------- collect

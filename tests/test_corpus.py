@@ -101,7 +101,17 @@ def test_the_validation_rows_are_every_tenth_and_no_others(tmp_path: Path, argum
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "fraction", "expected"), [(1, 0.5, 0), (2, 0.01, 1), (100, 0.01, 1), (100, 0.9, 50), (100, 0, 0)]
+    ("num_rows", "fraction", "expected"),
+    [
+        (1, 0.5, 0),
+        (2, 0.01, 1),
+        (100, 0.01, 1),
+        (100, 0.9, 50),
+        (100, 0, 0),
+        (2_000_000, 0.005, 10_000),
+        (2_010_000, 0.005, 10_000),
+        (100_000_000, 0.005, 10_000),
+    ],
 )
 def test_the_size_of_validation(num_rows: int, fraction: float, expected: int):
     assert num_rows // corpus._validation_period(num_rows, fraction) == expected
@@ -116,6 +126,14 @@ def test_statistics_and_tokenizer_are_saved(tmp_path: Path, arguments: dict, tok
     assert sorted(os.listdir(tmp_path / "out")) == [
         "statistics.json", "tokenizer", "train", "train_lengths.npy", "validation", "validation_lengths.npy"
     ]  # fmt: skip
+
+
+def test_no_more_rows_are_held_out_than_an_evaluation_needs(tmp_path: Path, arguments: dict, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_HELD_OUT_ROWS", 3)
+    statistics = corpus.prepare(output_dir=tmp_path / "out", **arguments)
+    assert statistics["rows"] * arguments["validation_fraction"] > 4
+    assert statistics["validation_rows"] == len(rows_of(tmp_path / "out", "validation")) == 3
+    assert statistics["train_rows"] == statistics["rows"] - 3
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])

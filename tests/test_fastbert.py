@@ -1,7 +1,11 @@
 """Self-distillation: the loss is the published one, only branches learn, and no cut of a run changes what is learnt."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,24 @@ from transformers import AutoModelForSequenceClassification
 
 from kd_dist.batches import TokenRows
 from kd_dist.classifier import load_classifier
+from kd_dist.config import REPOSITORY
 from kd_dist.early_exit import BRANCHES, FastBertForSequenceClassification
 from kd_dist.errors import RunError, UserError
+from kd_dist.export import export
 from kd_dist.models import load_tokenizer, model_inputs
 from kd_dist.objectives import build
 from kd_dist.runs import open_run
-from kd_dist.sections import Cadence, Engine, FastBertObjective, Model, Optim, TokenData, Train
+from kd_dist.sections import (
+    Cadence,
+    Engine,
+    FastBertObjective,
+    FinetuneObjective,
+    Model,
+    Optim,
+    Teacher,
+    TokenData,
+    Train,
+)
 from kd_dist.stages import Job, TrainStage
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.ranks import run_ranks
@@ -218,7 +234,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, labelled: LabelledWorld) -> R
 
     stopped, resumed = [("stopped", 1, 3), ("stopped0", 0, 3)], [("stopped", 1, None), ("stopped0", 0, None)]
     start(1, ("one", 1, None), ("zero0", 0, None), ("zero2", 2, None), *stopped, *resumed)
-    start(2, ("two", 1, None))
+    start(2, ("two", 1, None), ("two_stopped", 1, 3), ("two_stopped", 1, None))
     return runs
 
 
@@ -235,6 +251,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor],
         ("zero0", "one", 1e-5),
         ("zero2", "one", 1e-5),
         ("two", "one", 1e-5),
+        ("two_stopped", "two", 0),
     ],
 )
 def test_no_cut_of_a_run_changes_what_is_learnt(runs: Runs, run_id: str, like: str, tolerance: float) -> None:
@@ -272,6 +289,34 @@ def test_branches_have_learnt(runs: Runs, labelled: LabelledWorld) -> None:
     assert losses[-1] < losses[0]
     manifest = json.loads((runs.export("one") / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["scores"]["evaluation/branches"] == losses[-1]
+
+
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def test_the_export_tells_a_stranger_how_to_load_it(runs: Runs, labelled: LabelledWorld) -> None:
+    text = (runs.export("one") / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=runs.export("one"), env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    found = re.fullmatch(r"tensor\(\[(\d), (\d)\]\) tensor\(\[(\d), (\d)\]\)", ran.stdout.strip())
+    assert found, ran.stdout
+    assert {int(layer) for layer in found.groups()[2:]} <= {1, 2, 3}
+
+
+def test_the_export_of_any_other_model_needs_no_explanation(labelled: LabelledWorld, tmp_path: Path) -> None:
+    described = TrainStage(
+        teacher=Teacher(path=str(labelled.teacher)),
+        data=TokenData(tokens=str(labelled.tokens)),
+        objective=FinetuneObjective(),
+    )
+    job = Job(name="plain", description="", stages={"finetune": described}, result="finetune")
+    tokenizer = load_tokenizer(labelled.tokens / "tokenizer")
+    directory = export(build(described, tokenizer), tokenizer, open_run(job, tmp_path, "a") / "finetune", {})
+    assert load_classifier(directory).labels == ["finance", "sport"]
+    assert not (directory / "README.md").exists()
 
 
 # ------------------------------------------------------------------------------------------------- damaged directories

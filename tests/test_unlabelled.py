@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from kd_dist.config import find_job
 from kd_dist.errors import RunError, UserError
 from kd_dist.objectives.finetune import Labels
 from kd_dist.preprocessing import Preprocessing
+from kd_dist.runs import input_files, open_run, run_stage, write_json
 from kd_dist.sections import LabelledData, UnlabelledData
-from kd_dist.stages import AugmentStage, UnlabelledStage
+from kd_dist.stages import AugmentStage, Job, UnlabelledStage
 from kd_dist.texts import CorpusError
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.test_augment import _write_vectors
@@ -41,6 +43,7 @@ def run(tmp_path: Path, labelled: LabelledWorld) -> Run:
         stage = UnlabelledStage(data=data, model={"path": str(model)} if model else None)
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
+        write_json(tmp_path / name / "inputs.json", {"files": input_files(stage)})
         unlabelled.run(tmp_path / name)
         return tmp_path / name / "tokens"
 
@@ -175,6 +178,12 @@ def test_the_rows_do_not_depend_on_the_processes_or_on_the_files(run: Run, label
         assert {**statistics(one), "seconds": 0, "files": 0} == {**statistics(other), "seconds": 0, "files": 0}
 
 
+def test_no_more_rows_are_held_out_than_an_evaluation_needs(run: Run, labelled, text_file, lines, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_HELD_OUT_ROWS", 3)
+    tokens = run(text_file, model=labelled.teacher, validation_fraction=0.2)
+    assert (len(ids(tokens, "validation")), len(ids(tokens))) == (3, len(lines) - 3)
+
+
 def test_pairs(run: Run, tiny: TinyWorld, tmp_path, lines):
     rows = [(str(number % 2), f"一{number}", f"二{number}") for number in range(20)]
     train = write(tmp_path / "train.tsv", ["\t".join(row) for row in rows])
@@ -251,7 +260,7 @@ def test_a_rerun_replaces_what_is_there_and_a_failure_leaves_it(run: Run, labell
     (tokens / "left").touch()
     (tokens.parent / ".tokens.tmp-1-x" / "work").mkdir(parents=True)
     assert ids(run(text_file)) == before
-    assert {path.name for path in tokens.parent.iterdir()} == {"config.json", "tokens"}
+    assert {path.name for path in tokens.parent.iterdir()} == {"config.json", "inputs.json", "tokens"}
     assert not (tokens / "left").exists()
     assert (labelled.tokens / "validation").is_dir()  # what is only linked stays
 
@@ -261,7 +270,7 @@ def test_a_rerun_replaces_what_is_there_and_a_failure_leaves_it(run: Run, labell
     monkeypatch.setattr(corpus, "_write_split", fail)
     with pytest.raises(OSError, match="No space"):
         run(text_file)
-    assert {path.name for path in tokens.parent.iterdir()} == {"config.json", "tokens"}
+    assert {path.name for path in tokens.parent.iterdir()} == {"config.json", "inputs.json", "tokens"}
     assert ids(tokens) == before
 
 
@@ -300,7 +309,7 @@ def test_bad_files_are_named(run: Run, text_file, tmp_path, name: str, content: 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message):
         run(text_file, tmp_path / name)
-    assert [path.name for path in (tmp_path / "unlabelled").iterdir()] == ["config.json"]
+    assert {path.name for path in (tmp_path / "unlabelled").iterdir()} == {"config.json", "inputs.json"}
 
 
 def test_a_table_without_the_field(run: Run, tmp_path):
@@ -336,6 +345,60 @@ def test_a_shard_that_vanishes(run: Run, text_file, tmp_path, lines, monkeypatch
     monkeypatch.setattr(unlabelled, "read_records", vanishing)
     with pytest.raises(CorpusError, match=r"vanishing.txt was there when .* is gone; put it back and start the same"):
         run(text_file, second)
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, labelled: LabelledWorld, lines: list[str]) -> Path:
+    """The folder of a stage that has not run yet, over two files in a folder."""
+    for number in (1, 2):
+        write(tmp_path / "texts" / f"{number}.txt", lines[number::2])
+    data = {"unlabelled": [str(tmp_path / "texts")], "validation_fraction": 0.2, "num_workers": 1}
+    stage = UnlabelledStage(data=data, model={"path": str(labelled.teacher)})
+    job = Job(name="branches", description="", stages={"unlabelled": stage}, result="unlabelled")
+    return open_run(job, tmp_path / "runs", "a") / "unlabelled"
+
+
+def test_files_that_are_not_those_of_the_submission(submitted: Path, tmp_path, lines):
+    first, second = (tmp_path / "texts" / f"{number}.txt" for number in (1, 2))
+    before = second.read_bytes()
+    way_out = "; put them back and start the same run again, or start another run (--run-id)"
+
+    def refused(*problems: str) -> None:
+        message = f"not as they were when the run was submitted: {', '.join(problems)}{way_out}"
+        with pytest.raises(RunError, match=re.escape(message)):
+            run_stage(submitted)
+        assert not (submitted / "tokens").exists()
+
+    second.unlink()
+    refused(f"{second} is gone")
+    second.write_bytes(before[::-1])
+    first.unlink()
+    refused(f"{first} is gone", f"{second} has changed")
+    write(first, lines)
+    second.write_bytes(before)
+    refused(f"{first} has changed", f"{second} has changed")  # of the second only the time
+
+
+def test_files_that_were_not_there_at_the_submission(submitted: Path, tmp_path, lines):
+    write(tmp_path / "texts" / "notes.md", lines)  # no text that would be read
+    third = write(tmp_path / "texts" / "3.txt", lines)
+    with pytest.raises(RunError, match=f"{third} is new; put them back"):
+        run_stage(submitted)
+    third.unlink()
+    run_stage(submitted)
+    assert len(statistics(submitted / "tokens")["files"]) == 2
+
+
+def test_what_a_stage_before_has_made_is_no_change(tmp_path: Path, labelled: LabelledWorld, lines):
+    data = UnlabelledData(unlabelled=["@augmentation/shards"], num_workers=1)
+    stages = {
+        "augmentation": AugmentStage(teacher={"path": str(labelled.teacher)}, data={"tokens": str(labelled.tokens)}),
+        "unlabelled": UnlabelledStage(data=data, model={"path": str(labelled.teacher)}),
+    }
+    run_dir = open_run(Job(name="b", description="", stages=stages, result="unlabelled"), tmp_path / "runs", "a")
+    write(run_dir / "augmentation" / "shards" / "a.txt", lines)
+    run_stage(run_dir / "unlabelled")
+    assert statistics(run_dir / "unlabelled" / "tokens")["rows"] == len(lines)
 
 
 def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_file, tmp_path):

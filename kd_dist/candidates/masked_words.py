@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_dist.candidates.words import Language
+from kd_dist.classifier import num_positions
 from kd_dist.errors import RunError
 from kd_dist.tokenising import load_fast_tokenizer
 
@@ -59,7 +60,7 @@ class MaskedWords:
         self._marker = next((mark for mark in WORD_MARKERS if any(t.startswith(mark) for t in self._vocabulary)), "")
         self._texts, self._continues = self._surfaces(language)
         self._frame, self._num_types = self._special_tokens()
-        self._context = min(CONTEXT_PIECES, (_positions(self.model.config) - sum(map(len, self._frame))) // 2)
+        self._context = min(CONTEXT_PIECES, (num_positions(self.model.config) - sum(map(len, self._frame))) // 2)
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
     # -------------------------------------------------------------------------------------------------------- pieces
@@ -190,11 +191,6 @@ def _load(path: str, device: torch.device) -> Any:
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return AutoModelForMaskedLM.from_pretrained(path, dtype=dtype).to(device).eval().requires_grad_(False)
-
-
-def _positions(config: Any) -> int:
-    # RoBERTa counts positions from the padding id on.
-    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
 def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:

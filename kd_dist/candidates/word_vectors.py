@@ -8,12 +8,13 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from kd_dist.errors import RunError
+from kd_dist.texts import open_bytes
 
 MAX_WORDS = 200_000  # read of a file, which lists frequent words first; the published code reads 100,000
 CHUNK = 128  # words compared with all others at once: 100 MB of similarities
@@ -101,17 +102,13 @@ def _layout(path: Path) -> dict[str, bool]:
     Raises:
         ValueError: it begins like no word2vec file.
     """
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         first, second = stream.readline(1 << 16), stream.readline(1 << 16)
     if match := re.fullmatch(rb"\s*\d+\s+(\d+)\s*", first):
         return {"binary": not _is_text_vector(second, int(match[1])), "no_header": False}
     if _is_text_vector(first, len(first.split()) - 1):
         return {"binary": False, "no_header": True}
     raise ValueError(f"it begins with {first[:40]!r}")
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _is_text_vector(line: bytes, width: int) -> bool:
