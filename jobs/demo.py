@@ -29,7 +29,7 @@ TEACHER, STUDENT = Teacher(path="@pretrain/export"), Student(config="bert_tiny_2
 def _shortened(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
     """Stages with other training settings, by stage and section."""
     changed = {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
-    return with_equal_training(stages | changed)
+    return with_equal_training(stages | changed, stages | changed)[0]
 
 
 JOB = Job(

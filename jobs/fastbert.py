@@ -16,6 +16,7 @@ from kd_dist.sections import (
     UnlabelledData,
 )
 from kd_dist.stages import (
+    AnyStage,
     CalibrateStage,
     EvaluateStage,
     Job,
@@ -71,15 +72,30 @@ def adapt(job: Job) -> Job:
     unlabelled, calibration = stages["unlabelled"], stages["calibration"]
     assert isinstance(unlabelled, UnlabelledStage)
     assert isinstance(calibration, CalibrateStage)
+    names_classifier = "finetune" not in stages["check"].inputs()
     if "self_distill" not in calibration.inputs():
-        branched = calibration.model.path
-        stages = without(bypassed(stages, "@finetune/export", by=branched), "self_distill", "unlabelled")
-        notes.append(f"no self-distillation, and data.unlabelled is not read: {branched} has its branches")
+        stages = without(stages, "self_distill", "unlabelled")
+        notes.append(
+            f"no self-distillation, and data.unlabelled is not read: {calibration.model.path} has its branches"
+        )
+        if not names_classifier:
+            stages = _without_teacher(stages)
+            notes.append("its own last classifier is what it is compared with; check.evaluate.models names another")
     elif not unlabelled.data.unlabelled:
         stages = without(bypassed(stages, "@unlabelled/tokens", by="@prepare/tokens"), "unlabelled")
         notes.append("branches learn from the training texts; data.unlabelled names others")
-    if "finetune" not in stages["check"].inputs():
+    if names_classifier:
         stages = without(stages, "finetune")
         notes.append("no fine-tuning: check.evaluate.models names a trained classifier")
     seeded = [name for name in job.seeded if name in stages]
     return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
+
+
+def _without_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+    """Only what is done with branches that are there: no classifier is made, checked or measured beside them."""
+    evaluation = stages["evaluation"]
+    assert isinstance(evaluation, EvaluateStage)
+    models = {name: path for name, path in evaluation.evaluate.models.items() if path != "@check/model"}
+    evaluate = evaluation.evaluate.model_copy(update={"models": models})
+    changed = {"evaluation": evaluation.model_copy(update={"evaluate": evaluate})}
+    return without(stages | changed, "finetune", "check")

@@ -57,8 +57,9 @@ def adapt(job: Job) -> Job:
     """Leave out what the settings make needless or impossible, and say so."""
     stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
-    notes = [*notes, start_of_the_student_alone(stages)]
-    return job.model_copy(update={"stages": with_equal_training(stages), "notes": notes})
+    stages, more = with_equal_training(stages, JOB.stages)
+    notes = [*notes, start_of_the_student_alone(stages), *more]
+    return job.model_copy(update={"stages": stages, "notes": notes})
 
 
 def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
@@ -93,7 +94,8 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
         stages = bypassed(stages, "@augmented/tokens", by="@prepare/tokens")
         return without(stages, "augmentation", "augmented"), [*notes, note]
     if settings.keep_confidence is not None:
-        settings = settings.model_copy(update={"mlm_path": settings.mlm_path or teacher})
+        mlm_path = settings.mlm_path or (teacher if has_language_model_head(teacher) else None)
+        settings = settings.model_copy(update={"mlm_path": mlm_path})
         changed = augment.model_copy(update={"augment": settings, "teacher": Teacher(path="@check/model")})
         order = ["prepare", "finetune", "check", *stages]  # the filter asks the trained teacher
         stages = {name: (stages | {"augmentation": changed})[name] for name in dict.fromkeys(order)}

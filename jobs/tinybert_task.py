@@ -1,5 +1,6 @@
 """TinyBERT task distillation: a fine-tuned teacher and labelled texts to a small classifier."""
 
+from kd_dist.errors import UserError
 from kd_dist.sections import (
     Cadence,
     Evaluate,
@@ -31,6 +32,8 @@ from kd_dist.stages import (
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
+COMPARED = ("layers", "distill", "alone")
+LENGTH = ("steps", "epochs", "global_batch_size")  # what decides how long a training is
 
 
 def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -> dict[str, AnyStage]:
@@ -86,18 +89,54 @@ def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -
     }
 
 
-def with_equal_training(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
-    """The student without distillation is trained for as long as both stages of distillation together."""
-    alone, layers, distill = (stages[name] for name in ("alone", "layers", "distill"))
-    assert isinstance(alone, TrainStage)
-    assert isinstance(layers, TrainStage)
-    assert isinstance(distill, TrainStage)
-    steps = None
-    if layers.train.steps is not None and distill.train.steps is not None:
-        steps = layers.train.steps + distill.train.steps
-    epochs = layers.train.epochs + distill.train.epochs
-    train = alone.train.model_copy(update={"epochs": epochs, "steps": steps})
-    return stages | {"alone": alone.model_copy(update={"train": train})}
+def with_equal_training(
+    stages: dict[str, AnyStage], defaults: dict[str, AnyStage]
+) -> tuple[dict[str, AnyStage], list[str]]:
+    """The student without distillation is trained for as long as both stages of distillation together; and notes.
+
+    `defaults` are the stages as the job's file has them: a length that was set for `alone` stays, and is noted.
+
+    Raises:
+        UserError: the lengths of the two stages have no sum, and none was set for `alone`.
+    """
+    layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
+    if own := [key for key in LENGTH if _is_set_for_alone(key, stages, defaults)]:
+        given = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
+        return stages, [f"the student without distillation is trained for a length of its own: {given}"]
+    unit, other = _unit(layers), _unit(distill)
+    if unit != other:
+        raise UserError(_no_sum(layers, unit, distill, other))
+    if layers.global_batch_size != distill.global_batch_size:
+        raise UserError(_no_sum(layers, "global_batch_size", distill, "global_batch_size"))
+    length = {unit: getattr(layers, unit) + getattr(distill, unit), "global_batch_size": layers.global_batch_size}
+    train = alone.model_copy(update=length)
+    return stages | {"alone": stages["alone"].model_copy(update={"train": train})}, []
+
+
+def _train_of(stages: dict[str, AnyStage], name: str) -> Train:
+    stage = stages[name]
+    assert isinstance(stage, TrainStage)
+    return stage.train
+
+
+def _unit(train: Train) -> str:
+    return "epochs" if train.steps is None else "steps"
+
+
+def _is_set_for_alone(key: str, stages: dict[str, AnyStage], defaults: dict[str, AnyStage]) -> bool:
+    """Whether a length is neither the default one nor one that a key without a stage gave to all three."""
+    now, before = ({name: getattr(_train_of(which, name), key) for name in COMPARED} for which in (stages, defaults))
+    like_alone = {name for name in COMPARED if now[name] == now["alone"] != before[name]}
+    given_to_all = len(like_alone) > 1 and None not in now.values()
+    return "alone" in like_alone and not given_to_all
+
+
+def _no_sum(layers: Train, key: str, distill: Train, other: str) -> str:
+    return (
+        "the student without distillation is to be trained for as long as layers and distill together, but "
+        f"layers.train.{key}={getattr(layers, key)} and distill.train.{other}={getattr(distill, other)} have no sum "
+        "before the rows are counted: give both the same unit and batch size, or set alone.train.steps=N yourself"
+    )
 
 
 def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
@@ -125,10 +164,18 @@ JOB = Job(
 
 
 def adapt(job: Job) -> Job:
-    """The teacher that is named is the one to be checked."""
-    prepare, check = job.stages["prepare"], job.stages["check"]
+    """Train both students for as long, and check the teacher that is named."""
+    stages, notes = with_equal_training(_with_checked_teacher(job.stages), JOB.stages)
+    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
+
+
+def _with_checked_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+    """`teacher.path` is what distillation starts from, unless `check.evaluate.models` names another classifier."""
+    prepare, check, default = stages["prepare"], stages["check"], JOB.stages["check"]
     assert isinstance(prepare, LabelledStage)
     assert isinstance(check, EvaluateStage)
+    assert isinstance(default, EvaluateStage)
+    if check.evaluate.models != default.evaluate.models:
+        return stages
     evaluate = check.evaluate.model_copy(update={"models": {"teacher": prepare.teacher.path}})
-    stages = with_equal_training(job.stages | {"check": check.model_copy(update={"evaluate": evaluate})})
-    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages)]})
+    return stages | {"check": check.model_copy(update={"evaluate": evaluate})}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kd_dist.candidates import sources_of
 from kd_dist.config import find_job, join_problems, model_config_file, resolve_job
@@ -11,7 +11,15 @@ from kd_dist.heads import has_classifier_head
 from kd_dist.label_files import labelled_files, parse_columns
 from kd_dist.metrics import METRICS
 from kd_dist.runs import with_absolute_paths
-from kd_dist.sections import FAMILIES, FastBertObjective, FinetuneObjective, MlmObjective, TinyBertObjective
+from kd_dist.sections import (
+    FAMILIES,
+    FastBertObjective,
+    FinetuneObjective,
+    MlmObjective,
+    Selection,
+    SoftLabelsObjective,
+    TinyBertObjective,
+)
 from kd_dist.stages import (
     WIRE,
     AugmentedStage,
@@ -30,6 +38,7 @@ from kd_dist.texts import CorpusError, find_files, find_plain_texts
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 NUMBERS = tuple(ALIASES)
+OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
 Config = dict[str, Any]
 
@@ -72,7 +81,8 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, PrepareStage):
         return [*(_corpus_problems(stage) if needs_corpus else []), *_model_problems(stage)]
     if isinstance(stage, TrainStage):
-        return [*_architecture_problems(job, stage), *_token_problems(job, stage), *_selection_problems(job, stage)]
+        checks = (_architecture_problems, _token_problems, _selection_problems, _teacher_output_problems)
+        return [problem for check in checks for problem in check(job, stage)]
     if isinstance(stage, LabelledStage):
         return [*(_labelled_problems(stage) if needs_corpus else []), *_model_problems(stage)]
     if isinstance(stage, UnlabelledStage):
@@ -80,7 +90,9 @@ def _stage_problems(job: Job, stage: Any, needs_corpus: bool) -> list[str]:
     if isinstance(stage, CalibrateStage):
         return _model_problems(stage) or _calibration_problems(job, stage)
     if isinstance(stage, AugmentStage):
-        return _model_problems(stage) or _augmentation_problems(stage)
+        return _model_problems(stage) or _augmentation_problems(job, stage)
+    if isinstance(stage, EvaluateStage):
+        return _model_problems(stage) or _classifier_problems(stage)
     return _model_problems(stage)
 
 
@@ -97,12 +109,32 @@ def _calibration_problems(job: Job, stage: CalibrateStage) -> list[str]:
     return [f"model.path={path} has no branches: give the export of fastbert_stage1, or leave the key out"]
 
 
-def _augmentation_problems(stage: AugmentStage) -> list[str]:
+def _augmentation_problems(job: Job, stage: AugmentStage) -> list[str]:
+    source, settings = _prepared_by(job, stage), stage.augment
+    if settings.keep_confidence is not None and isinstance(source, LabelledStage) and source.data.task == "regression":
+        return ["augment.keep_confidence asks for the probability of a label, and data.task=regression has none"]
     try:
         sources_of(stage)
     except UserError as error:
         return [str(error)]
+    # What a stage of this job has trained is a classifier, and proposes no words.
+    if stage.teacher.path.startswith(WIRE) and settings.mlm_path is None and settings.multi_piece == "mask":
+        return ["augment.multi_piece=mask needs a masked language model: set augment.mlm_path"]
     return []
+
+
+def _classifier_problems(stage: EvaluateStage) -> list[str]:
+    """Encoders in place of the classifiers that are to be scored."""
+    try:
+        headless = [path for path in stage.evaluate.models.values() if not has_classifier_head(path)]
+    except UserError as error:
+        return [str(error)]
+    return [
+        f"{path} has no trained classification head, so it can neither be scored nor teach labels: give the export of "
+        f"`--job finetune teacher.path={path} data.train=FILE`, or use `--job tinybert` or `--job fastbert`, which "
+        "begin with it"
+        for path in headless
+    ]
 
 
 def _labelled_problems(stage: LabelledStage) -> list[str]:
@@ -212,22 +244,36 @@ def _fastbert_problems(job: Job, stage: TrainStage, objective: FastBertObjective
             f"objective.branch_width={objective.branch_width} does not divide among "
             f"objective.branch_heads={objective.branch_heads}"
         )
+    if stage.engine.activation_checkpointing:
+        problems.append(
+            "engine.activation_checkpointing=true does nothing where only branches learn: leave it out, or set "
+            "finetune.engine.activation_checkpointing=true if that is what is meant"
+        )
     try:
-        config = _inside(_model_config(job, "model.path", path))
+        found = _model_config(job, "model.path", path)
+        config, origin = _inside(found), _origin(job, path)
+        has_head = path.startswith(WIRE) or has_classifier_head(path)  # that of a wired one is checked before
     except UserError as error:
         return [*problems, str(error)]
-    origin = _origin(job, path)
-    if not origin.startswith(WIRE) and not has_classifier_head(origin):
+    if not has_head:
         problems.append(
-            f"model.path={origin} has no trained classification head, and branches learn from that: give the export of "
-            f"`--job finetune teacher.path={origin} data.train=FILE`, or use `--job fastbert`, which begins with it"
+            f"model.path={path} has no trained classification head, and branches learn from that: give the export of "
+            f"`--job finetune teacher.path={path} data.train=FILE`, or use `--job fastbert`, which begins with it"
         )
+    elif found is not None and not origin.startswith(WIRE) and _predicts_a_number(found):
+        problems.append(f"model.path={origin} predicts a number, which has no uncertainty to leave early by")
     if config is not None and not problems:
         problems += _student_problems(config, f"model.path={path}")
         problems += _length_problems(job, stage, f"model.path={path}", config)
     if config is not None and config.get("num_hidden_layers") == 1:
         problems.append(f"model.path={path} has a single layer: there is nothing to leave before")
     return problems
+
+
+def _predicts_a_number(config: Config) -> bool:
+    """Whether a classifier's config.json says so, or names a single label and no task, as transformers reads it."""
+    num_labels = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    return config.get("problem_type") == "regression" or (config.get("problem_type") is None and num_labels == 1)
 
 
 def _inside(config: Config | None) -> Config | None:
@@ -308,7 +354,7 @@ def _with_common_names(content: Config) -> Config:
     return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
 
 
-def _prepared_by(job: Job, stage: TrainStage | AugmentedStage | UnlabelledStage) -> Any:
+def _prepared_by(job: Job, stage: TrainStage | AugmentStage | AugmentedStage | UnlabelledStage) -> Any:
     """The stage of this job that decided how files became tokens, whatever was made alike since; else None."""
     source = job.stages.get(wired_stage(stage.data.tokens or ""))
     if isinstance(source, AugmentedStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
@@ -318,14 +364,18 @@ def _prepared_by(job: Job, stage: TrainStage | AugmentedStage | UnlabelledStage)
 
 def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) -> list[str]:
     """Sequences longer than the position embeddings would only fail on the GPU."""
-    source, limit = _prepared_by(job, stage), config.get("max_position_embeddings")
-    if (
-        not isinstance(source, PrepareStage | LabelledStage)
-        or not isinstance(limit, int)
-        or source.data.max_length <= limit
-    ):
+    source, limit = _prepared_by(job, stage), num_positions(config)
+    if not isinstance(source, PrepareStage | LabelledStage) or limit is None or source.data.max_length <= limit:
         return []
     return [f"data.max_length={source.data.max_length} is more than the {limit} positions of {whose}"]
+
+
+def num_positions(config: Config) -> int | None:
+    """How many tokens a model has positions for, by its config.json; None where that does not say."""
+    limit, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
+    if not isinstance(limit, int):
+        return None
+    return limit - (padding or 0) - 1 if config.get("model_type") in OFFSET_POSITIONS else limit
 
 
 def _missing(config: Config) -> str:
@@ -394,16 +444,29 @@ def _selection_problems(job: Job, stage: TrainStage) -> list[str]:
     if not isinstance(source, LabelledStage):
         return []
     task, problems = source.data.task, []
-    if stage.selection is not None and stage.selection.metric not in ("auto", "loss", *METRICS[task]):
-        problems.append(
-            f"selection.metric={stage.selection.metric}: a {task} task has auto, loss, {', '.join(METRICS[task])}"
-        )
+    known = get_args(Selection.model_fields["metric"].annotation)
+    metrics = ["auto", "loss", *(name for name in METRICS[task] if name in known)]
+    if stage.selection is not None and stage.selection.metric not in metrics:
+        problems.append(f"selection.metric={stage.selection.metric}: a {task} task has {', '.join(metrics)}")
     weighs = isinstance(stage.objective, FinetuneObjective) and stage.objective.class_weights != "none"
     if weighs and task != "single_label":
         problems.append(f"objective.class_weights weighs single labels, but data.task={task}")
     if isinstance(stage.objective, FastBertObjective) and task == "regression":
         problems.append("data.task=regression predicts a number, which has no uncertainty to leave early by")
     return problems
+
+
+def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
+    """A key without a stage does not reach the stage that it is for, where an earlier stage feeds it."""
+    if stage.data.teacher_outputs is None or isinstance(stage.objective, SoftLabelsObjective):
+        return []
+    users = [
+        f"{name}.data.teacher_outputs"
+        for name, other in job.stages.items()
+        if isinstance(other, TrainStage) and isinstance(other.objective, SoftLabelsObjective)
+    ]
+    way_out = f"set {' or '.join(users)} instead" if users else "leave the key out"
+    return [f"data.teacher_outputs has no use in a stage that does not learn from the teacher's prediction: {way_out}"]
 
 
 def _token_problems(job: Job, stage: TrainStage) -> list[str]:

@@ -57,8 +57,12 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     for key, value in (pair for pair in pairs if pair is not None):
         _apply(job, settings, key, value, problems)
     resolved = _validated(settings, problems)
+    if resolved is not None and not is_rerun:
+        try:
+            resolved = _adapted(resolved)
+        except UserError as error:  # one problem among others
+            problems.append(str(error))
     if resolved is not None:
-        resolved = resolved if is_rerun else _adapted(resolved)
         problems += [f"{stage}: {text}" for stage, part in resolved.stages.items() for text in part.problems()]
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems

@@ -142,6 +142,11 @@ def fisher_lower_bound(correlation: float, num_rows: int) -> float:
 # ------------------------------------------------------------------------------------------------------------- labels
 
 
+def columns_by_name(id2label: Mapping[int, str]) -> dict[str, int]:
+    """Which column of a model's logits each label is, by `config.id2label`; a model need not have a `label2id`."""
+    return {str(name): index for index, name in id2label.items()}
+
+
 def align_labels(model_labels: Mapping[str, int], data_labels: Mapping[str, int]) -> list[int]:
     """Which column of a model's logits is each label of the data: `logits_BC[:, columns]` is in the data's order.
 

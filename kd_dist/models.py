@@ -29,7 +29,7 @@ from transformers.models.auto.modeling_auto import (
 
 from kd_dist.attention import Attention, capture_attention, run_with_attention
 from kd_dist.config import model_config_file
-from kd_dist.metrics import align_labels
+from kd_dist.metrics import align_labels, columns_by_name
 from kd_dist.sections import Student
 from kd_dist.stages import TrainStage
 
@@ -99,7 +99,7 @@ class Teacher:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._columns: list[int] | None = None
         if wanted.logits:
-            self._columns = align_labels(config.label2id, label2id) if label2id else None
+            self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None
         else:
             config.num_hidden_layers = wanted.last_layer()
         load = AutoModelForSequenceClassification if wanted.logits else AutoModel

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Regex, normalizers
 from torch import Tensor, nn
+from transformers import AutoTokenizer
 
 from kd_dist.classifier import Classifier, load_classifier, load_preprocessing, predict_logits, read_manifest
 from kd_dist.config import read_stage
@@ -30,13 +32,19 @@ from kd_dist.evaluation import Examples, read_split
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
 from kd_dist.runs import rebuilt_export, write_json, write_text
 from kd_dist.stages import ExportStage
+from kd_dist.texts import INVISIBLE
 
 TOLERANCE = 1e-4
 CHECKED_ROWS = 8
 LATENCY_ROUNDS = 30
 NOT_COPIED = ("onnx", "README.md", "checkpoint-*", "*.onnx", "*.bin", "*.h5", "*.msgpack", ".*")
 
-# Runs where none of this project can be imported; prints the logits of the rows and what a pipeline makes of a text.
+WHITE_SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # as `str.split` takes it
+# Goes before a text, where no cut loses it: full-width forms, invisible characters, and space of several kinds.
+UNCLEAN = "\u3000２０２６年，\u200bＡｐｐ！\ufeff  好？\t…  "
+
+# Runs where none of this project can be imported; prints the logits of the rows, and the label that a pipeline gives a
+# text and its logit.
 STRANGER = """
 import json, sys
 import torch
@@ -46,9 +54,10 @@ model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.f
 with torch.inference_mode():
     logits = [model(**{k: torch.tensor([v]) for k, v in row.items()}).logits[0].tolist() for row in rows["inputs"]]
 text = {key: value for key, value in (("text", rows["text"]), ("text_pair", rows["text_pair"])) if value is not None}
-answer = pipeline("text-classification", model=folder, device="cpu")(text, truncation=True, max_length=rows["length"])
+classify = pipeline("text-classification", model=folder, device="cpu", dtype=torch.float32)
+answer = classify(text, truncation=True, max_length=rows["length"], function_to_apply="none")
 answer = answer[0] if isinstance(answer, list) else answer
-print(json.dumps({"logits": logits, "label": answer["label"], "ours": "kd_dist" in sys.modules}))
+print(json.dumps({"logits": logits, "ours": "kd_dist" in sys.modules} | answer))
 """
 
 
@@ -65,12 +74,13 @@ def run(stage_dir: Path) -> None:
     examples = read_split(tokens, "validation")
     with rebuilt_export(stage_dir) as directory:
         _copy(source, directory, classifier, Preprocessing.load(tokens))
-        rows = _encoded(classifier, examples, Preprocessing.load(directory))
-        check_as_stranger(directory, classifier, examples, rows)
+        preprocessing = Preprocessing.load(directory)
+        rows = _encoded(classifier, examples, preprocessing)
+        check_as_stranger(directory, classifier, examples, preprocessing)
         report = export_onnx(classifier, rows, directory / "onnx" / "model.onnx")
         write_json(stage_dir / "onnx_check.json", report)
         _refuse_differences(report)
-        write_text(directory / "README.md", model_card(classifier, Preprocessing.load(directory), report))
+        write_text(directory / "README.md", model_card(classifier, preprocessing, report))
     latency = report["latency_ms"]
     print(
         f"{stage_dir / 'export'}: ONNX of {report['size_mb']:.1f} MB differs from torch by at most "
@@ -81,12 +91,41 @@ def run(stage_dir: Path) -> None:
 
 
 def _copy(source: Path, target: Path, classifier: Classifier, default: Preprocessing) -> None:
-    """The files of a model, links followed; and how its texts become tokens, where it does not say."""
+    """The files of a model, links followed; a tokenizer that cleans texts; and how they become tokens, where it does
+    not say."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     if not any(target.glob("*.safetensors")):
         classifier.model.save_pretrained(target)  # weights of another format
     if not (target / FILE_NAME).is_file():
         load_preprocessing(classifier, default).save(target)
+    save_cleaning_tokenizer(target)
+
+
+def save_cleaning_tokenizer(directory: Path) -> None:
+    """Make the tokenizer of a model clean raw texts by itself, as all that the model was trained on was cleaned.
+
+    What is clean already gives the same tokens as before. The class becomes the general one, which takes the tokenizer
+    as its file has it: those of a family make theirs anew and would lose the cleaning.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(str(directory))
+    backend = tokenizer.backend_tokenizer
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([*_cleaning(), *own])
+    tokenizer.save_pretrained(str(directory))
+    file = directory / "tokenizer_config.json"
+    general = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": tokenizer.model_input_names}
+    write_json(file, json.loads(file.read_text(encoding="utf-8")) | general)
+
+
+def _cleaning() -> list[normalizers.Normalizer]:
+    """`texts.clean`, step by step; the two differ in some 70 rare letters that are newer than the tokenizer's NFKC."""
+    invisible = INVISIBLE.pattern.replace("\ud800-\udfff", "")  # surrogates do not get as far as a tokenizer
+    return [
+        normalizers.Replace(Regex(invisible), ""),
+        normalizers.NFKC(),
+        normalizers.Replace(Regex(f"{WHITE_SPACE}+"), " "),
+        normalizers.Strip(),
+    ]
 
 
 def _encoded(classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> list[Encoding]:
@@ -94,19 +133,45 @@ def _encoded(classifier: Classifier, examples: Examples, preprocessing: Preproce
     return classifier.encode(preprocessing, examples.texts[:CHECKED_ROWS], pairs)[0]
 
 
-def check_as_stranger(directory: Path, classifier: Classifier, examples: Examples, rows: list[Encoding]) -> None:
+def check_as_stranger(
+    directory: Path, classifier: Classifier, examples: Examples, preprocessing: Preprocessing
+) -> None:
     """Load the directory in a process that has transformers but none of this project, and compare.
+
+    Logits are compared on the tokens of some examples; a pipeline's answer on a raw text, unless texts are cut or given
+    hint words before any tokenizer sees them.
 
     Raises:
         RunError: it does not load there, or gives other logits or labels.
     """
-    inputs = [{name: tensor[0].tolist() for name, tensor in classifier.batch([row]).items()} for row in rows]
-    texts = {"text": examples.texts[0], "text_pair": examples.text_pairs[0] if examples.text_pairs else None}
-    question = json.dumps({"inputs": inputs, "length": classifier.max_length, **texts})
+    rows = _encoded(classifier, examples, preprocessing)
+    text = UNCLEAN + examples.texts[0]
+    pair = UNCLEAN + examples.text_pairs[0] if examples.text_pairs else None
+    answer = _ask_stranger(
+        directory,
+        {
+            "inputs": [{name: tensor[0].tolist() for name, tensor in classifier.batch([row]).items()} for row in rows],
+            "length": min(classifier.max_length, preprocessing.max_length),
+            "text": text,
+            "text_pair": pair,
+        },
+    )
+    difference = np.abs(np.array(answer["logits"]) - predict_logits(classifier, rows)).max()
+    if not difference <= TOLERANCE or answer["label"] not in classifier.labels or answer["ours"]:
+        raise RunError(
+            f"{directory}, loaded with transformers alone, gives logits that differ by {difference:.1e} and the label "
+            f"{answer['label']!r} (the labels are {', '.join(classifier.labels[:20])})"
+        )
+    if is_plain(preprocessing):
+        encoded, _ = classifier.encode(preprocessing, [text], pair and [pair])
+        _refuse_other_answer(directory, answer, classifier.labels, predict_logits(classifier, encoded)[0])
+
+
+def _ask_stranger(directory: Path, question: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
             [sys.executable, "-I", "-c", STRANGER, str(directory.absolute())],
-            input=question,
+            input=json.dumps(question),
             capture_output=True,
             encoding="utf-8",
             cwd=elsewhere,
@@ -114,13 +179,22 @@ def check_as_stranger(directory: Path, classifier: Classifier, examples: Example
         )
     if done.returncode:
         raise RunError(f"{directory} does not load with transformers alone: {done.stderr.strip().splitlines()[-1]}")
-    answer = json.loads(done.stdout.splitlines()[-1])
-    difference = np.abs(np.array(answer["logits"]) - predict_logits(classifier, rows)).max()
-    if difference > TOLERANCE or answer["label"] not in classifier.labels or answer["ours"]:
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _refuse_other_answer(directory: Path, answer: dict[str, Any], labels: list[str], logits_C: np.ndarray) -> None:
+    best = int(logits_C.argmax())
+    if answer["label"] != labels[best] or not abs(answer["score"] - logits_C[best]) <= TOLERANCE:
         raise RunError(
-            f"{directory}, loaded with transformers alone, gives logits that differ by {difference:.1e} and the label "
-            f"{answer['label']!r} (the labels are {', '.join(classifier.labels[:20])})"
+            f"{directory}, as a pipeline of transformers, gives a raw text the label {answer['label']!r} and the logit "
+            f"{answer['score']:.4f}, but kd_dist gives {labels[best]!r} and {logits_C[best]:.4f}: its tokenizer makes "
+            "other tokens of the text than training saw; serve it with kd_dist/predict.py instead"
         )
+
+
+def is_plain(preprocessing: Preprocessing) -> bool:
+    """Whether texts go to the tokenizer as they are, so that others can do the same."""
+    return preprocessing.segment == "none" and not preprocessing.hint_words
 
 
 # ---------------------------------------------------------------------------------------------------------------- ONNX
@@ -278,8 +352,8 @@ def _usage(preprocessing: Preprocessing) -> str:
         'classify = pipeline("text-classification", model="PATH OF THIS FOLDER")\n'
         f"print(classify({argument}, truncation=True, max_length={preprocessing.max_length}))\n```"
     )
-    if preprocessing.segment == "none" and not preprocessing.hint_words:
-        return example
+    if is_plain(preprocessing):
+        return f"Give raw texts: the tokenizer cleans them as those of training were cleaned.\n\n{example}"
     return (
         "Texts are cut or given hint words before the tokenizer sees them (`preprocessing.json`): use kd_dist, "
         f"`python kd_dist/predict.py --model PATH < texts.txt`, or do the same before\n\n{example}"

@@ -39,6 +39,7 @@ def run(stage_dir: Path) -> None:
 
     Raises:
         UserError: the teacher's labels are not those of the data.
+        RunError: the teacher's folder has no weights.
     """
     stage: TeacherOutputsStage = read_stage(stage_dir)
     shard, shards = int(os.environ.get("KD_DIST_SHARD", "0")), stage.resources.shards
@@ -59,12 +60,24 @@ def run(stage_dir: Path) -> None:
 
 
 def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
-    """What outputs belong to: the teacher by its weights, the labels by name and order, the tokenizer's ids."""
+    """What outputs belong to: the teacher by its weights, the labels by name and order, the tokenizer's ids.
+
+    Raises:
+        RunError: the teacher's folder has no weights.
+    """
     return {
-        "teacher": _sum_of([teacher / "config.json", *sorted(teacher.glob("*.safetensors"))]),
+        "teacher": _sum_of([teacher / "config.json", *_weights(teacher)]),
         "label2id": json.loads((tokens / "label2id.json").read_text(encoding="utf-8")),
         "tokenizer": _sum_of(sorted((tokens / "tokenizer").glob("tokenizer*.json"))),
     }
+
+
+def _weights(teacher: Path) -> list[Path]:
+    """The files that transformers loads: safetensors where there are any."""
+    files = sorted(teacher.glob("*.safetensors")) or sorted(teacher.glob("pytorch_model*.bin"))
+    if not files:
+        raise RunError(f"teacher.path={teacher} has no weights: neither *.safetensors nor pytorch_model*.bin")
+    return files
 
 
 def _sum_of(files: list[Path]) -> str:
@@ -80,15 +93,25 @@ def _name(what: str, shard: int, suffix: str) -> str:
 
 
 def _drop_other_division(folder: Path, shards: int) -> None:
-    """Shards of another number of shards hold other rows."""
+    """Shards of another number of shards hold other rows; a damaged manifest does not say which."""
     for path in folder.glob("manifest_*.json"):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = _read(path)
         except FileNotFoundError:  # another shard, which started at the same time, was faster
             continue
+        except ValueError:
+            content = {"shards": None, "sha256": {}}
         if content["shards"] != shards:
             for name in (path.name, *content["sha256"]):
                 (folder / name).unlink(missing_ok=True)
+
+
+def _read(manifest: Path) -> dict[str, Any]:
+    """Raises ValueError for a damaged manifest."""
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not {"shards", "sha256"} <= content.keys():
+        raise ValueError("not the description of a shard")
+    return content
 
 
 def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +121,7 @@ def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.
     teacher = Teacher(
         stage.teacher.path,
         Wanted(logits=True),
-        precision="bf16" if device.type == "cuda" else "fp32",
+        precision="fp32",  # as the teacher that runs along, unless training is told otherwise
         device=device,
         label2id=json.loads((tokens / "label2id.json").read_text(encoding="utf-8")),
     )
@@ -148,8 +171,8 @@ def _write(path: Path, array: np.ndarray) -> str:
 def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
     """What is wrong with a shard, or None."""
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        different = [name for name, value in identity.items() if content[name] != value]
+        content = _read(manifest)
+        different = [name for name, value in identity.items() if content.get(name) != value]
         if different:
             return f"{manifest.name} belongs to another {' and '.join(different)}"
         for name, expected in content["sha256"].items():
@@ -157,7 +180,7 @@ def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
                 return f"{name} has another SHA-256 than when it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         return f"{manifest.name} is not readable ({error})"
     return None
 
@@ -174,8 +197,8 @@ class StoredOutputs:
         manifests = sorted(folder.glob("manifest_*.json"))
         identity = identify(teacher, tokens)
         problems = [problem for path in manifests if (problem := _problem(path, identity))]
-        shards = int(json.loads(manifests[0].read_text(encoding="utf-8"))["shards"]) if manifests else 0
-        if not manifests or len(manifests) != shards:
+        shards = int(_read(manifests[0])["shards"]) if manifests and not problems else 0
+        if not problems and len(manifests) != max(shards, 1):
             problems.append(f"{len(manifests)} shards are there of {shards or 'at least one'}")
         if problems:
             raise RunError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kd_dist.checks import FAMILIES, load_checked_job
+from kd_dist.checks import FAMILIES, load_checked_job, num_positions
 from kd_dist.config import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from launch import slurm
@@ -302,6 +302,25 @@ def test_sequences_longer_than_the_positions_are_refused() -> None:
     assert "data.max_length=513 is more than the 512 positions of student.config=tinybert_4l_312" in message
 
 
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("settings", [{}, {"pad_token_id": 1}])
+def test_positions_that_a_family_never_uses_do_not_count(tmp_path: Path, family: str, settings: dict[str, Any]) -> None:
+    teacher = f"teacher.path={model(tmp_path, model_type=family, max_position_embeddings=514, **settings)}"
+    message = problems(teacher, "data.max_length=513", job="finetune")
+    assert "finetune: data.max_length=513 is more than the 512 positions of teacher.path=" in message
+    load_checked_job("finetune", [teacher, "data.max_length=512"], plan_only=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_login_node_and_models_agree_on_the_positions(family: str) -> None:
+    from transformers import AutoConfig
+
+    from kd_dist import classifier
+
+    config = AutoConfig.for_model(family)
+    assert num_positions(config.to_dict()) == classifier.num_positions(config)
+
+
 def test_batch_that_does_not_divide_among_the_ranks_is_refused() -> None:
     message = problems("resources.nodes=3", "resources.gpus_per_node=2")
     assert "do not divide among 6 ranks: set train.global_batch_size to a multiple of 6" in message
@@ -342,7 +361,16 @@ def test_branches_on_a_model_without_a_trained_head_are_refused(
 def test_a_model_that_is_only_checked_before_needs_a_trained_head_too(tmp_path: Path) -> None:
     encoder = model(tmp_path, architectures=["BertModel"])
     message = problems(f"check.evaluate.models=teacher:{encoder}", f"teacher.path={encoder}", job="fastbert")
-    assert f"self_distill: model.path={encoder} has no trained classification head" in message
+    assert message.startswith(f"check: {encoder} has no trained classification head")
+
+
+def test_a_teacher_of_labels_needs_a_trained_head(tmp_path: Path) -> None:
+    encoder = model(tmp_path, architectures=["BertForMaskedLM"])
+    message = problems(f"teacher.path={encoder}", job="tinybert_task")
+    assert message.startswith(f"check: {encoder} has no trained classification head")
+    assert f"`--job finetune teacher.path={encoder} data.train=FILE`, or use `--job tinybert`" in message
+    (encoder / "config.json").write_text("{")
+    assert "config.json" in problems(f"teacher.path={encoder}", job="tinybert_task")
 
 
 def test_a_single_layer_has_nothing_to_leave_before(tmp_path: Path, texts: str) -> None:
@@ -372,6 +400,32 @@ def test_a_number_has_no_uncertainty(tmp_path: Path) -> None:
     assert "self_distill: data.task=regression predicts a number, which has no uncertainty to leave early by" in message
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"problem_type": "regression"}, {"id2label": {"0": "LABEL_0"}}, {"num_labels": 1}],
+    ids=["task", "one_label", "number_of_labels"],
+)
+def test_a_classifier_that_predicts_a_number_gets_no_branches(
+    tmp_path: Path, texts: str, settings: dict[str, Any]
+) -> None:
+    path = classifier(tmp_path, **settings)
+    message = problems(path, texts, job="fastbert_stage1")
+    assert message == f"self_distill: {path} predicts a number, which has no uncertainty to leave early by"
+
+
+def test_a_single_label_that_may_be_absent_can_get_branches(tmp_path: Path, texts: str) -> None:
+    one = {"id2label": {"0": "spam"}, "problem_type": "multi_label_classification"}
+    load_checked_job("fastbert_stage1", [classifier(tmp_path, **one), texts])
+
+
+def test_activation_checkpointing_is_refused_where_it_does_nothing(tmp_path: Path, texts: str) -> None:
+    path = classifier(tmp_path)
+    message = problems(path, texts, "engine.activation_checkpointing=true", job="fastbert_stage1")
+    assert message.startswith("self_distill: engine.activation_checkpointing=true does nothing where only branches")
+    teacher = f"teacher.path={tmp_path / 'model'}"
+    load_checked_job("fastbert", [teacher, "finetune.engine.activation_checkpointing=true"], plan_only=True)
+
+
 def test_only_encoders_can_get_branches(tmp_path: Path, texts: str) -> None:
     path = classifier(tmp_path, model_type="gpt2", architectures=["GPT2ForSequenceClassification"])
     message = problems(path, texts, job="fastbert_stage1")
@@ -399,3 +453,36 @@ def test_only_branches_can_be_calibrated(tmp_path: Path) -> None:
 def test_patience_has_no_target(tmp_path: Path) -> None:
     settings = ["calibrate.patience=2", "calibrate.target_speedup=3", f"teacher.path={model(tmp_path)}"]
     assert "calibrate.patience leaves no threshold" in problems(*settings, job="fastbert")
+
+
+# ------------------------------------------------------------ teacher outputs and augmentation
+
+
+def test_stored_outputs_are_for_the_stage_that_learns_from_predictions(tmp_path: Path) -> None:
+    teacher = f"teacher.path={model(tmp_path, architectures=['BertForSequenceClassification'])}"
+    message = problems(teacher, f"data.teacher_outputs={tmp_path}", job="tinybert_task")
+    for stage in ("layers", "alone"):
+        assert f"{stage}: data.teacher_outputs has no use in a stage that does not learn from the teacher's" in message
+    assert message.count("set distill.data.teacher_outputs instead") == 2
+    assert "leave the key out" in problems(f"data.teacher_outputs={tmp_path}")
+    load_checked_job("tinybert_task", [teacher, f"distill.data.teacher_outputs={tmp_path}"], plan_only=True)
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> str:
+    (tmp_path / "vectors.txt").write_text("词 0.1\n", encoding="utf-8")
+    return f"augment.word_vectors={tmp_path / 'vectors.txt'}"
+
+
+def test_a_filter_needs_no_language_model_beside_word_vectors(tmp_path: Path, vectors: str) -> None:
+    settings = [f"teacher.path={model(tmp_path, architectures=['BertModel'])}", vectors, "augment.keep_confidence=0.5"]
+    load_checked_job("tinybert", settings, plan_only=True)
+    assert "augmentation: augment.multi_piece=mask needs a masked language model" in problems(
+        *settings, "augment.multi_piece=mask", job="tinybert"
+    )
+
+
+def test_a_filter_asks_for_probabilities(tmp_path: Path, vectors: str) -> None:
+    settings = [f"teacher.path={model(tmp_path)}", vectors, "augment.keep_confidence=0.5", "data.task=regression"]
+    message = problems(*settings, job="tinybert")
+    assert "augmentation: augment.keep_confidence asks for the probability of a label, and data.task=regr" in message

@@ -201,17 +201,76 @@ def test_a_filter_asks_the_trained_teacher() -> None:
     assert job.wire_problems() == []
 
 
-def test_the_student_alone_is_trained_as_long_as_the_distilled_one() -> None:
-    assert tinybert("layers.train.epochs=4", "distill.train.epochs=2").stages["alone"].train.epochs == 6
-    assert tinybert("layers.train.steps=40", "distill.train.steps=20").stages["alone"].train.steps == 60
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
+@pytest.mark.parametrize(
+    ("settings", "steps", "epochs", "batch"),
+    [
+        ([], None, 8, 32),
+        (["layers.train.epochs=4", "distill.train.epochs=2"], None, 6, 32),
+        (["layers.train.steps=40", "distill.train.steps=20"], 60, 8, 32),
+        (["train.steps=6"], 12, 8, 32),
+        (["train.steps=6", "layers.train.steps=150"], 156, 8, 32),
+        (["train.epochs=5"], None, 10, 32),
+        (["train.global_batch_size=64"], None, 8, 64),
+        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 8, 256),
+    ],
+)
+def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
+    name: str, settings: list[str], steps: int | None, epochs: float, batch: int
+) -> None:
+    train = load_job(name, settings).stages["alone"].train
+    assert (train.steps, train.epochs, train.global_batch_size) == (steps, epochs, batch)
+
+
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=3.0 have no sum"),
+        (["distill.train.steps=500"], "layers.train.epochs=5.0 and distill.train.steps=500 have no sum"),
+        (
+            ["layers.train.global_batch_size=256"],
+            "layers.train.global_batch_size=256 and distill.train.global_batch_size=32 have no sum",
+        ),
+    ],
+)
+def test_lengths_that_cannot_be_added_up_are_refused_with_a_way_out(name: str, settings: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load_job(name, settings)
+    assert "set alone.train.steps=N yourself" in str(caught.value)
+    job = load_job(name, [*settings, "alone.train.steps=500"])
+    assert job.stages["alone"].train.steps == 500
+    assert any("a length of its own: alone.train.steps=500" in note for note in job.notes)
+
+
+@pytest.mark.parametrize("setting", ["steps=77", "epochs=12.0", "epochs=5.0", "epochs=3.0", "global_batch_size=64"])
+def test_a_length_that_is_set_for_the_student_alone_stays(setting: str) -> None:
+    job = load_job("tinybert_task", [f"alone.train.{setting}"])
+    key, value = setting.split("=")
+    assert getattr(job.stages["alone"].train, key) == float(value)
+    assert any(f"alone.train.{setting}" in note for note in job.notes)
+
+
+def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
+    assert load_job("tinybert_task", ["teacher.path=DIR"]).stages["check"].evaluate.models == {"teacher": "DIR"}
+    named = load_job("tinybert_task", ["teacher.path=DIR", "check.evaluate.models=teacher:TRAINED"])
+    assert named.stages["check"].evaluate.models == {"teacher": "TRAINED"}
+    assert named.stages["prepare"].teacher.path == "DIR"
+
+
+def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model() -> None:
+    settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]
+    assert tinybert(*settings).stages["augmentation"].augment.mlm_path is None
+    assert tinybert(*settings, "teacher.path=MLM").stages["augmentation"].augment.mlm_path == "MLM"
 
 
 def test_a_run_can_be_repeated_from_its_own_description(tmp_path: Path) -> None:
-    job = tinybert("student.path=STUDENT", "distill.train.steps=7")
+    job = tinybert("student.path=STUDENT", "layers.train.steps=9", "distill.train.steps=7")
     (tmp_path / "job.json").write_text(job.model_dump_json())
     again = load_job("tinybert", ["distill.objective.temperature=2"], tmp_path / "job.json")
     assert again.stages["distill"].objective.temperature == 2
     assert again.stages["distill"].train.steps == 7
+    assert again.stages["alone"].train.steps == 16
     assert set(again.stages) == set(job.stages)
 
 
@@ -252,9 +311,18 @@ def test_branches_that_are_there_are_only_calibrated_and_measured() -> None:
     assert list(job.stages) == ["prepare", "check", "calibration", "evaluation", "report"]
     assert [note.split(":")[0].split(",")[0] for note in job.notes] == ["no self-distillation", "no fine-tuning"]
     assert job.seeded == ["calibration"]
-    alone = fastbert("calibration.model.path=BRANCHED")
-    assert alone.stages["check"].evaluate.models == {"teacher": "BRANCHED"}
-    assert "finetune" not in alone.stages
+    assert job.wire_problems() == []
+
+
+def test_branches_without_a_separate_classifier_are_measured_once() -> None:
+    job = fastbert("calibration.model.path=BRANCHED")
+    assert list(job.stages) == ["prepare", "calibration", "evaluation", "report"]
+    assert job.stages["evaluation"].evaluate.models == {"fastbert": "@calibration/export"}
+    assert [note.split(";")[0] for note in job.notes] == [
+        "no self-distillation, and data.unlabelled is not read: BRANCHED has its branches",
+        "its own last classifier is what it is compared with",
+    ]
+    assert job.seeded == ["calibration"]
     assert job.wire_problems() == []
 
 

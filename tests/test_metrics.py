@@ -9,6 +9,7 @@ from kd_dist.errors import RunError, UserError
 from kd_dist.metrics import (
     METRICS,
     align_labels,
+    columns_by_name,
     confusion_matrix,
     fisher_lower_bound,
     main_metric,
@@ -109,6 +110,10 @@ def test_permuted_labels_are_found_by_name() -> None:
     assert columns == [2, 0, 1]
     logits_BC = one_hot([model["travel"], model["sport"]], 3)
     assert logits_BC[:, columns].argmax(axis=1).tolist() == [data["travel"], data["sport"]]
+
+
+def test_labels_are_those_of_the_columns() -> None:
+    assert columns_by_name({0: "sport", 1: "2024"}) == {"sport": 0, "2024": 1}
 
 
 def test_numbered_labels_are_taken_in_order_and_that_is_said(capsys: pytest.CaptureFixture) -> None:

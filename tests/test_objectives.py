@@ -1,6 +1,7 @@
 """Objectives equal their published formulas, and padding changes nothing."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,24 @@ def test_a_student_equal_to_its_teacher_has_no_loss(tiny: TinyWorld, batch: dict
 )
 def test_projections(tiny: TinyWorld, projection: str, names: set[str]) -> None:
     assert set(objective(tiny, projection=projection).projections) == names
+
+
+def test_projections_of_another_shape_start_anew_and_that_is_said(
+    tiny: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    saved, other = objective(tiny, projection="shared"), objective(tiny, projection="per_layer")
+    saved.save_extras(tmp_path)
+    before = {name: tensor.clone() for name, tensor in other.projections.state_dict().items()}
+    other.load_extras(tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.projections.state_dict().items())
+    assert f"note: {tmp_path / 'projections.safetensors'} is for other widths" in capsys.readouterr().out
+    with torch.no_grad():
+        saved.projections["all"].bias += 1
+    saved.save_extras(tmp_path)
+    again = objective(tiny, projection="shared")
+    again.load_extras(tmp_path)
+    assert torch.equal(again.projections["all"].bias, saved.projections["all"].bias)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_term_of_weight_zero_is_not_computed(tiny: TinyWorld, batch: dict[str, torch.Tensor]) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kd_dist.checks import load_checked_job
 from kd_dist.config import load_job
 from kd_dist.errors import UserError
 from kd_dist.sections import CorpusData, Evaluate, Guards, PlainTokenData, ShardResources, Teacher, Tokenizer
 from kd_dist.stages import AugmentStage, EvaluateStage, Job, PrepareStage, SampleTextStage, Stage
 from launch.rehearsal import reduced, rehearse
+from tests.conftest import LabelledWorld
 
 
 def job(**stages: Stage) -> Job:
@@ -52,6 +54,19 @@ def test_data_is_little_and_nothing_is_refused_or_timed() -> None:
 def test_successful_rehearsal_leaves_nothing(temporary: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rehearse(job(texts=SampleTextStage(), more=SampleTextStage()))
     assert re.search(r"rehearsal: texts\nrehearsal: more\nrehearsal: all stages ran, \d+ s\n", capfd.readouterr().out)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_labelled_pipeline_is_rehearsed(
+    labelled: LabelledWorld, temporary: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
+    settings = [f"teacher.path={labelled.teacher}", f"student.config={labelled.student}", "data.max_length=48"]
+    rehearse(load_checked_job("tinybert_task", [*files, *settings]))
+    shown = capfd.readouterr().out
+    stages = ["prepare", "check", "outputs", "layers", "distill", "alone", "evaluation", "serving", "report"]
+    assert re.findall(r"^rehearsal: (\w+)$", shown, re.MULTILINE) == stages
+    assert "rehearsal: all stages ran" in shown
     assert list(temporary.iterdir()) == []
 
 

@@ -1,19 +1,26 @@
 """What is served is what was trained: the same logits without this project, in ONNX, at any batch size and length."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import normalizers
+from transformers import AutoTokenizer, BertTokenizer, pipeline
 
 from kd_dist import serving
 from kd_dist.classifier import load_classifier
 from kd_dist.errors import RunError
+from kd_dist.predict import predict
 from kd_dist.preprocessing import Preprocessing
 from kd_dist.runs import write_json
 from kd_dist.sections import Model, PlainTokenData
 from kd_dist.serving import model_card, run
 from kd_dist.stages import ExportStage
+from kd_dist.texts import clean
 from tests.test_classifier import LABELS, save_classifier
 from tests.test_evaluation import write_tokens
 
@@ -50,6 +57,7 @@ def test_the_whole_stage(stage_dir: Path, capsys: pytest.CaptureFixture) -> None
     assert "| evaluation/accuracy | 0.8750 |" in card
     assert "体育, 财经, 旅游" in card
     assert "max_length=32" in card
+    assert "the tokenizer cleans them" in card
     shown = capsys.readouterr()
     assert "differs from torch by at most" in shown.out
     assert shown.out.count("\n") == 1
@@ -59,11 +67,77 @@ def test_the_whole_stage(stage_dir: Path, capsys: pytest.CaptureFixture) -> None
 def test_a_stranger_notices_other_weights(stage_dir: Path, tmp_path: Path) -> None:
     classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
     examples = serving.read_split(tmp_path / "tokens", "validation")
-    rows = serving._encoded(classifier, examples, Preprocessing(max_length=32))
     with torch.no_grad():
         classifier.model.classifier.bias += 1
     with pytest.raises(RunError, match="loaded with transformers alone, gives logits that differ by 1.0e"):
-        serving.check_as_stranger(tmp_path / "model", classifier, examples, rows)
+        serving.check_as_stranger(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+
+
+def test_a_pipeline_answers_raw_texts_as_we_do(stage_dir: Path, tmp_path: Path) -> None:
+    classifier, how = load_classifier(tmp_path / "model", torch.device("cpu")), Preprocessing(max_length=32)
+    serving._copy(tmp_path / "model", tmp_path / "export", classifier, how)
+    texts = ["　体育，\u200b新闻！  ", "今天\ufeff股市\t大涨…", "旅游　ＡＢＣ１２３", "体育新闻"]
+    ours, _ = predict(classifier, how, [(text,) for text in texts], batch_size=4)
+    classify = pipeline("text-classification", model=str(tmp_path / "export"), device="cpu")
+    theirs = classify(texts, truncation=True, max_length=32)
+    assert [one["label"] for one in theirs] == [one["label"] for one in ours]
+    assert [one["score"] for one in theirs] == pytest.approx([one["probability"] for one in ours], abs=1e-5)
+
+
+def test_a_tokenizer_that_does_not_clean_is_noticed(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = serving.read_split(tmp_path / "tokens", "validation")
+    with pytest.raises(RunError, match="its tokenizer makes other tokens of the text than training saw"):
+        serving.check_as_stranger(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+    cut = Preprocessing(max_length=32, segment="char")  # before any tokenizer: that is not for the tokenizer to do
+    serving.check_as_stranger(tmp_path / "model", classifier, examples, cut)
+
+
+def test_pairs_are_served_as_they_were_learnt(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = replace(serving.read_split(tmp_path / "tokens", "validation"), text_pairs=["財經，！"] * 9)
+    shutil.copytree(tmp_path / "model", tmp_path / "copy")
+    serving.save_cleaning_tokenizer(tmp_path / "copy")
+    serving.check_as_stranger(tmp_path / "copy", classifier, examples, Preprocessing(max_length=32, pairs=True))
+
+
+def bert_tokenizer(folder: Path) -> Any:
+    """Published Chinese vocabularies have full-width punctuation beside the ASCII one."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"，,！!？?….12ａa好天", "##2", "１２", "12"]
+    BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_the_exported_tokenizer_cleans(tmp_path: Path) -> None:
+    before = bert_tokenizer(tmp_path)
+    raw = "　好，\u200b天！ １２…\n ａ？"
+    assert before(raw)["input_ids"] != before(clean(raw))["input_ids"]
+    serving.save_cleaning_tokenizer(tmp_path)
+    after = AutoTokenizer.from_pretrained(tmp_path)
+    assert after(raw)["input_ids"] == after(clean(raw))["input_ids"] == before(clean(raw))["input_ids"]
+    assert after("好", "天，")["token_type_ids"] == before("好", "天,")["token_type_ids"]
+    assert after.model_input_names == before.model_input_names
+    assert after.all_special_ids == before.all_special_ids
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_tokens_of_clean_texts_are_as_before(tiny, tmp_path: Path, times: int) -> None:
+    shutil.copytree(tiny.tokenizer, tmp_path, dirs_exist_ok=True)
+    before = AutoTokenizer.from_pretrained(tmp_path)
+    for _ in range(times):  # an export that is exported once more
+        serving.save_cleaning_tokenizer(tmp_path)
+    after = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [clean(line) for line in tiny.corpus.read_text(encoding="utf-8").splitlines()]
+    assert after(texts)["input_ids"] == before(texts)["input_ids"]
+
+
+def test_every_character_is_cleaned_as_in_training() -> None:
+    cleaning = normalizers.Sequence(serving._cleaning())
+    texts = [f"a{character}b" for character in map(chr, range(0x20000)) if not "\ud800" <= character <= "\udfff"]
+    assert [text for text in map(clean, texts) if cleaning.normalize_str(text) != text] == []
+    newer = [text for text in texts if cleaning.normalize_str(text) != clean(text)]  # than the tokenizer's Unicode
+    assert len(newer) < 80
+    assert all(ord(text[1]) > 0x2FFF and text[1] not in "　，！？：；（）" for text in newer)
 
 
 def test_a_failed_check_leaves_the_older_export(stage_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Stored logits are the teacher's own, are found by what a row says, and whatever does not belong is refused."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from kd_dist.runs import open_run
 from kd_dist.sections import PlainTokenData, ShardResources
 from kd_dist.sections import Teacher as TeacherSettings
 from kd_dist.stages import Job, TeacherOutputsStage
-from kd_dist.teacher_outputs import StoredOutputs, run
+from kd_dist.teacher_outputs import StoredOutputs, identify, run
 from tests.conftest import ROOT, LabelledWorld
 
 
@@ -133,17 +133,88 @@ def test_a_teacher_of_other_labels_is_refused(
         write(world, tmp_path, monkeypatch)
 
 
-def test_a_shard_killed_half_way_is_written_again(labelled: LabelledWorld, tmp_path: Path) -> None:
+KILLED = """
+import sys, time
+from pathlib import Path
+from kd_dist import teacher_outputs
+write = teacher_outputs._write
+def slowly(path, array):
+    if path.name.startswith("logits"):
+        time.sleep(600)
+    return write(path, array)
+teacher_outputs._write = slowly
+teacher_outputs.run(Path(sys.argv[1]))
+"""
+
+
+def test_a_shard_killed_half_way_is_written_again(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KD_DIST_SHARD", raising=False)
     directory = stage_dir(labelled, tmp_path)
-    code = f"from pathlib import Path; from kd_dist.teacher_outputs import run; run(Path({str(directory)!r}))"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    while not list((directory / "outputs").glob("*keys*")) and process.poll() is None:
-        time.sleep(0.002)
+    folder = directory / "outputs"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(directory)], cwd=ROOT)
+    deadline = time.monotonic() + 240
+    while not (folder / "keys_00000.npy").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    if not (directory / "outputs" / "manifest_00000.json").exists():
-        with pytest.raises(RunError, match="0 shards"):
-            stored(labelled, directory / "outputs")
-    os.environ.pop("KD_DIST_SHARD", None)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "manifest_00000.json").exists()
+    with pytest.raises(RunError, match="0 shards"):
+        stored(labelled, folder)
     run(directory)
-    assert len(stored(labelled, directory / "outputs")._keys[0])
+    assert len(stored(labelled, folder)._keys[0])
+
+
+def copied(teacher: Path, to: Path, **settings: object) -> Path:
+    """The teacher with another config.json; a setting of None leaves the key out."""
+    shutil.copytree(teacher, to)
+    content = json.loads((to / "config.json").read_text()) | settings
+    content = {key: value for key, value in content.items() if value is not None}
+    (to / "config.json").write_text(json.dumps(content))
+    return to
+
+
+def test_a_teacher_need_not_say_its_labels_twice(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"id2label": {"0": "sport", "1": "finance"}, "label2id": None}  # in the other order than the data
+    world = replace(labelled, teacher=copied(labelled.teacher, tmp_path / "teacher", **settings))
+    swapped = stored(world, write(world, tmp_path / "swapped", monkeypatch))
+    straight = stored(labelled, write(labelled, tmp_path / "straight", monkeypatch))
+    assert swapped._logits[0] == pytest.approx(straight._logits[0][:, ::-1], abs=1e-6)
+
+
+def test_other_weights_are_another_teacher_in_whatever_format(labelled: LabelledWorld, tmp_path: Path) -> None:
+    teacher = copied(labelled.teacher, tmp_path / "teacher")
+    (teacher / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=f"teacher.path={teacher} has no weights"):
+        identify(teacher, labelled.tokens)
+    found = []
+    for bias in (0.0, 1.0):
+        torch.save({"classifier.bias": torch.tensor([bias])}, teacher / "pytorch_model.bin")
+        found.append(identify(teacher, labelled.tokens)["teacher"])
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("content", ["", '{"teacher": "ab', "[]", "{}"])
+def test_a_damaged_manifest_is_explained_and_written_again(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    folder = write(labelled, tmp_path, monkeypatch, shards=2)
+    (folder / "manifest_00000.json").write_text(content)
+    with pytest.raises(RunError, match="manifest_00000.json is not readable .* have them written anew"):
+        stored(labelled, folder)
+    write(labelled, tmp_path, monkeypatch, shards=2)
+    assert len(stored(labelled, folder)._keys) == 2
+
+
+def test_a_damaged_manifest_of_another_division_is_in_nobodys_way(
+    labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(labelled, tmp_path, monkeypatch, shards=2)
+    (folder / "manifest_00001.json").write_text("")
+    write(labelled, tmp_path, monkeypatch, shards=1)
+    assert len(stored(labelled, folder)._keys) == 1

@@ -6,6 +6,7 @@ student's embedding output imitates the teacher's.
 Shapes: B batch, S sequence, D width.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,23 @@ class TinyBert(Objective):
         save_file(tensors, directory / PROJECTIONS)
 
     def load_extras(self, directory: Path) -> None:
-        """Take up the projections that this student was distilled with, if they lie beside it and fit."""
+        """Take up the projections that this student was distilled with, if they lie beside it; fresh ones, and a line
+        that says so, where they do not fit."""
         if not (directory / PROJECTIONS).exists():
             return
         found, own = load_file(directory / PROJECTIONS), self.projections.state_dict()
-        if {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in own.items()}:
+        if _shapes(found) == _shapes(own):
             self.projections.load_state_dict(found)
+        else:
+            print(
+                f"note: {directory / PROJECTIONS} is for other widths or another objective.projection: the projections "
+                "start anew",
+                flush=True,
+            )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _projection_name(kind: str, layer: int) -> str:
