@@ -20,7 +20,7 @@ from kd_dist.classifier import Classifier, by_length, load_classifier, load_prep
 from kd_dist.config import read_stage
 from kd_dist.early_exit import ExitRule, FastBertForSequenceClassification, Leaving
 from kd_dist.errors import RunError
-from kd_dist.evaluation import Examples, read_split
+from kd_dist.examples import Examples, read_split
 from kd_dist.metrics import Task, align_labels, main_metric, scores
 from kd_dist.operations import Operations
 from kd_dist.preprocessing import Preprocessing

@@ -12,7 +12,6 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import json
 import os
 import re
 from collections import defaultdict
@@ -35,16 +34,15 @@ from kd_dist.classifier import (
     predict,
 )
 from kd_dist.config import read_stage
-from kd_dist.errors import RunError, UserError, exit_with_message, nearest
-from kd_dist.label_files import BadRows, RawRow, RowReader, left_out, parse_columns
-from kd_dist.labelled import Labels, is_finite_number
+from kd_dist.errors import RunError, UserError, exit_with_message
+from kd_dist.examples import Examples, read_rows, read_split
+from kd_dist.label_files import BadRows, left_out
 from kd_dist.metrics import (
     METRICS,
     Task,
     align_labels,
     confusion_matrix,
     fisher_lower_bound,
-    has_generic_names,
     main_metric,
     per_class,
     predictions,
@@ -61,21 +59,6 @@ from kd_dist.stages import EvaluateStage
 from kd_dist.texts import CorpusError
 from kd_dist.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.tracking import log_results
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labelled texts: `labels` as `metrics.scores` takes them, in the numbers of `label2id`."""
-
-    split: str
-    task: Task
-    label2id: dict[str, int]
-    texts: list[str]
-    text_pairs: list[str] | None
-    labels: np.ndarray
-
-    def names(self) -> list[str]:
-        return sorted(self.label2id, key=lambda name: self.label2id[name])
 
 
 @dataclass(frozen=True)
@@ -123,33 +106,6 @@ def run(stage_dir: Path) -> None:
     link(stage_dir / "model", Path(os.path.relpath(Path(first).resolve(), stage_dir.resolve())))
     rows = {name: one.row for name, one in scored.items()}
     log_results(stage_dir, stage.tracking, stage.model_dump(), rows, pictures)
-
-
-def read_split(tokens: Path, split: str) -> Examples:
-    """The rows of a split of prepared data; of validation where there are no test rows.
-
-    Raises:
-        RunError: the data has no labels, or no such rows.
-    """
-    from datasets import load_from_disk
-
-    statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
-    if not {"task", "test_rows"} <= statistics.keys():  # of texts without labels, the task is what a model is for
-        raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
-    if split == "test" and not statistics["test_rows"]:
-        print("the data has no test rows: scores are those on the validation rows", flush=True)
-        return read_split(tokens, "validation")
-    if not statistics[f"{split}_rows"]:
-        raise RunError(f"{tokens} has no {split} rows: set data.{split} to a file, or leave it out to split some off")
-    rows = load_from_disk(str(tokens / split))
-    return Examples(
-        split=split,
-        task=statistics["task"],
-        label2id=json.loads((tokens / "label2id.json").read_text(encoding="utf-8")),
-        texts=rows["text"][:],
-        text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
-        labels=np.array(rows["labels"][:]),
-    )
 
 
 def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) -> dict[str, Classifier]:
@@ -548,8 +504,7 @@ def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, i
     )
     bad_rows = BadRows(skip=data.bad_rows == "skip")
     with _named_as_here():
-        rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
-        examples = examples_from(rows, Path(options.data).name, Labels(data, label2id), bad_rows)
+        examples = read_rows(data, label2id, bad_rows)
     if bad_rows.counts:
         print(left_out(bad_rows.counts), file=sys.stderr)
     return examples
@@ -567,49 +522,6 @@ def _named_as_here() -> Iterator[None]:
             str(error),
         )
         raise CorpusError(options) from error
-
-
-def examples_from(rows: Sequence[RawRow], split: str, labels: Labels, bad_rows: BadRows) -> Examples:
-    """Examples of rows whose labels are to be found in a model.
-
-    Raises:
-        CorpusError: no row is left; or, unless bad rows are skipped, a label that the model does not have or a number
-            that is none.
-    """
-    kept = []
-    for row in _as_the_model_says(rows, labels):
-        if problem := _problem(row, labels):
-            bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
-        else:
-            kept.append(row)
-    if not kept:
-        raise CorpusError(f"no row of {split} is left to score ({left_out(bad_rows.counts)})")
-    pairs = [row.text_pair for row in kept if row.text_pair is not None]
-    numbers = np.array([labels.encoded(row) for row in kept])
-    return Examples(split, labels.data.task, labels.ids, [row.text for row in kept], pairs or None, numbers)
-
-
-def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
-    """Numbers in place of labels mean those of a model that has no names for its own."""
-    if labels.data.task == "regression" or not has_generic_names(labels.ids):
-        return rows
-
-    def named(label: str) -> str:
-        return f"LABEL_{label}" if label.isdecimal() else label
-
-    return [replace(row, labels=tuple(map(named, row.labels))) for row in rows]
-
-
-def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
-    """(reason, message) when the row has a label that cannot be scored."""
-    if labels.data.task == "regression":
-        number = row.labels[0]
-        return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
-    unknown = [label for label in row.labels if label not in labels.ids]
-    if not unknown:
-        return None
-    names = f"the {len(labels.ids)} labels of the model ({', '.join(list(labels.ids)[:20])})"
-    return "unknown label", f"{unknown[0]!r} is none of {names}{nearest(unknown[0], labels.ids)}"
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from kd_dist.classifier import Classifier, load_classifier, load_preprocessing, predict_logits, read_manifest
 from kd_dist.config import read_stage
 from kd_dist.errors import RunError
-from kd_dist.evaluation import Examples, read_split
+from kd_dist.examples import Examples, read_split
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
 from kd_dist.runs import rebuilt_export, write_json, write_text
 from kd_dist.stages import ExportStage

@@ -12,7 +12,7 @@ from kd_dist.calibration import Observed, Outcome, candidates, choose, observe, 
 from kd_dist.classifier import Classifier, load_classifier, predict
 from kd_dist.early_exit import ExitRule
 from kd_dist.errors import RunError, UserError
-from kd_dist.evaluation import Examples, read_split
+from kd_dist.examples import Examples, read_split
 from kd_dist.metrics import scores
 from kd_dist.operations import Operations
 from kd_dist.preprocessing import Preprocessing

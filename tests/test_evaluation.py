@@ -21,7 +21,6 @@ from kd_dist.config import REPOSITORY
 from kd_dist.early_exit import FastBertForSequenceClassification
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.evaluation import (
-    Examples,
     Scored,
     at_speeds,
     distillation_hurts,
@@ -32,6 +31,7 @@ from kd_dist.evaluation import (
     plot_confusion,
     run,
 )
+from kd_dist.examples import Examples
 from kd_dist.preprocessing import Preprocessing
 from kd_dist.runs import write_json
 from kd_dist.sections import Evaluate, Guards, PlainTokenData
