@@ -13,6 +13,7 @@ from kd_dist.metrics import METRICS
 from kd_dist.runs import with_absolute_paths
 from kd_dist.sections import (
     FAMILIES,
+    OFFSET_POSITIONS,
     FastBertObjective,
     FinetuneObjective,
     MlmObjective,
@@ -38,7 +39,6 @@ from kd_dist.texts import CorpusError, find_files, find_plain_texts
 # A family may call the same number by another name.
 ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
 NUMBERS = tuple(ALIASES)
-OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
 Config = dict[str, Any]
 

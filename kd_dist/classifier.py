@@ -20,11 +20,11 @@ from kd_dist.early_exit import BRANCHES, ExitRule, FastBertConfig, FastBertForSe
 from kd_dist.errors import UserError
 from kd_dist.metrics import Task
 from kd_dist.preprocessing import FILE_NAME, Encoding, Preprocessing
+from kd_dist.sections import OFFSET_POSITIONS
 
 DEFAULT_MAX_LENGTH = 128
 TOKENS_SIDE_BY_SIDE = 32_768  # that go through a model with early exit together: 100 MB of states 768 wide
 HEAD = "ForSequenceClassification"
-OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
 
 @dataclass(frozen=True)

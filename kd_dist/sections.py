@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # The `model_type` of every encoder whose layers call transformers' AttentionInterface and whose scores are plain QK'.
 FAMILIES = ("albert", "bert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
+OFFSET_POSITIONS = ("roberta", "xlm-roberta")  # families that number positions from the padding token's id on
 
 # Of texts without labels: a loss is known well from so many rows, and every evaluation reads them all.
 MAX_HELD_OUT_ROWS = 10_000
@@ -162,7 +163,9 @@ class LabelledData(Section):
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="share split off for validation")
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="share split off for test")
     max_rows: Annotated[int | None, BeforeValidator(_optional)] = Field(
-        default=None, ge=1, description="rows of each split that are used, drawn at random; none: all"
+        default=None,
+        ge=1,
+        description="rows of each split that are used, drawn at random with each class in proportion; none: all",
     )
     seed: int = Field(default=42, ge=0, description="of the splits and of max_rows")
     num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")

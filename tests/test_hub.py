@@ -21,8 +21,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def fetch(name: str, **_: object) -> str:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "config.json").write_text(
-            '{"architectures": ["BertForMaskedLM", "BertForSequenceClassification"], "model_type": "bert", "num_hidden_layers": 4, '
-            '"num_attention_heads": 12, "hidden_size": 312}'
+            '{"architectures": ["BertForMaskedLM", "BertForSequenceClassification"], "model_type": "bert", '
+            '"num_hidden_layers": 4, "num_attention_heads": 12, "hidden_size": 312}'
         )
         return str(tmp_path / name)
 
