@@ -25,7 +25,7 @@ from kd_dist.uncertainty import decided, uncertainty
 
 Inputs = Mapping[str, Tensor]
 
-GROUP_COST_CPU, GROUP_COST_GPU = 16, 4096
+GROUP_COST_CPU, GROUP_COST_GPU = 64, 4096
 """What one more group of rows costs a layer, in tokens: so many calls; and a GPU is not filled by a small one."""
 
 BRANCHES = "branches."  # how the names of their weights begin
