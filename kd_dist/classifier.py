@@ -269,6 +269,9 @@ def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]
 
 def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> Answers:
     """Answers in the order of the rows. Padding has no influence on them, so neither has the order of work."""
+    if not rows:
+        layers_N = None if classifier.exit_rule is None else np.empty(0, dtype=np.int64)
+        return Answers(np.empty((0, len(classifier.labels)), dtype=np.float32), layers_N)
     batches = list(by_length(rows, batch_size))
     answers = classifier.answer(classifier.batch([rows[number] for number in numbers]) for numbers in batches)
     places = np.argsort(np.concatenate(batches))

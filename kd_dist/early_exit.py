@@ -62,7 +62,9 @@ class FastBertConfig(PreTrainedConfig):
             "backbone": (self.backbone is None or isinstance(self.backbone, dict), "an encoder's configuration"),
             "branch_width": (_is_count(self.branch_width, 1), "a number of at least 1"),
             "branch_heads": (
-                _is_count(self.branch_heads, 1) and self.branch_width % self.branch_heads == 0,
+                _is_count(self.branch_width, 1)
+                and _is_count(self.branch_heads, 1)
+                and self.branch_width % self.branch_heads == 0,
                 f"a divisor of branch_width={self.branch_width}",
             ),
             "branch_activation": (self.branch_activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
@@ -383,7 +385,7 @@ def _closed_ranks(groups: Sequence[Group], stays_M: np.ndarray, size: int) -> It
     for rows in _cut_by_length(staying, lengths_M[staying], size, group_cost):
         rows = rows[np.argsort(owners_M[rows], kind="stable")]
         pieces = [(groups[owner], places_M[rows[owners_M[rows] == owner]]) for owner in np.unique(owners_M[rows])]
-        yield _joined(pieces, int(lengths_M[rows].max()))
+        yield _joined(pieces)
 
 
 def _cut_by_length(rows_M: np.ndarray, lengths_M: np.ndarray, size: int, group_cost: int) -> Iterator[np.ndarray]:
@@ -398,16 +400,16 @@ def _cut_by_length(rows_M: np.ndarray, lengths_M: np.ndarray, size: int, group_c
         yield rows_M[start:]
 
 
-def _joined(pieces: Sequence[tuple[Group, np.ndarray]], longest: int) -> Group:
+def _joined(pieces: Sequence[tuple[Group, np.ndarray]]) -> Group:
     """One group of some rows of others."""
-    hidden = []
+    numbers_B = np.concatenate([group.numbers_B[places] for group, places in pieces])
+    lengths_B = np.concatenate([group.lengths_B[places] for group, places in pieces])
+    longest, hidden = int(lengths_B.max()), []
     for group, places in pieces:
         hidden_BSD = group.hidden_BSD[:, :longest]
         if len(places) < len(group):
             hidden_BSD = hidden_BSD.index_select(0, torch.from_numpy(places).to(hidden_BSD.device))
         hidden.append(F.pad(hidden_BSD, (0, 0, 0, longest - hidden_BSD.shape[1])))
-    numbers_B = np.concatenate([group.numbers_B[places] for group, places in pieces])
-    lengths_B = np.concatenate([group.lengths_B[places] for group, places in pieces])
     return Group.of(numbers_B, lengths_B, torch.cat(hidden) if len(hidden) > 1 else hidden[0])
 
 

@@ -228,6 +228,14 @@ def test_patience_and_speed_together_leave_by_whichever_comes_first() -> None:
     assert torch.equal(found.layers_N, torch.minimum(*alone))
 
 
+def test_no_rows_have_no_answers() -> None:
+    model = random_fastbert()
+    classifier = Classifier(Path(), model, None, "single_label", list("abcde"), 48, model.exit_rule(0.5))
+    found = predict(classifier, [])
+    assert found.logits_NC.shape == (0, 5)
+    assert found.layers_N.shape == (0,)
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family_can_leave_early(kind: str) -> None:
     model = random_fastbert(kind)
@@ -374,6 +382,7 @@ def test_there_is_a_threshold_for_every_branch() -> None:
         ("branch_activation", "gelu"),
         ("branch_heads", 3),
         ("branch_width", 0),
+        ("branch_width", "128"),
         ("patience", 0),
         ("backbone", ["bert"]),
     ],
