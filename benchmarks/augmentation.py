@@ -31,16 +31,17 @@ from rich.table import Table
 from transformers import BertConfig, BertForMaskedLM
 
 from benchmarks.distillation_step import DEVICE, describe_machine
-from kd_dist.augment import copies
-from kd_dist.batches import mix
-from kd_dist.candidates import Candidates
-from kd_dist.candidates.masked_words import Input, MaskedWords, Place
-from kd_dist.candidates.words import split_words
+from kd_dist.augmentation.augmenter import copies
+from kd_dist.augmentation.candidates import Candidates
+from kd_dist.augmentation.masked_words import Input, MaskedWords, Place
+from kd_dist.augmentation.words import split_words
+from kd_dist.config.model_folders import has_language_model_head
+from kd_dist.config.sections.augmentation import Augment
+from kd_dist.data.discovery import find_files
+from kd_dist.data.permutation import mix
+from kd_dist.data.readers import read_lines
+from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
-from kd_dist.heads import has_language_model_head
-from kd_dist.sections import Augment
-from kd_dist.texts import find_files, read_lines
-from kd_dist.tokenising import train_tokenizer
 
 MAX_LINES = 20_000  # read of each input file: more than enough rows for the rounds
 CHECKED_ROWS = 8

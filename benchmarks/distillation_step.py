@@ -38,14 +38,19 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 from transformers.masking_utils import eager_mask
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from kd_dist.batches import BatchPlan, TokenRows
-from kd_dist.corpus import prepare
+from kd_dist.config.sections.data import TokenData
+from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.sections.training import Optim
+from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.discovery import find_files
+from kd_dist.data.readers import read_lines
+from kd_dist.data.token_rows import TokenRows
+from kd_dist.data.tokenizers import load_tokenizer, train_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
-from kd_dist.models import Batch, Teacher, load_tokenizer, random_model, student_config
+from kd_dist.models.students import random_model, student_config
+from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.tinybert import TinyBert
-from kd_dist.sections import Optim, TinyBertObjective, TokenData
-from kd_dist.texts import find_files, read_lines
-from kd_dist.tokenising import train_tokenizer
+from kd_dist.training.batches import BatchPlan
 
 TOLERANCE = 1e-4  # of the two losses, relative
 WARM_UP_ROUNDS = 2

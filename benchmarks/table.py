@@ -12,7 +12,7 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import json
 from typing import Any
 
-from kd_dist.config import REPOSITORY
+from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 
 CLASSIFIERS = (

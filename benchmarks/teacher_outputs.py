@@ -25,15 +25,17 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.distillation_step import describe_machine
-from kd_dist.batches import BatchPlan, TokenRows
-from kd_dist.config import read_stage
+from kd_dist.config.stages import TrainStage
+from kd_dist.data.token_rows import TokenRows
+from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
-from kd_dist.models import Batch, Teacher, load_tokenizer
-from kd_dist.objectives import build
+from kd_dist.files import write_json
+from kd_dist.models.teacher import Batch, Teacher
+from kd_dist.objectives.base import build
 from kd_dist.objectives.finetune import Labels
-from kd_dist.runs import write_json
-from kd_dist.stages import TrainStage
-from kd_dist.teacher_outputs import StoredOutputs
+from kd_dist.runs.layout import read_stage
+from kd_dist.training.batches import BatchPlan
+from kd_dist.training.teacher_outputs import StoredOutputs
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOLERANCE = 1e-3  # largest difference of a stored logit to the teacher's

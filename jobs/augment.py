@@ -2,8 +2,9 @@
 
 from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import DATA
-from kd_dist.sections import AugmentedData, PlainTokenData
-from kd_dist.stages import AugmentedStage, AugmentStage, Job, LabelledStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import AugmentedData, PlainTokenData
+from kd_dist.config.stages import AugmentedStage, AugmentStage, LabelledStage
 
 JOB = Job(
     name="augment",

@@ -3,23 +3,13 @@
 from typing import Any
 
 from jobs.tinybert_task import task_stages, with_equal_training
-from kd_dist.sections import (
-    Cadence,
-    CorpusData,
-    CpuResources,
-    FinetuneObjective,
-    LabelledData,
-    MlmObjective,
-    Optim,
-    Selection,
-    Student,
-    Teacher,
-    TinyBertObjective,
-    TokenData,
-    Tokenizer,
-    Train,
-)
-from kd_dist.stages import AnyStage, Job, LabelledStage, PrepareStage, SampleTextStage, TrainStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import CorpusData, LabelledData, TokenData
+from kd_dist.config.sections.models import Student, Teacher, Tokenizer
+from kd_dist.config.sections.objectives import FinetuneObjective, MlmObjective, TinyBertObjective
+from kd_dist.config.sections.resources import CpuResources
+from kd_dist.config.sections.training import Cadence, Optim, Selection, Train
+from kd_dist.config.stages import AnyStage, LabelledStage, PrepareStage, SampleTextStage, TrainStage
 
 TOKENS = TokenData(tokens="@corpus/tokens")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=100, evaluate_every_n_steps=100)

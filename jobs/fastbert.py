@@ -3,29 +3,20 @@
 from jobs.finetune import FINETUNE
 from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import DATA
-from kd_dist.sections import (
-    Evaluate,
-    FastBertObjective,
-    Guards,
-    Model,
-    Optim,
-    PlainTokenData,
-    ReportOptions,
-    TokenData,
-    Train,
-    UnlabelledData,
-)
-from kd_dist.stages import (
+from kd_dist.config.job import Job, bypassed, without
+from kd_dist.config.sections.data import PlainTokenData, TokenData, UnlabelledData
+from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
+from kd_dist.config.sections.models import Model
+from kd_dist.config.sections.objectives import FastBertObjective
+from kd_dist.config.sections.training import Optim, Train
+from kd_dist.config.stages import (
     AnyStage,
     CalibrateStage,
     EvaluateStage,
-    Job,
     LabelledStage,
     ReportStage,
     TrainStage,
     UnlabelledStage,
-    bypassed,
-    without,
 )
 
 STAGE1 = TrainStage(

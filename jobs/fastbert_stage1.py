@@ -1,8 +1,11 @@
 """FastBERT's stage 1 by itself: branches for a trained classifier, out of any amount of text without labels."""
 
 from jobs.fastbert import STAGE1
-from kd_dist.sections import Model, ReportOptions, UnlabelledData
-from kd_dist.stages import Job, ReportStage, UnlabelledStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import UnlabelledData
+from kd_dist.config.sections.evaluation import ReportOptions
+from kd_dist.config.sections.models import Model
+from kd_dist.config.stages import ReportStage, UnlabelledStage
 
 MODEL = Model(path="model")
 

@@ -2,18 +2,13 @@
 
 from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import CADENCE, DATA
-from kd_dist.sections import (
-    Evaluate,
-    FinetuneObjective,
-    Model,
-    Optim,
-    PlainTokenData,
-    ReportOptions,
-    Selection,
-    TokenData,
-    Train,
-)
-from kd_dist.stages import EvaluateStage, ExportStage, Job, LabelledStage, ReportStage, TrainStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import PlainTokenData, TokenData
+from kd_dist.config.sections.evaluation import Evaluate, ReportOptions
+from kd_dist.config.sections.models import Model
+from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.sections.training import Optim, Selection, Train
+from kd_dist.config.stages import EvaluateStage, ExportStage, LabelledStage, ReportStage, TrainStage
 
 FINETUNE = TrainStage(
     teacher=TEACHER,

@@ -1,7 +1,11 @@
 """Masked language modelling from scratch: makes a teacher where none is to be had."""
 
-from kd_dist.sections import CorpusData, MlmObjective, ReportOptions, Student, TokenData, Tokenizer
-from kd_dist.stages import Job, PrepareStage, ReportStage, TrainStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import CorpusData, TokenData
+from kd_dist.config.sections.evaluation import ReportOptions
+from kd_dist.config.sections.models import Student, Tokenizer
+from kd_dist.config.sections.objectives import MlmObjective
+from kd_dist.config.stages import PrepareStage, ReportStage, TrainStage
 
 JOB = Job(
     name="pretrain",

@@ -3,28 +3,12 @@
 from jobs.finetune import FINETUNE
 from jobs.tinybert_general import TEACHER
 from jobs.tinybert_task import DATA, start_of_the_student_alone, task_stages, with_equal_training
-from kd_dist.heads import has_language_model_head
-from kd_dist.sections import (
-    AugmentedData,
-    CorpusData,
-    PlainTokenData,
-    Student,
-    Teacher,
-    TinyBertObjective,
-    TokenData,
-)
-from kd_dist.stages import (
-    WIRE,
-    AnyStage,
-    AugmentedStage,
-    AugmentStage,
-    Job,
-    LabelledStage,
-    PrepareStage,
-    TrainStage,
-    bypassed,
-    without,
-)
+from kd_dist.config.job import Job, bypassed, without
+from kd_dist.config.model_folders import has_language_model_head
+from kd_dist.config.sections.data import AugmentedData, CorpusData, PlainTokenData, TokenData
+from kd_dist.config.sections.models import Student, Teacher
+from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.stages import WIRE, AnyStage, AugmentedStage, AugmentStage, LabelledStage, PrepareStage, TrainStage
 
 JOB = Job(
     name="tinybert",

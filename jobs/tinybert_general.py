@@ -1,7 +1,11 @@
 """TinyBERT general distillation: raw text and a pretrained teacher to a small pretrained student."""
 
-from kd_dist.sections import CorpusData, ReportOptions, Student, Teacher, TinyBertObjective, TokenData
-from kd_dist.stages import Job, PrepareStage, ReportStage, TrainStage
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import CorpusData, TokenData
+from kd_dist.config.sections.evaluation import ReportOptions
+from kd_dist.config.sections.models import Student, Teacher
+from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.stages import PrepareStage, ReportStage, TrainStage
 
 TEACHER = Teacher(path="google-bert/bert-base-chinese")
 

@@ -1,34 +1,21 @@
 """TinyBERT task distillation: a fine-tuned teacher and labelled texts to a small classifier."""
 
-from kd_dist.errors import UserError
-from kd_dist.sections import (
-    Cadence,
-    Evaluate,
-    FinetuneObjective,
-    Guards,
-    LabelledData,
-    Model,
-    Optim,
-    PlainTokenData,
-    ReportOptions,
-    Selection,
-    SoftLabelsObjective,
-    Student,
-    Teacher,
-    TinyBertObjective,
-    TokenData,
-    Train,
-)
-from kd_dist.stages import (
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import LabelledData, PlainTokenData, TokenData
+from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
+from kd_dist.config.sections.models import Model, Student, Teacher
+from kd_dist.config.sections.objectives import FinetuneObjective, SoftLabelsObjective, TinyBertObjective
+from kd_dist.config.sections.training import Cadence, Optim, Selection, Train
+from kd_dist.config.stages import (
     AnyStage,
     EvaluateStage,
     ExportStage,
-    Job,
     LabelledStage,
     ReportStage,
     TeacherOutputsStage,
     TrainStage,
 )
+from kd_dist.errors import UserError
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)

@@ -76,3 +76,7 @@ def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> 
     if is_rank:
         os._exit(status)
     sys.exit(status)
+
+
+class CorpusError(UserError):
+    """The text files or the tokenizer cannot be used; the message names the file, the line and the way out."""

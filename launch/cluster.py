@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from kd_dist.config import REPOSITORY, join_problems
+from kd_dist.config.overrides import join_problems
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.resources import CpuResources, GpuResources, TaskResources
 from kd_dist.errors import UserError, nearest
-from kd_dist.sections import CpuResources, GpuResources, TaskResources
 
 PROFILES = REPOSITORY / "configs" / "clusters"
 SECONDS_TO_SAVE = 300

@@ -7,30 +7,37 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+from kd_dist.config.job import Job
+from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import RunError
-from kd_dist.ports import free_port
-from kd_dist.runs import SHARD, is_complete, shards_to_run
-from kd_dist.sections import ShardResources
-from kd_dist.stages import Job
+from kd_dist.runs.completion import is_complete, shards_to_run
+from kd_dist.training.ports import free_port
 from launch.cluster import Cluster, Resources, rank_environment
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 SECONDS_TO_FOLLOW = 20
 
 
+class Process(NamedTuple):
+    """What sets one process of a stage apart: its log, its arguments and its environment."""
+
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
+
+
 class Ranks:
     """The processes of one stage: the ranks of one world, or its shards, each a world of its own.
 
-    `environments` holds what sets each apart, under the name of its log; `at_once` of them run at a time. The number
-    of a process's place becomes its LOCAL_RANK; the first place writes to the terminal, the others to log/<name>.txt.
+    `at_once` of the `processes` run at a time. The number of a process's place becomes its LOCAL_RANK; the first place
+    writes to the terminal, the others to log/<name>.txt.
     """
 
-    def __init__(
-        self, stage_dir: Path, environments: dict[str, dict[str, str]], at_once: int, cluster: Cluster, code: Path
-    ) -> None:
+    def __init__(self, stage_dir: Path, processes: list[Process], at_once: int, cluster: Cluster, code: Path) -> None:
         self._stage_dir = stage_dir
-        self._waiting = list(environments.items())
+        self._waiting = list(processes)
         self._places: list[subprocess.Popen[bytes] | None] = [None] * at_once
         self._shared = {
             **os.environ,
@@ -73,15 +80,14 @@ class Ranks:
     def _fill_places(self) -> None:
         for place, process in enumerate(self._places):
             if self._waiting and (process is None or process.poll() == 0):
-                name, environment = self._waiting.pop(0)
-                self._places[place] = self._start(place, name, environment)
+                self._places[place] = self._start(place, self._waiting.pop(0))
 
-    def _start(self, place: int, name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        log = open(self._stage_dir / "log" / f"{name}.txt", "ab") if place else None  # noqa: SIM115
+    def _start(self, place: int, process: Process) -> subprocess.Popen[bytes]:
+        log = open(self._stage_dir / "log" / f"{process.name}.txt", "ab") if place else None  # noqa: SIM115
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "launch.task", str(self._stage_dir)],
-                env=self._shared | environment | {"LOCAL_RANK": str(place)},
+                [sys.executable, "-m", "launch.task", str(self._stage_dir), *process.arguments],
+                env=self._shared | process.environment | {"LOCAL_RANK": str(place)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT if log else None,
@@ -117,25 +123,26 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
 def _processes(stage_dir: Path, resources: Resources, cluster: Cluster, code: Path) -> Ranks:
     """What runs a stage, after a line about it."""
     if isinstance(resources, ShardResources):
-        environments = _shards(stage_dir, resources.shards)
-        at_once = min(num_gpus() if resources.gpus else 1, len(environments)) or 1
-        print(f"{stage_dir.name}: started on {_counted(len(environments), 'shard')}, {at_once} at a time", flush=True)
+        processes = _shards(stage_dir, resources.shards)
+        at_once = min(num_gpus() if resources.gpus else 1, len(processes)) or 1
+        print(f"{stage_dir.name}: started on {_counted(len(processes), 'shard')}, {at_once} at a time", flush=True)
     else:
-        environments = _world(resources.world_size())
-        at_once = len(environments)
+        processes = _world(resources.world_size())
+        at_once = len(processes)
         print(f"{stage_dir.name}: started on {_counted(at_once, 'rank')}", flush=True)
-    return Ranks(stage_dir, environments, at_once, cluster, code)
+    return Ranks(stage_dir, processes, at_once, cluster, code)
 
 
-def _world(size: int) -> dict[str, dict[str, str]]:
+def _world(size: int) -> list[Process]:
     shared = {"WORLD_SIZE": str(size), "MASTER_PORT": str(free_port())}
-    return {f"rank_{rank}": shared | {"RANK": str(rank)} for rank in range(size)}
+    return [Process(f"rank_{rank}", [], shared | {"RANK": str(rank)}) for rank in range(size)]
 
 
-def _shards(stage_dir: Path, shards: int) -> dict[str, dict[str, str]]:
-    return {
-        f"shard_{shard:05d}": _world(1)["rank_0"] | {SHARD: str(shard)} for shard in shards_to_run(stage_dir, shards)
-    }
+def _shards(stage_dir: Path, shards: int) -> list[Process]:
+    return [
+        Process(f"shard_{shard:05d}", [str(shard)], _world(1)[0].environment)
+        for shard in shards_to_run(stage_dir, shards)
+    ]
 
 
 def _counted(number: int, what: str) -> str:

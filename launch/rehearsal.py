@@ -12,23 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config import REPOSITORY
+from kd_dist.config.job import Job
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.augmentation import Augment
+from kd_dist.config.sections.base import Section
+from kd_dist.config.sections.data import CorpusData, LabelledData
+from kd_dist.config.sections.evaluation import Evaluate, Guards
+from kd_dist.config.sections.resources import GpuResources, ShardResources
+from kd_dist.config.sections.training import Cadence, Selection, Train
 from kd_dist.errors import UserError, exit_with_message
-from kd_dist.runs import open_run, read_job, run_stage
-from kd_dist.sections import (
-    Augment,
-    Cadence,
-    CorpusData,
-    Evaluate,
-    GpuResources,
-    Guards,
-    LabelledData,
-    Section,
-    Selection,
-    ShardResources,
-    Train,
-)
-from kd_dist.stages import Job
+from kd_dist.runs.layout import open_run, read_job
+from kd_dist.runs.stage_runner import run_stage
 
 SMALL: dict[type[Section], dict[str, Any]] = {
     CorpusData: {"max_lines": 2000},

@@ -15,13 +15,13 @@ if not __package__:  # started as a script: its own folder must not shadow insta
 import argparse
 import json
 
-from kd_dist.checks import load_checked_job
-from kd_dist.config import find_job, job_names
+from kd_dist.config.job import Job
+from kd_dist.config.jobs import find_job, job_names
+from kd_dist.config.seeds import with_seeds
 from kd_dist.errors import exit_with_message
-from kd_dist.hub import with_fetched_models
-from kd_dist.runs import default_run_id, open_run
-from kd_dist.seeds import with_seeds
-from kd_dist.stages import Job
+from kd_dist.planning.checks import load_checked_job
+from kd_dist.planning.hub import with_fetched_models
+from kd_dist.runs.layout import default_run_id, open_run
 from launch.cluster import Cluster, load_cluster
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kd_dist.config import read_stage
+from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import UserError
-from kd_dist.runs import is_complete, unfinished_shards
-from kd_dist.sections import ShardResources
+from kd_dist.files import read_json
+from kd_dist.runs.completion import is_complete, unfinished_shards
+from kd_dist.runs.layout import read_stage
 
 LIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "PREEMPTED"}
 
@@ -27,7 +28,7 @@ def show_status(run_dir: Path) -> int:
     """
     if not (run_dir / "job.json").is_file():
         raise UserError(f"--status {run_dir}: not a run folder (no job.json in it); runs are runs/<job>/<run_id>")
-    stages = json.loads((run_dir / "job.json").read_text(encoding="utf-8"))["stages"]
+    stages = read_json(run_dir / "job.json")["stages"]
     table = Table("stage", "state", "job", "step", "loss", "samples/s", "time left", title=str(run_dir))
     jobs = _submitted(run_dir)
     states = _slurm_states(list(jobs.values()))
@@ -57,7 +58,7 @@ def live_jobs(run_dir: Path) -> str:
 
 def _submitted(run_dir: Path) -> dict[str, str]:
     path = run_dir / "submission.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _slurm_states(job_ids: list[str]) -> dict[str, list[str]]:

@@ -10,11 +10,14 @@ from typing import Any
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from kd_dist.config import REPOSITORY
+from kd_dist.config.job import Job
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.resources import GpuResources, ShardResources, TaskResources
 from kd_dist.errors import UserError
-from kd_dist.runs import git_state, is_complete, shards_to_run, stages_to_rebuild, write_json
-from kd_dist.sections import GpuResources, ShardResources, TaskResources
-from kd_dist.stages import Job
+from kd_dist.files import read_json, temporary_folder, write_json
+from kd_dist.runs.completion import is_complete, shards_to_run
+from kd_dist.runs.environment import git_state
+from kd_dist.runs.layout import stages_to_rebuild
 from launch.cluster import Cluster, Resources, python_of_a_rank, slurm_parameters
 from launch.status import live_jobs
 from launch.task import StageTask
@@ -36,13 +39,13 @@ def snapshot(run_dir: Path) -> Path:
     code = run_dir / "code" / digest.hexdigest()[:12]
     if code.exists():
         return code
-    temporary = run_dir / "code" / f".{code.name}.tmp-{os.getpid()}"
-    for path in files:
-        target = temporary / path.relative_to(REPOSITORY)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    write_json(temporary / "GIT_STATE.json", git_state())
-    os.rename(temporary, code)
+    with temporary_folder(code) as temporary:
+        for path in files:
+            target = temporary / path.relative_to(REPOSITORY)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        write_json(temporary / "GIT_STATE.json", git_state())
+        os.rename(temporary, code)
     return code
 
 
@@ -108,7 +111,7 @@ def _already(submitted: dict[str, str]) -> str:
 
 def _earlier(run_dir: Path) -> dict[str, str]:
     path = run_dir / "submission.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _parameters(

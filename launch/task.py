@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import submitit
 
 from kd_dist.errors import USERS_MISTAKES, Preempted, exit_with_message, report
-from kd_dist.runs import SHARD, run_stage
+from kd_dist.runs.stage_runner import run_stage
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -30,11 +30,10 @@ class StageTask:
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         which = f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
         if self.shard is not None:
-            os.environ[SHARD] = str(self.shard)
             which = f"shard {self.shard}"
         print(f"{which}, start {restarts + 1}", flush=True)
         try:
-            run_stage(self.stage_dir)
+            run_stage(self.stage_dir, self.shard)
         except Preempted as stopped:
             _leave_to_slurm(stopped, requeue)
         except USERS_MISTAKES as error:
@@ -95,16 +94,16 @@ def _scontrol(kind: str, name: str) -> dict[str, str]:
 def _shut_down() -> None:
     """Leave together, if the stage joined the ranks at all."""
     if "torch" in sys.modules:
-        from kd_dist import distributed
+        from kd_dist.training import distributed
 
         distributed.shut_down()
 
 
 def main() -> None:
-    """One rank on this machine: `python -m launch.task STAGE_DIR`, with torch's variables in the environment."""
+    """Run one rank here: `python -m launch.task STAGE_DIR [SHARD]`, with torch's variables in the environment."""
     if sys.platform == "linux":  # a launcher that is killed takes its ranks along: they get SIGTERM, save and stop
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    run_stage(Path(sys.argv[1]))
+    run_stage(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
     _shut_down()
 
 

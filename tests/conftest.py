@@ -25,9 +25,9 @@ class TinyWorld:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
-    from kd_dist import sample_text
-    from kd_dist.corpus import cached_prepare
-    from kd_dist.tokenising import train_tokenizer
+    from kd_dist.data import sample_text
+    from kd_dist.data.corpus_cache import cached_prepare
+    from kd_dist.data.tokenizers import train_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
     folder = sample_text._package_folder()
@@ -41,7 +41,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     train_tokenizer([corpus], root / "tokenizer", 1500, "text")
     cached_prepare(
         cache_dir=root / "cache",
-        link=root / "tokens",
+        place=root / "tokens",
         files=[corpus],
         tokenizer_path=str(root / "tokenizer"),
         max_length=48,
@@ -68,8 +68,8 @@ class LabelledWorld:
 
 @pytest.fixture(scope="session")
 def labelled(tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> LabelledWorld:
-    from kd_dist.labelled import prepare
-    from kd_dist.sections import LabelledData
+    from kd_dist.config.sections.data import LabelledData
+    from kd_dist.data.labelled import prepare
 
     root = tmp_path_factory.mktemp("labelled")
     lines = [line[:60] for line in tiny.corpus.read_text(encoding="utf-8").splitlines() if line]

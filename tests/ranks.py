@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kd_dist.ports import free_port
+from kd_dist.training.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +58,7 @@ def main() -> None:
     function, arguments = json.loads(sys.argv[1])
     module, name = function.split(":")
     result = getattr(importlib.import_module(module), name)(*arguments)
-    from kd_dist import distributed
+    from kd_dist.training import distributed
 
     distributed.shut_down()
     print("RESULT " + json.dumps(result), flush=True)

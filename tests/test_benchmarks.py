@@ -11,10 +11,10 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from benchmarks import distillation_step
-from kd_dist.config import REPOSITORY
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError
-from kd_dist.sections import TinyBertObjective
-from kd_dist.tokenising import train_tokenizer
 
 SCRIPT = REPOSITORY / "benchmarks" / "distillation_step.py"
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"

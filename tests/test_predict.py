@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from kd_dist import predict
-from kd_dist.classifier import Answers, load_classifier
-from kd_dist.config import REPOSITORY
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import UserError, exit_with_message
-from kd_dist.preprocessing import Preprocessing
-from tests.test_classifier import LABELS, save_classifier
-from tests.test_early_exit import NUM_LAYERS, save_fastbert
-from tests.test_texts import damage
+from kd_dist.models.classifier import Answers, load_classifier
+from kd_dist.serving import prediction_files, predictions
+from tests.data.test_readers import damage
+from tests.models.test_classifier import LABELS, save_classifier
+from tests.models.test_early_exit import NUM_LAYERS, save_fastbert
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
 
@@ -40,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, model: Path, *arguments: str) -> None:
 def expected(folder: Path) -> list[tuple[str, float]]:
     """Label and probability of each text alone."""
     classifier = load_classifier(folder)
-    records = [predict.predict(classifier, Preprocessing.load(folder), [(text,)], 1)[0][0] for text in TEXTS]
+    records = [predictions.predict(classifier, Preprocessing.load(folder), [(text,)], 1)[0][0] for text in TEXTS]
     return [(record["label"], record["probability"]) for record in records]
 
 
@@ -86,7 +87,7 @@ def read_labels(file: Path) -> list[str]:
     return [row["label"] for row in csv.DictReader(lines, delimiter="," if file.suffix == ".csv" else "\t")]
 
 
-@pytest.mark.parametrize("suffix", predict.FORMATS)
+@pytest.mark.parametrize("suffix", prediction_files.FORMATS)
 def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(predict, "CHUNK_ROWS", 2)
     source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
@@ -100,7 +101,7 @@ def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
     logits = np.array([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
-    monkeypatch.setattr(predict, "answers_to", lambda *_: Answers(logits, None))
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(logits, None))
     (tmp_path / "in.txt").write_text("a\nb\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == f"{LABELS[2]}|{LABELS[0]}\t0.9526|0.7311\n\t\n"
@@ -110,7 +111,7 @@ def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
 
 def test_numbers(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    monkeypatch.setattr(predict, "answers_to", lambda *_: Answers(np.array([[2.5]]), None))
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(np.array([[2.5]]), None))
     (tmp_path / "in.txt").write_text("a\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == "2.5000\n"
@@ -161,7 +162,7 @@ def test_damage_inside_a_parquet_file(folder, tmp_path, monkeypatch) -> None:
 
 def test_empty_cells_beyond_the_header_are_nothing(tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("text\n一,\n", encoding="utf-8")
-    assert list(predict.read_texts(tmp_path / "texts.csv", ["text"])) == [("一",)]
+    assert list(prediction_files.read_texts(tmp_path / "texts.csv", ["text"])) == [("一",)]
 
 
 def test_a_text_of_a_million_characters(folder, tmp_path, monkeypatch, capsys) -> None:
@@ -195,7 +196,7 @@ def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
 def test_an_empty_line_of_a_table_is_an_empty_text(tmp_path: Path) -> None:
     file = tmp_path / "texts.csv"
     file.write_text("text\n一\n\n二\n", encoding="utf-8")
-    assert list(predict.read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
+    assert list(prediction_files.read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
 
 
 # ----------------------------------------------------------------------------------------------------------- early exit
@@ -224,7 +225,7 @@ def test_each_text_has_a_line_that_says_where_it_left(fast, tmp_path, monkeypatc
     run(monkeypatch, fast, "--input", str(tmp_path / "in.txt"), "--speed", "0.5")
     shown = capsys.readouterr()
     classifier = load_classifier(fast).at(speed=0.5)
-    alone = [predict.predict(classifier, Preprocessing.load(fast), [(text,)], 1)[0][0] for text in TEXTS]
+    alone = [predictions.predict(classifier, Preprocessing.load(fast), [(text,)], 1)[0][0] for text in TEXTS]
     assert shown.out.splitlines() == [f"{r['label']}\t{r['probability']:.4f}\t{r['exit_layer']}" for r in alone]
     assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were cut\n"
 

@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from kd_dist.runs import open_run, run_stage, stage_fingerprint
-from kd_dist.sections import FinetuneObjective, LabelledData, Student, Teacher, TokenData, Train
-from kd_dist.stages import Job, LabelledStage, TrainStage
-from kd_dist.tracking import read_metrics
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import LabelledData, TokenData
+from kd_dist.config.sections.models import Student, Teacher
+from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.sections.training import Train
+from kd_dist.config.stages import LabelledStage, TrainStage
+from kd_dist.runs.fingerprints import stage_fingerprint
+from kd_dist.runs.layout import open_run
+from kd_dist.runs.metrics import read_metrics
+from kd_dist.runs.stage_runner import run_stage
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.ranks import ROOT, run_ranks
 

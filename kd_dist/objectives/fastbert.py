@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_dist.classifier import load_classifier
-from kd_dist.early_exit import FastBertForSequenceClassification
+from kd_dist.config.sections.objectives import FastBertObjective
+from kd_dist.config.stages import TrainStage
 from kd_dist.errors import RunError
-from kd_dist.losses import prediction_divergence
-from kd_dist.models import Batch, Encoded, model_inputs
-from kd_dist.objectives import Objective
-from kd_dist.sections import FastBertObjective
-from kd_dist.stages import TrainStage
+from kd_dist.models.classifier import load_classifier
+from kd_dist.models.early_exit import FastBertForSequenceClassification
+from kd_dist.models.teacher import Batch, Encoded, model_inputs
+from kd_dist.objectives.base import Objective
+from kd_dist.objectives.losses import prediction_divergence
 
 
 class FastBert(Objective):

@@ -3,7 +3,6 @@
 Shapes: B batch, S sequence, C classes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.stages import TrainStage
+from kd_dist.config.tasks import Task
+from kd_dist.data.prepared_rows import balanced_class_weights, label_shares
 from kd_dist.errors import RunError
-from kd_dist.losses import label_count, label_error
-from kd_dist.metrics import Task, scores
-from kd_dist.models import Batch, Encoded, build_classifier, model_inputs, output_layer
-from kd_dist.objectives import PREDICTION, Objective
-from kd_dist.sections import FinetuneObjective
-from kd_dist.stages import TrainStage
+from kd_dist.evaluation.scores import scores
+from kd_dist.files import read_json
+from kd_dist.models.students import build_classifier, output_layer
+from kd_dist.models.teacher import Batch, Encoded, model_inputs
+from kd_dist.objectives.base import PREDICTION, Objective
+from kd_dist.objectives.losses import label_count, label_error
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Labels:
         Raises:
             RunError: the rows carry no labels.
         """
-        statistics = json.loads((tokens / "statistics.json").read_text(encoding="utf-8"))
+        statistics = read_json(tokens / "statistics.json")
         if "task" not in statistics:
             raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
-        label2id = json.loads((tokens / "label2id.json").read_text(encoding="utf-8"))
+        label2id = read_json(tokens / "label2id.json")
         return cls(statistics["task"], label2id, statistics["num_labels"])
 
     def model_settings(self) -> dict[str, Any]:
@@ -84,27 +87,8 @@ def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels)
     head = output_layer(model)
     if labels.task == "multi_label" and not head.bias.any():  # a trained head is nowhere exactly zero
         with torch.no_grad():
-            head.bias.copy_(label_shares(Path(stage.data.tokens)).logit())
+            head.bias.copy_(torch.from_numpy(label_shares(Path(stage.data.tokens))).logit())
     return model
-
-
-def label_shares(tokens: Path) -> Tensor:
-    """(C) the share of the training rows that carry each label, as if half a row more did and half a row did not."""
-    rows, counts_C = _label_counts(tokens)
-    return torch.from_numpy((counts_C + 0.5) / (rows + 1)).float()
-
-
-def balanced_class_weights(tokens: Path) -> Tensor:
-    """(C) weights in inverse proportion to the rows of a class; their mean over the rows is 1."""
-    rows, counts_C = _label_counts(tokens)
-    return torch.from_numpy(rows / (len(counts_C) * np.maximum(counts_C, 1))).float()
-
-
-def _label_counts(tokens: Path) -> tuple[int, np.ndarray]:
-    """Training rows, and (C) how many of them carry each label."""
-    report = json.loads((tokens / "data_report.json").read_text(encoding="utf-8"))["train"]
-    label2id = json.loads((tokens / "label2id.json").read_text(encoding="utf-8"))
-    return report["rows"], np.array([report["labels"][name] for name in sorted(label2id, key=label2id.__getitem__)])
 
 
 def build(stage: TrainStage, tokenizer: Any) -> Finetune:
@@ -115,5 +99,5 @@ def build(stage: TrainStage, tokenizer: Any) -> Finetune:
     if stage.objective.class_weights == "balanced":
         if labels.task != "single_label":
             raise RunError(f"objective.class_weights=balanced weighs single labels, but the task is {labels.task}")
-        weights_C = balanced_class_weights(tokens)
+        weights_C = torch.from_numpy(balanced_class_weights(tokens)).float()
     return Finetune(build_labelled_classifier(stage, tokenizer, labels), labels, weights_C)

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.losses import masked_language_model_error
-from kd_dist.models import Batch, Encoded, build_masked_language_model
-from kd_dist.objectives import Objective
-from kd_dist.sections import MlmObjective
-from kd_dist.stages import TrainStage
+from kd_dist.config.sections.objectives import MlmObjective
+from kd_dist.config.stages import TrainStage
+from kd_dist.models.students import build_masked_language_model
+from kd_dist.models.teacher import Batch, Encoded
+from kd_dist.objectives.base import Objective
+from kd_dist.objectives.losses import masked_language_model_error
 
 HEADS = ("cls", "lm_head", "predictions")  # where the families keep their prediction head
+
 KEPT = -100
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
-from kd_dist.metrics import scores
-from kd_dist.models import Batch, Encoded, Wanted, model_inputs
-from kd_dist.objectives import PREDICTION, Objective
+from kd_dist.config.sections.objectives import SoftLabelsObjective
+from kd_dist.config.stages import TrainStage
+from kd_dist.evaluation.scores import scores
+from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
+from kd_dist.objectives.base import PREDICTION, Objective
 from kd_dist.objectives.finetune import Labels, build_labelled_classifier
-from kd_dist.sections import SoftLabelsObjective
-from kd_dist.stages import TrainStage
+from kd_dist.objectives.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
 
 
 class SoftLabels(Objective):

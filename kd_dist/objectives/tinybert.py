@@ -15,11 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from kd_dist.losses import attention_score_count, attention_score_error, hidden_state_count, hidden_state_error
-from kd_dist.models import Batch, Encoded, Wanted, build_encoder, encode
-from kd_dist.objectives import Objective
-from kd_dist.sections import TinyBertObjective
-from kd_dist.stages import TrainStage
+from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.stages import TrainStage
+from kd_dist.models.students import build_encoder
+from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
+from kd_dist.objectives.base import Objective
+from kd_dist.objectives.losses import (
+    attention_score_count,
+    attention_score_error,
+    hidden_state_count,
+    hidden_state_error,
+)
 
 PROJECTIONS = "projections.safetensors"
 

@@ -1,1 +1,0 @@
-"""What the report page says, and how it looks."""

@@ -10,8 +10,11 @@ from kd_dist.reporting.page import Amount, Html, bar, el, facts, folded, join, s
 from kd_dist.reporting.record import Row, RunRecord, StageRecord
 
 SPLITS = ("train", "validation", "test")
+
 FEW_LABELS = 24
+
 AUGMENTED_ROWS, AUGMENTED_COPIES = 4, 3
+
 Texts = tuple[str, ...]
 
 
@@ -25,9 +28,6 @@ def data_sections(run: RunRecord) -> list[Html]:
         "augmented": _augmented,
     }
     return [made[stage.kind](stage) for stage in run.stages if stage.kind in made]
-
-
-# -------------------------------------------------------------------------------------------------------------- corpus
 
 
 def _corpus(stage: StageRecord) -> Html:
@@ -45,9 +45,6 @@ def _corpus(stage: StageRecord) -> Html:
 
 def _files(files: Sequence[str]) -> Html:
     return folded(f"Files: {len(files):,}", el("ul", *(el("li", file) for file in files)))
-
-
-# ------------------------------------------------------------------------------------------------------------ labelled
 
 
 def _labelled(stage: StageRecord) -> Html:
@@ -115,9 +112,6 @@ def _labels(report: Row) -> Html:
 def _samples(report: Row) -> Html:
     rows = [[label, text] for label, texts in (report.get("samples") or {}).items() for text in texts]
     return folded("A few training rows", table(["label", "text"], rows, class_="wrapping")) if rows else Html()
-
-
-# -------------------------------------------------------------------------------------------------------- augmentation
 
 
 def _augmented(stage: StageRecord) -> Html:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd_dist.reporting.figures import SERIES, Point, Way, bars, sign_of, tradeoff
-from kd_dist.reporting.page import Amount, Html, count, el, facts, is_finite, join, number, section, share, table, times
+from kd_dist.evaluation.speeds import OWN_THRESHOLDS, model_and_seed
+from kd_dist.reporting.bars import bars
+from kd_dist.reporting.page import Amount, Html, count, el, facts, join, number, section, share, table, times
 from kd_dist.reporting.record import Row, StageRecord
 from kd_dist.reporting.results import Column, Comparison, Model, look, measured_cell, score_cell, score_name
-from kd_dist.speeds import OWN_THRESHOLDS, model_and_seed
+from kd_dist.reporting.scatter import Point, Way, sign_of, tradeoff
+from kd_dist.reporting.svg import SERIES
+from kd_dist.runs.metrics import is_finite
 
 COLUMNS: list[Column] = [
     ("operations a text", "operations_per_sample", count, False),
@@ -15,15 +18,14 @@ COLUMNS: list[Column] = [
     ("latency, ms", "latency_ms", number, False),
     ("texts/s", "samples_per_second", number, True),
 ]
+
 MEASURES = {
     "entropy": "normalised entropy of the prediction",
     "top_k_entropy": "normalised entropy of the {top_k} most probable classes",
     "margin": "uncertainty, one minus the margin between the two most probable classes,",
 }
+
 FIRST_COLOUR = 2  # the colour of the first model with early exit, after those of student and teacher
-
-
-# ------------------------------------------------------------------------------------------------------ speed by speed
 
 
 def by_speed(comparison: Comparison) -> Html:
@@ -102,9 +104,6 @@ def _how(comparison: Comparison) -> Html:
             "saved is time that is saved."
         )
     return el("p", told, class_="muted note")
-
-
-# ------------------------------------------------------------------------------------------------------------ pictures
 
 
 def _pictures(comparison: Comparison) -> list[Html]:
@@ -194,9 +193,6 @@ def _mean_layer(counts: Sequence[int]) -> str:
     rows = sum(counts)
     mean = sum(layer * number for layer, number in enumerate(counts, start=1)) / (rows or 1)
     return f"{mean:.2f} layers on the mean"
-
-
-# --------------------------------------------------------------------------------------------------------- calibration
 
 
 def calibration(stage: StageRecord) -> Html:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from kd_dist.runs.metrics import is_number
+
 MISSING = "—"
-
-
-# -------------------------------------------------------------------------------------------------------------- markup
 
 
 class Html(str):
@@ -98,17 +97,6 @@ def bar(length: float) -> Html:
     return el("span", el("i", style=f"width:{length:.1%}"), class_="bar")
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_finite(value: Any) -> bool:
-    return is_number(value) and math.isfinite(value)
-
-
 def _is_amount(value: Any) -> bool:
     return is_number(value) or isinstance(value, Amount)
 
@@ -163,8 +151,6 @@ def share(value: float) -> str:
 def times(value: float) -> str:
     return f"{value:.0f}×" if value >= 100 else f"{value:.1f}×" if value >= 0.95 else f"{value:.2f}×"
 
-
-# -------------------------------------------------------------------------------------------------------------- style
 
 STYLE = """
 :root{--paper:#f6f7f9;--card:#fff;--ink:#16191d;--muted:#606a76;--line:#e2e5ea;--good:#0a7f4f;--open:#b45309;

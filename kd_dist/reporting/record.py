@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from kd_dist.config.stages import WIRE
+from kd_dist.config.tasks import METRICS, Task
 from kd_dist.errors import RunError, UserError
-from kd_dist.metrics import METRICS, Task
-from kd_dist.reporting.page import is_finite
-from kd_dist.selection import Best
-from kd_dist.stages import WIRE
-from kd_dist.tracking import read_metrics
+from kd_dist.runs.metrics import is_finite, read_metrics
+from kd_dist.training.selection import Best
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from kd_dist.metrics import METRICS
-from kd_dist.reporting.figures import Point, confusion, scatter, sign_of
+from kd_dist.config.tasks import METRICS
+from kd_dist.reporting.confusion import confusion
 from kd_dist.reporting.page import (
     Amount,
     Html,
@@ -18,7 +18,6 @@ from kd_dist.reporting.page import (
     el,
     facts,
     folded,
-    is_finite,
     join,
     number,
     section,
@@ -29,9 +28,13 @@ from kd_dist.reporting.page import (
     verdict,
 )
 from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of
+from kd_dist.reporting.scatter import Point, scatter, sign_of
+from kd_dist.runs.metrics import is_finite
 
 SCORE_NAMES = {"macro_f1": "macro F1", "micro_f1": "micro F1", "spearman": "Spearman", "pearson": "Pearson"}
+
 CONFUSIONS_SHOWN = 8
+
 FEW_CLASSES = 30
 
 
@@ -117,9 +120,6 @@ def _comparison(stage: StageRecord, results: Sequence[Row]) -> Comparison | None
     return Comparison(stage, models, in_order, METRICS[task]) if task else None
 
 
-# --------------------------------------------------------------------------------------------------------------- tiles
-
-
 def tiles(comparison: Comparison) -> list[Html]:
     """What one wants to know first of the student."""
     student, metric = comparison.student(), score_name(comparison.metric)
@@ -148,9 +148,6 @@ def score_name(metric: str) -> str:
 
 def cell_of(value: float | None, form: str) -> str:
     return "—" if value is None else format(value, form)
-
-
-# ---------------------------------------------------------------------------------------------------------- comparison
 
 
 def side_by_side(comparison: Comparison) -> Html:
@@ -208,6 +205,7 @@ def _against_the_spread(gain: float, student: Model, alone: Model, metric: str) 
 
 # (title, key, how a mean is written, whether more is better) of what is compared beside the scores
 Column = tuple[str, str, Callable[[float], str], bool]
+
 COLUMNS: list[Column] = [
     ("parameters", "parameters", count, False),
     ("size, MB", "size_mb", number, False),
@@ -310,9 +308,6 @@ def _how(comparison: Comparison) -> Html:
     return el("p", " ".join(told), class_="muted note") if told else Html()
 
 
-# ------------------------------------------------------------------------------------------------------ class by class
-
-
 def by_class(comparison: Comparison) -> Html:
     """Which classes the student takes for which; nothing where there are no classes."""
     evaluation = comparison.stage.read("evaluation.json") or {}
@@ -343,9 +338,6 @@ def _most_confused(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Htm
     return table(["label", "taken for", "rows", "of the label"], rows) if rows else Html()
 
 
-# ------------------------------------------------------------------------------------------------------- teacher check
-
-
 def teacher_checks(run: RunRecord) -> list[Html]:
     """The verdicts of the guards."""
     found = [(stage, (stage.read("evaluation.json") or {}).get("guard")) for stage in run.of_kind("evaluate")]
@@ -363,9 +355,6 @@ def _guard(stage: StageRecord, guard: Row) -> Html:
     went_on = (stage.config.get("guards") or {}).get("teacher") == "warn"
     after = " The run went on, as guards.teacher=warn says." if went_on else " The run stopped here."
     return verdict("open", el("b", "The teacher has nothing to teach: "), told, after)
-
-
-# ------------------------------------------------------------------------------------------------------------- serving
 
 
 def serving(stage: StageRecord) -> Html:

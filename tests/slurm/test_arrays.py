@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.runs import is_complete, open_run
-from kd_dist.sections import PlainTokenData, ReportOptions, ShardResources, Teacher
-from kd_dist.stages import Job, ReportStage, TeacherOutputsStage
-from kd_dist.teacher_outputs import StoredOutputs
+from kd_dist.config.job import Job
+from kd_dist.config.sections.data import PlainTokenData
+from kd_dist.config.sections.evaluation import ReportOptions
+from kd_dist.config.sections.models import Teacher
+from kd_dist.config.sections.resources import ShardResources
+from kd_dist.config.stages import ReportStage, TeacherOutputsStage
+from kd_dist.runs.completion import is_complete
+from kd_dist.runs.layout import open_run
+from kd_dist.training.teacher_outputs import StoredOutputs
 from launch.cluster import Cluster
 from launch.submit import require_idle, snapshot, submit
 from tests.conftest import LabelledWorld

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from kd_dist.tracking import read_metrics
+from kd_dist.runs.metrics import read_metrics
 from tests.conftest import TinyWorld
 from tests.ranks import ROOT
 from tests.slurm.cluster import PrivateCluster, eventually

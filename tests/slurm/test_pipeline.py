@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from kd_dist.classifier import load_classifier
-from kd_dist.tracking import read_metrics
+from kd_dist.models.classifier import load_classifier
+from kd_dist.runs.metrics import read_metrics
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.ranks import ROOT
 from tests.slurm.cluster import PrivateCluster, eventually

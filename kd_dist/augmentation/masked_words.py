@@ -1,0 +1,216 @@
+"""Words for a place in a sentence, by a masked language model: many places of many sentences in one forward pass.
+
+As published, the model sees `[CLS] masked sentence [SEP] sentence [SEP]`. Otherwise than published, a sentence is cut
+to the pieces around the word, a batch holds thousands of tokens of like-long inputs in place of one input, there is no
+autograd, and the prediction head runs at the masked positions alone.
+
+Shapes: B places, S positions, N masked positions of the batch, V vocabulary, D width.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kd_dist.augmentation.words import Language
+from kd_dist.config.model_folders import num_positions
+from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.errors import RunError
+
+CONTEXT_PIECES = 128  # of a sentence around the word, as often as the input has room for
+
+TOKENS_PER_BATCH = 8192
+
+WORD_MARKERS = ("▁", "Ġ")  # SentencePiece, byte-level BPE: the piece begins a word
+
+
+class Place(NamedTuple):
+    """The word to be replaced: word number `word` of a sentence, whose words are ids of pieces."""
+
+    sentence: Sequence[Sequence[int]]
+    word: int
+
+    def pieces(self) -> Sequence[int]:
+        return self.sentence[self.word]
+
+
+class Input(NamedTuple):
+    """What the model is fed for a place, and which of its positions are masked."""
+
+    ids: list[int]
+    token_types: list[int]
+    masked: range
+
+
+class MaskedWords:
+    """A masked language model and its tokenizer.
+
+    Raises:
+        RunError: the tokenizer has no mask.
+    """
+
+    def __init__(self, path: str, language: Language, device: torch.device) -> None:
+        self._device = device
+        self._tokenizer = load_fast_tokenizer(path)
+        if self._tokenizer.mask_token_id is None:
+            raise RunError(f"{path} is no masked language model: its tokenizer has no mask token")
+        self.model = _load(path, device)
+        self._vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        self._marker = next((mark for mark in WORD_MARKERS if any(t.startswith(mark) for t in self._vocabulary)), "")
+        self._texts, self._continues = self._surfaces(language)
+        self._frame, self._num_types = self._special_tokens()
+        positions = num_positions(self.model.config.to_dict())
+        room = CONTEXT_PIECES if positions is None else (positions - sum(map(len, self._frame))) // 2
+        self._context = min(CONTEXT_PIECES, room)
+        self._cache: dict[tuple[str, bool], list[int]] = {}
+
+    # -------------------------------------------------------------------------------------------------------- pieces
+
+    def encode(self, words: Sequence[str]) -> list[list[int]]:
+        """The pieces of each word of a text. Cut word by word: a word that the vocabulary has is one piece."""
+        after_space = [True, *(word[-1:].isspace() for word in words)]
+        return [self._pieces(word, space) for word, space in zip(words, after_space, strict=False)]
+
+    def _pieces(self, word: str, after_space: bool) -> list[int]:
+        key = (word, after_space)
+        if key not in self._cache:
+            whole = self._vocabulary.get((self._marker if after_space else "") + word)
+            self._cache[key] = self._cut(word, after_space) if whole is None else [whole]
+        return self._cache[key]
+
+    def _cut(self, word: str, after_space: bool) -> list[int]:
+        text = f" {word}" if after_space else word
+        encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        if not ids or not self._marker or after_space:
+            return ids
+        # The tokenizer takes every text for the beginning of a word.
+        bare = encoding.tokens[0].removeprefix(self._marker)
+        return ids[1:] if not bare else [self._vocabulary.get(bare, ids[0]), *ids[1:]]
+
+    def _surfaces(self, language: Language) -> tuple[list[str], list[bool]]:
+        """Of every id its text, empty for special tokens, and whether it continues a word."""
+        size = max(self.model.config.vocab_size, max(self._vocabulary.values()) + 1)
+        texts, continues = [""] * size, [False] * size
+        needs_marker = bool(self._marker) and language == "en"  # Chinese words stand without spaces between
+        for token, number in self._vocabulary.items():
+            if number not in self._tokenizer.all_special_ids:
+                texts[number] = token.removeprefix("##").removeprefix(self._marker)
+                continues[number] = token.startswith("##") or (needs_marker and not token.startswith(self._marker))
+        return texts, continues
+
+    def _special_tokens(self) -> tuple[list[list[int]], int]:
+        """What stands before, between and after two texts, and how many kinds of segment the model knows."""
+        probe = self._tokenizer("a", "a", return_special_tokens_mask=True)
+        pairs = zip(probe["special_tokens_mask"], probe["input_ids"], strict=True)
+        runs = [(special, [i for _, i in run]) for special, run in itertools.groupby(pairs, key=lambda pair: pair[0])]
+        takes_types = "token_type_ids" in self._tokenizer.model_input_names
+        return [ids for special, ids in runs if special], self.model.config.type_vocab_size if takes_types else 0
+
+    # ---------------------------------------------------------------------------------------------------- candidates
+
+    def propose(self, places: Sequence[Place], number: int, accept: Callable[[int, str], bool]) -> list[list[str]]:
+        """Up to `number` words for each place, the most probable first.
+
+        The `number` most probable pieces of each masked position are looked at; of several positions their
+        combinations, by the product of their probabilities. Pieces of another kind than the one replaced (continued
+        words, special tokens) are dropped, then what `accept(place number, word)` refuses.
+        """
+        inputs = [self._input(place) for place in places]
+        found: list[list[str]] = [[] for _ in places]
+        for batch in batches_of_tokens([len(each.ids) for each in inputs]):
+            values, ids = self.most_probable([inputs[row] for row in batch], number)
+            rest = iter(zip(values, ids, strict=True))
+            for row in batch:
+                positions = [self._options(original, *next(rest)) for original in places[row].pieces()]
+                words = (word for _, word in _combined(positions, number))
+                found[row] = list(itertools.islice((word for word in words if accept(row, word)), number))
+        return found
+
+    def _options(self, original: int, values: list[float], ids: list[int]) -> list[tuple[float, str]]:
+        return [
+            (value, self._texts[piece])
+            for value, piece in zip(values, ids, strict=True)
+            if self._texts[piece] and self._continues[piece] == self._continues[original]
+        ]
+
+    def _input(self, place: Place) -> Input:
+        before = sum(map(len, place.sentence[: place.word]))
+        ids = list(itertools.chain.from_iterable(place.sentence))
+        start = max(0, min(before + len(place.pieces()) // 2 - self._context // 2, len(ids) - self._context))
+        original = ids[start : start + self._context]
+        first = before - start
+        masked = list(original)
+        masked[first : first + len(place.pieces())] = [self._tokenizer.mask_token_id] * len(place.pieces())
+        prefix, middle, suffix = self._frame
+        second = int(self._num_types > 1)
+        types = [0] * (len(prefix) + len(masked) + len(middle)) + [second] * (len(original) + len(suffix))
+        first += len(prefix)
+        return Input(prefix + masked + middle + original + suffix, types, range(first, first + len(place.pieces())))
+
+    @torch.inference_mode()
+    def most_probable(self, inputs: list[Input], number: int) -> tuple[list[list[float]], list[list[int]]]:
+        """Log-probabilities and ids of the `number` most probable pieces at every masked position, in order."""
+        tensors, masked_BS = self.batch(inputs)
+        logits_NV = logits_at(self.model, tensors, masked_BS)
+        top = logits_NV.float().log_softmax(-1).topk(min(number, logits_NV.shape[1]))
+        return top.values.tolist(), top.indices.tolist()
+
+    def batch(self, inputs: list[Input]) -> tuple[dict[str, Tensor], Tensor]:
+        """What the model is called with, and which positions are masked (B, S)."""
+        length = max(len(each.ids) for each in inputs)
+        ids_BS = torch.full((len(inputs), length), self._tokenizer.pad_token_id)
+        types_BS, present_BS = torch.zeros_like(ids_BS), torch.zeros_like(ids_BS)
+        masked_BS = torch.zeros(len(inputs), length, dtype=torch.bool)
+        for row, each in enumerate(inputs):
+            ids_BS[row, : len(each.ids)] = torch.tensor(each.ids)
+            types_BS[row, : len(each.ids)] = torch.tensor(each.token_types)
+            present_BS[row, : len(each.ids)] = 1
+            masked_BS[row, each.masked.start : each.masked.stop] = True
+        tensors = {"input_ids": ids_BS, "attention_mask": present_BS}
+        if self._num_types:
+            tensors["token_type_ids"] = types_BS
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}, masked_BS.to(self._device)
+
+
+def logits_at(model: nn.Module, inputs: dict[str, Tensor], chosen_BS: Tensor) -> Tensor:
+    """(N, V) logits at the chosen positions, row by row; the head of any family computes nothing else."""
+
+    def choose(module: nn.Module, arguments: Any, outputs: Any) -> Any:
+        outputs.last_hidden_state = outputs.last_hidden_state[chosen_BS]  # (N, D) in place of (B, S, D)
+        return outputs
+
+    handle = model.base_model.register_forward_hook(choose)  # type: ignore[union-attr]
+    try:
+        return model(**inputs).logits
+    finally:
+        handle.remove()
+
+
+def _load(path: str, device: torch.device) -> Any:
+    from transformers import AutoModelForMaskedLM
+
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return AutoModelForMaskedLM.from_pretrained(path, dtype=dtype).to(device).eval().requires_grad_(False)
+
+
+def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:
+    """Row numbers, long rows first, as many to a batch as make `TOKENS_PER_BATCH` tokens with padding."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_PER_BATCH // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+def _combined(positions: list[list[tuple[float, str]]], number: int) -> list[tuple[float, str]]:
+    """(log-probability, word), the most probable first; at most `number` squared are kept on the way."""
+    words = [(0.0, "")]
+    for options in positions:
+        longer = ((score + value, word + text) for score, word in words for value, text in options)
+        words = heapq.nlargest(number * number, longer, key=lambda item: item[0])
+    return words

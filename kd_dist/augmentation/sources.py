@@ -1,0 +1,38 @@
+"""Where candidates come from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from kd_dist.config.model_folders import has_classifier_head, has_language_model_head
+from kd_dist.config.stages import AugmentStage
+from kd_dist.errors import RunError
+
+
+class Sources(NamedTuple):
+    """Where candidates come from: at least one of a masked language model and a file of word vectors."""
+
+    masked_language_model: str | None
+    word_vectors: str | None
+
+
+def sources_of(stage: AugmentStage) -> Sources:
+    """What the settings come to. Raises RunError when that is nothing, or not what an option says it is."""
+    settings, teacher = stage.augment, stage.teacher.path
+    if settings.mlm_path is not None and not has_language_model_head(settings.mlm_path):
+        raise RunError(
+            f"augment.mlm_path={settings.mlm_path} has no masked-language-model head, only an encoder: give a model "
+            "saved with one (BertForMaskedLM and the like)"
+        )
+    if settings.word_vectors is not None and not Path(settings.word_vectors).is_file():
+        raise RunError(f"augment.word_vectors={settings.word_vectors}: no such file")
+    if settings.keep_confidence is not None and not has_classifier_head(teacher):
+        raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher} is none")
+    model = settings.mlm_path or (teacher if has_language_model_head(teacher) else None)
+    if model is None and settings.word_vectors is None:
+        raise RunError(
+            f"nothing proposes words: teacher.path={teacher} has no masked-language-model head. Set augment.mlm_path "
+            "to a model that has one, or augment.word_vectors to a word2vec file"
+        )
+    if model is None and settings.multi_piece == "mask":
+        raise RunError("augment.multi_piece=mask needs a masked language model: set augment.mlm_path")
+    return Sources(model, settings.word_vectors)

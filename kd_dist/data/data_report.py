@@ -1,0 +1,75 @@
+"""What is known of labelled rows, for people."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_dist.data.arrow_rows import percentiles
+from kd_dist.data.labelled_rows import BadRows, RawRow, left_out
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import SPLITS
+
+SAMPLES_PER_LABEL = 2
+
+SAMPLE_CHARACTERS = 200
+
+Report = dict[str, Any]
+
+
+def summary(name: str, report: Report) -> str:
+    """A few lines for people, of what `prepare` returned."""
+    rows = ", ".join(f"{report[split]['rows']:,} {split}" for split in SPLITS)
+    lines = [f"{name}: {rows} rows, {_labels_in_words(report)}, built in {report['seconds']:.0f} s"]
+    leaks, skipped = report["leaks"], sum((Counter(report[split]["skipped"]) for split in SPLITS), Counter())
+    if leaks["train_rows"]:
+        what = "removed" if leaks["removed"] else "kept (data.remove_leaked=false)"
+        lines.append(f"  {leaks['train_rows']:,} training rows stand in validation or test too: {what}")
+    if report["duplicates_in_train"]:
+        lines.append(f"  {report['duplicates_in_train']:,} training rows repeat an earlier one: kept")
+    if skipped:
+        lines.append(f"  {left_out(skipped)}")
+    if truncated := sum(report[split]["truncated"] for split in SPLITS):
+        lines.append(f"  {truncated:,} rows are longer than data.max_length and were cut")
+    if rare := report["rare_labels"]:
+        lines.append(f"  labels with fewer than two training rows: {', '.join(rare[:10])}{' ...' * (len(rare) > 10)}")
+    return "\n".join(lines)
+
+
+def _labels_in_words(report: Report) -> str:
+    counts = report["train"]["labels"]
+    if not counts:
+        return "a number each"
+    largest = max(counts, key=lambda name: counts[name])
+    return f"{len(counts)} labels ({largest!r} in {counts[largest] / report['train']['rows']:.1%} of the training rows)"
+
+
+def describe_rows(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> Report:
+    counts = Counter(label for row in rows for label in row.labels)
+    lengths = np.array([sum(len(text) for text in row.key if text) for row in rows], dtype=np.int64)
+    return {
+        "rows": len(rows),
+        "files": [str(file) for file in dict.fromkeys(row.file for row in rows)][:100],
+        "skipped": dict(bad_rows.counts),
+        "labels": {name: counts[name] for name in labels.ids},
+        "characters": int(lengths.sum()),
+        "character_percentiles": percentiles(np.bincount(lengths, minlength=1)),
+    }
+
+
+def label_report(train: Sequence[RawRow], counts: dict[str, int]) -> Report:
+    """How even the labels of the training rows are, and a few rows of each."""
+    samples: dict[str, list[str]] = {}
+    for row in train:
+        for label in row.labels:
+            found = samples.setdefault(label if counts else "", [])
+            if len(found) < SAMPLES_PER_LABEL:
+                found.append("\n".join(text[:SAMPLE_CHARACTERS] for text in row.key if text))
+    most, least = max(counts.values(), default=0), min(counts.values(), default=0)
+    return {
+        "largest_share": round(most / len(train), 4),
+        "largest_to_smallest": round(most / least, 2) if least else None,
+        "rare_labels": [name for name, count in counts.items() if count < 2],
+        "samples": samples,
+    }

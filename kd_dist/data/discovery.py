@@ -1,0 +1,95 @@
+"""Find the files that patterns name."""
+
+import glob
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kd_dist.errors import CorpusError
+
+SUPPORTED_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+
+DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # of tables, which lie beside them
+
+
+def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
+    """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
+
+    The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables and what is
+    hidden are left alone. Raises CorpusError naming every pattern that matches nothing.
+    """
+    matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
+    if bad := [pattern for pattern, files in matches.items() if not files]:
+        names = ", ".join(repr(pattern) for pattern in bad)
+        raise CorpusError(
+            f"no text file matches {names} (working directory: {Path.cwd()}); "
+            f"give existing files, globs, or folders with {', '.join(suffixes)} files (plain or .gz)"
+        )
+    unique: dict[str, Path] = {}
+    for file in itertools.chain.from_iterable(matches.values()):
+        unique.setdefault(os.path.abspath(file), file)
+    return list(unique.values())
+
+
+def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
+    path = Path(pattern).expanduser()
+    found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    return [file for entry in found for file in (_files_inside(entry, suffixes) if entry.is_dir() else [entry])]
+
+
+def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    found = (file for file in visible_files(folder) if kind(file) in suffixes and file.is_file())
+    return sorted(file for file in found if file.name not in DESCRIPTIONS)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files below a folder but the hidden ones and those in hidden folders, which editors and notebooks leave."""
+    for inside, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(inside, name) for name in names if not name.startswith("."))
+
+
+def kind(path: Path) -> str:
+    """Return the suffix that says how to read the file, without .gz."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
+TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+
+LABELLED_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+
+
+def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
+    """Return (file, None) of the tables and (document, label) of the class trees that patterns name, each file once.
+
+    A folder that holds folders and no table is a tree of classes: every folder in it is a label, every file below that
+    a document; files beside the class folders, hidden files and those in hidden folders are left alone. Raises
+    CorpusError for a pattern that matches nothing.
+    """
+    found: dict[str, tuple[Path, str | None]] = {}
+    for pattern in patterns:
+        folder = Path(pattern).expanduser()
+        tables = [] if is_class_tree(folder) else find_files([pattern], LABELLED_SUFFIXES)
+        for file, label in _documents(folder) if not tables else ((table, None) for table in tables):
+            found.setdefault(os.path.abspath(file), (file, label))
+    return list(found.values())
+
+
+def is_class_tree(folder: Path) -> bool:
+    """Whether this is a folder of folders without a table anywhere inside."""
+    if not folder.is_dir() or not _class_folders(folder):
+        return False
+    return not any(kind(file) in TABLE_SUFFIXES for file in visible_files(folder))
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _documents(folder: Path) -> Iterator[tuple[Path, str]]:
+    for class_folder in _class_folders(folder):
+        documents = sorted(file for file in visible_files(class_folder) if file.is_file())
+        if not documents:
+            raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
+        yield from ((document, class_folder.name) for document in documents)

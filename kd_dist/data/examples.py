@@ -1,0 +1,105 @@
+"""Labelled texts to be scored: a split of prepared data, or a file with the labels of a model.
+
+Shapes: N rows, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kd_dist.config.sections.data import LabelledData
+from kd_dist.config.tasks import Task
+from kd_dist.data.columns import parse_columns
+from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, left_out
+from kd_dist.data.labels import Labels, has_generic_names, is_finite_number
+from kd_dist.errors import CorpusError, RunError, nearest
+from kd_dist.files import read_json
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled texts: `labels` as `metrics.scores` takes them, in the numbers of `label2id`."""
+
+    split: str
+    task: Task
+    label2id: dict[str, int]
+    texts: list[str]
+    text_pairs: list[str] | None
+    labels: np.ndarray
+
+    def names(self) -> list[str]:
+        return sorted(self.label2id, key=lambda name: self.label2id[name])
+
+
+def read_split(tokens: Path, split: str) -> Examples:
+    """The rows of a split of prepared data; of validation where there are no test rows.
+
+    Raises:
+        RunError: the data has no labels, or no such rows.
+    """
+    from datasets import load_from_disk
+
+    statistics = read_json(tokens / "statistics.json")
+    if not {"task", "test_rows"} <= statistics.keys():  # of texts without labels, the task is what a model is for
+        raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
+    if split == "test" and not statistics["test_rows"]:
+        print("the data has no test rows: scores are those on the validation rows", flush=True)
+        return read_split(tokens, "validation")
+    if not statistics[f"{split}_rows"]:
+        raise RunError(f"{tokens} has no {split} rows: set data.{split} to a file, or leave it out to split some off")
+    rows = load_from_disk(str(tokens / split))
+    return Examples(
+        split=split,
+        task=statistics["task"],
+        label2id=read_json(tokens / "label2id.json"),
+        texts=rows["text"][:],
+        text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
+        labels=np.array(rows["labels"][:]),
+    )
+
+
+def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -> Examples:
+    """The rows of the files in `data.train`, for a model of these labels.
+
+    Raises:
+        CorpusError: files or rows that cannot be used; no row that can; or, unless bad rows are skipped, a label that
+            the model does not have or a number that is none.
+    """
+    labels, split = Labels(data, label2id), ", ".join(Path(file).name for file in data.train)
+    rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
+    kept = []
+    for row in _as_the_model_says(rows, labels):
+        if problem := _problem(row, labels):
+            bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
+        else:
+            kept.append(row)
+    if not kept:
+        raise CorpusError(f"no row of {split} is left to score ({left_out(bad_rows.counts)})")
+    pairs = [row.text_pair for row in kept if row.text_pair is not None]
+    numbers = np.array([labels.encoded(row) for row in kept])
+    return Examples(split, data.task, label2id, [row.text for row in kept], pairs or None, numbers)
+
+
+def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
+    """Numbers in place of labels mean those of a model that has no names for its own."""
+    if labels.data.task == "regression" or not has_generic_names(labels.ids):
+        return rows
+
+    def named(label: str) -> str:
+        return f"LABEL_{label}" if label.isdecimal() else label
+
+    return [replace(row, labels=tuple(map(named, row.labels))) for row in rows]
+
+
+def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
+    """(reason, message) when the row has a label that cannot be scored."""
+    if labels.data.task == "regression":
+        number = row.labels[0]
+        return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+    unknown = [label for label in row.labels if label not in labels.ids]
+    if not unknown:
+        return None
+    names = f"the {len(labels.ids)} labels of the model ({', '.join(list(labels.ids)[:20])})"
+    return "unknown label", f"{unknown[0]!r} is none of {names}{nearest(unknown[0], labels.ids)}"

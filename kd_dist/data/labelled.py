@@ -1,0 +1,187 @@
+"""The stage of labelled texts: files -> splits without leaks -> tokenised, memory-mapped Arrow, and a report on them.
+
+The texts are in memory, their tokens are not. Importing this module is cheap: the heavy libraries are imported where
+they are used.
+"""
+
+import functools
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_dist.config.sections.data import LabelledData
+from kd_dist.config.stages import LabelledStage
+from kd_dist.data.arrow_rows import interruption_as_itself, percentiles, quiet
+from kd_dist.data.blocks import grouped
+from kd_dist.data.columns import parse_columns
+from kd_dist.data.data_report import Report, summary
+from kd_dist.data.labelled_rows import RawRow
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import SPLITS
+from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
+from kd_dist.data.splits import load_splits
+from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.files import atomic_path, replaced_folder, write_json
+
+ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
+
+
+def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
+    """Make `stage_dir`/tokens, which training reads, and `stage_dir`/texts/train.txt, the training texts alone.
+
+    What an interrupted run left is replaced; nothing appears under its final name before it is complete.
+
+    Raises:
+        CorpusError: rows, labels or settings that cannot be used; the message names file and line.
+    """
+    report = prepare(stage.data, stage.teacher.path, stage_dir / "tokens", stage_dir / "texts" / "train.txt")
+    print(summary(stage_dir.name, report), flush=True)
+
+
+def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_file: Path) -> Report:
+    """Write the tokenised splits to `output_dir` and the training texts to `texts_file`; return the report.
+
+    `output_dir` is replaced. It holds, for every split, a Hugging Face dataset (`input_ids`, `token_type_ids` where the
+    model tells two segments apart, `labels`, `text`, `text_pair`) and `<split>_lengths.npy`, the tokens of every row;
+    `tokenizer/`, `preprocessing.json`, `label2id.json`, `statistics.json` and `data_report.json`. `labels` is the index
+    of a class, for multi-label rows a vector with 1.0 for every label, for regression a number.
+
+    Raises what `load_splits`, `read_hint_words` and `load_fast_tokenizer` raise.
+    """
+    started = time.monotonic()
+    tokenizer = load_fast_tokenizer(tokenizer_path)
+    hint_words = read_hint_words(Path(data.hint_words)) if data.hint_words else {}
+    splits, labels, report = load_splits(data)
+    preprocessing = Preprocessing(
+        data.max_length, data.segment, "text_pair" in parse_columns(data.columns).wanted(), hint_words
+    )
+    with replaced_folder(output_dir) as (work, output), quiet():
+        for split in SPLITS:
+            report[split] |= write_split(
+                splits[split], split, work, output, tokenizer_path, preprocessing, labels, data.num_workers
+            )
+        report["seconds"] = round(time.monotonic() - started, 3)
+        statistics = _statistics(data, tokenizer, labels, preprocessing, report)
+        tokenizer.save_pretrained(output / "tokenizer")
+        preprocessing.save(output)
+        for name, content in {"label2id": labels.ids, "statistics": statistics, "data_report": report}.items():
+            write_json(output / f"{name}.json", content)
+        _write_texts(splits["train"], texts_file)
+    return report
+
+
+def _statistics(
+    data: LabelledData, tokenizer: Any, labels: "Labels", preprocessing: Preprocessing, report: Report
+) -> dict[str, Any]:
+    return {
+        "vocabulary_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_length": data.max_length,
+        "word_starts": False,
+        "task": data.task,
+        "num_labels": max(1, len(labels.ids)),
+        "pairs": preprocessing.pairs,
+        **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
+        "truncated_rows": sum(report[split]["truncated"] for split in SPLITS),
+        "tokens": sum(report[split]["tokens"] for split in SPLITS),
+        "seconds": report["seconds"],
+    }
+
+
+def _write_texts(rows: Sequence[RawRow], file: Path) -> None:
+    """One text a line; a pair is two lines."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(f"{text}\n" for row in rows for text in row.key if text is not None)
+
+
+def write_split(
+    rows: Sequence[RawRow],
+    split: str,
+    work: Path,
+    output: Path,
+    tokenizer_path: str,
+    preprocessing: Preprocessing,
+    labels: Labels,
+    num_workers: int,
+) -> Report:
+    """Write `output`/`split` and its lengths; return what the tokens add to the report.
+
+    `num_workers` processes tokenise (0: one per available core); the rows do not depend on it.
+    """
+    import datasets
+    import pyarrow.compute as pc
+
+    features = _features(preprocessing, labels, load_fast_tokenizer(tokenizer_path))
+    encode = functools.partial(_encode_batch, tokenizer_path=tokenizer_path, preprocessing=preprocessing)
+    if rows:
+        _write_arrow(rows, labels, features, work / f"{split}.arrow")
+        workers = min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(rows) / ROWS_PER_WORKER))
+        with interruption_as_itself():
+            dataset = datasets.Dataset.from_file(str(work / f"{split}.arrow")).map(
+                encode,
+                batched=True,
+                features=features,
+                num_proc=workers if workers > 1 else None,
+                cache_file_name=str(work / f"{split}_rows.arrow"),
+                new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
+                load_from_cache_file=False,
+                desc=f"tokenising {split}",
+            )
+    else:
+        dataset = datasets.Dataset.from_dict({name: [] for name in features}, features)
+    lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy()
+    np.save(output / f"{split}_lengths.npy", lengths.astype(np.min_scalar_type(max(preprocessing.max_length, 256))))
+    dataset.remove_columns("truncated").save_to_disk(output / split, num_shards=None if rows else 1)
+    return {
+        "tokens": int(lengths.sum()),
+        "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),
+        "truncated": pc.sum(dataset.data.column("truncated")).as_py() or 0,
+    }
+
+
+def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> Any:
+    import datasets
+
+    label = {
+        "single_label": datasets.Value("int64"),
+        "multi_label": datasets.List(datasets.Value("float32")),
+        "regression": datasets.Value("float32"),
+    }
+    columns = {"text": datasets.Value("string"), "labels": label[labels.data.task]}
+    if preprocessing.pairs:
+        columns["text_pair"] = datasets.Value("string")
+    columns["input_ids"] = datasets.List(datasets.Value("int32"))
+    if preprocessing.has_token_types(tokenizer):
+        columns["token_type_ids"] = datasets.List(datasets.Value("int8"))
+    return datasets.Features({**columns, "truncated": datasets.Value("bool")})
+
+
+def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Path) -> None:
+    """Write texts and labels, a few thousand rows at a time."""
+    import pyarrow as pa
+
+    names = [name for name in ("text", "text_pair", "labels") if name in features]
+    schema = pa.schema([features.arrow_schema.field(name) for name in names])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for group in grouped(rows, lambda row: len(row.text) + len(row.text_pair or "")):
+            columns = {
+                "text": [row.text for row in group],
+                "text_pair": [row.text_pair for row in group],
+                "labels": [labels.encoded(row) for row in group],
+            }
+            writer.write_batch(pa.record_batch({name: columns[name] for name in names}, schema=schema))
+
+
+_worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
+
+
+def _encode_batch(batch: dict[str, list], tokenizer_path: str, preprocessing: Preprocessing) -> dict[str, list]:
+    encodings = preprocessing.encode(_worker_tokenizer(tokenizer_path), batch["text"], batch.get("text_pair"))
+    columns = {name: list(values) for name, values in zip(Encoding._fields, zip(*encodings, strict=True), strict=True)}
+    return {name: values for name, values in columns.items() if values[0] is not None}

@@ -1,0 +1,81 @@
+"""Prepared rows as batches of tensors."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xxhash
+
+from kd_dist.data.readers import TEXTS
+
+
+class TeacherOutputs(Protocol):
+    """Logits that a teacher gave before."""
+
+    def of(self, keys_B: np.ndarray) -> np.ndarray:
+        """(B, C) logits of rows, by `row_keys`."""
+
+
+class TokenRows:
+    """Prepared rows on disk: memory-mapped, fetched by number, padded to the longest of the rows asked for."""
+
+    def __init__(
+        self, tokens_dir: Path, split: str, pad_token_id: int, teacher_outputs: TeacherOutputs | None = None
+    ) -> None:
+        from datasets import load_from_disk  # slow to import, and planning batches does not need it
+
+        rows = load_from_disk(str(tokens_dir / split))
+        self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
+        self._pad_token_id = pad_token_id
+        self._teacher_outputs = teacher_outputs
+        self.lengths: np.ndarray = np.load(tokens_dir / f"{split}_lengths.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def collate(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (B, S), any other column of token rows padded with zeros (B, S), `labels`
+        (B) or (B, C), and `teacher_logits` (B, C) where the teacher's outputs were given."""
+        table = self._rows[rows]
+        columns = {name: self._column(name, table.column(name)) for name in table.column_names}
+        lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
+        columns["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        if self._teacher_outputs is not None:
+            columns["teacher_logits"] = torch.from_numpy(self._teacher_outputs.of(row_keys(columns)))
+        return columns
+
+    def _column(self, name: str, column: Any) -> torch.Tensor:
+        if name == "labels":
+            labels = np.array(column.to_pylist())
+            return torch.from_numpy(labels.astype(np.float32) if labels.dtype.kind == "f" else labels)
+        return _padded(column, self._pad_token_id if name == "input_ids" else 0)
+
+
+def row_keys(batch: dict[str, torch.Tensor]) -> np.ndarray:
+    """(B) 64-bit hashes of exactly what a model is fed of each row: its token ids, and token types where there are any.
+
+    Padding does not count. Two different rows out of 100 million have one hash with a chance of 3 in 10,000.
+    """
+    fed = [batch["input_ids"].numpy().astype(np.int32)]
+    if "token_type_ids" in batch:
+        fed.append(batch["token_type_ids"].numpy().astype(np.int32))
+    lengths = batch["attention_mask"].sum(1).tolist()
+    return np.array(
+        [
+            xxhash.xxh3_64_intdigest(b"".join(ids_BS[row, :length].tobytes() for ids_BS in fed))
+            for row, length in enumerate(lengths)
+        ],
+        dtype=np.uint64,
+    )
+
+
+def _padded(column: Any, padding: int) -> torch.Tensor:
+    """(B, S) from an Arrow column of lists, without a Python loop over tokens."""
+    lists = column.combine_chunks()
+    offsets = lists.offsets.to_numpy()
+    values = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+    lengths = np.diff(offsets)
+    padded = np.full((len(lengths), lengths.max()), padding, dtype=np.int64)
+    padded[np.arange(lengths.max()) < lengths[:, None]] = values
+    return torch.from_numpy(padded)

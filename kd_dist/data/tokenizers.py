@@ -1,0 +1,84 @@
+"""Load a tokenizer, or train one."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_dist.data.blocks import TextStatistics, blocks
+from kd_dist.errors import CorpusError
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def load_fast_tokenizer(tokenizer_path: str) -> Any:
+    """Load a tokenizer from a folder or a hub. Raises CorpusError when there is none, or it gives no offsets."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"no tokenizer can be loaded from {tokenizer_path}: {error}") from error
+    if not tokenizer.is_fast:
+        raise CorpusError(f"{tokenizer_path}: a slow tokenizer without offsets; convert it to a tokenizer.json")
+    return tokenizer
+
+
+def train_tokenizer(
+    files: Sequence[Path], output_dir: Path, vocabulary_size: int, text_field: str, max_lines: int | None = None
+) -> None:
+    """Train a lower-casing BERT WordPiece tokenizer on the cleaned text and save it for `AutoTokenizer`.
+
+    For machines without a model hub. Every Chinese character is a piece of its own; [PAD] [UNK] [CLS] [SEP] [MASK]
+    are 0 to 4. The same text gives the same vocabulary, never larger than asked, smaller when the text has no more to
+    give. Reads the files twice: for the characters, then for the words. Raises CorpusError when there is no text or no
+    room for more than the special tokens.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import BertTokenizer
+
+    room = vocabulary_size - len(SPECIAL_TOKENS)
+    if room < 1:
+        raise CorpusError(
+            f"vocabulary_size={vocabulary_size} leaves no room beside {len(SPECIAL_TOKENS)} special tokens"
+        )
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    alphabet = _alphabet(blocks(files, text_field, TextStatistics(), max_lines), tokenizer, room)
+    characters = [piece for piece in alphabet if len(piece) == 1]
+    # The trainer breaks ties by hash order; fixed ids for the whole alphabet make the result repeatable.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=SPECIAL_TOKENS + alphabet,
+        initial_alphabet=characters,
+        limit_alphabet=len(characters),
+        show_progress=False,
+    )
+    lines = itertools.chain.from_iterable(blocks(files, text_field, TextStatistics(), max_lines))
+    tokenizer.train_from_iterator(lines, trainer)
+    BertTokenizer(vocab=tokenizer.get_vocab(), model_max_length=512).save_pretrained(output_dir)
+
+
+def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str]:
+    """Return the most frequent characters, and with each that can continue a word its "##" form; at most `room`."""
+    counts: Counter[str] = Counter()
+    for block in texts:
+        counts.update(tokenizer.normalizer.normalize_str("".join(block)))
+    alphabet: list[str] = []
+    for character in sorted(filter(str.strip, counts), key=lambda character: (-counts[character], character)):
+        joined = tokenizer.normalizer.normalize_str(f"a{character}")
+        continues = len(tokenizer.pre_tokenizer.pre_tokenize_str(joined)) == 1
+        pieces = [character, f"##{character}"] if continues else [character]
+        if len(alphabet) + len(pieces) > room:
+            break
+        alphabet += pieces
+    return alphabet
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """Load the tokenizer of a folder or hub name."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path))

@@ -1,0 +1,124 @@
+"""Blocks of lines -> rows of token ids, with the tokenizer's special tokens and, if asked, the jieba word starts.
+
+Also loads the tokenizer, or trains one on the text. Importing this module is cheap: the tokenizer libraries and jieba
+are imported where they are used.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kd_dist.data.cleaning import split_sentences
+from kd_dist.data.jieba_words import word_cutter
+from kd_dist.errors import CorpusError
+
+
+class _Line(NamedTuple):
+    """A tokenised line without special tokens."""
+
+    ids: list[int]
+    sentence_lengths: list[int]  # tokens in each sentence
+    begins_word: list[bool]  # per token; empty when nobody asked
+
+
+def tokenise_blocks(
+    unit: list[list[str]], tokenizer: Any, max_length: int, pack: bool, word_starts: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of a list of blocks: {"input_ids": [...], "truncated": bool} and, if asked, "word_starts".
+
+    Every row carries the tokenizer's special tokens and at most `max_length` tokens with them. With `pack` the
+    sentences of a block fill the rows greedily, in order; one that is longer than a row is cut; no token is lost.
+    Without it a line is a row, cut at `max_length` (`truncated` says so). A line is tokenised whole, so the tokens are
+    those the model sees when it is used; sentences only say where it may be cut. `word_starts` is true at special
+    tokens and at the first token of each jieba word. Lines that have no token give no row, and no row holds lines of
+    two blocks.
+    """
+    prefix, suffix = _special_tokens(tokenizer)
+    budget = token_budget(tokenizer, max_length)
+    encoded = _encode([line for block in unit for line in block], tokenizer, word_starts)
+    rows = []
+    for block in unit:
+        lines = list(itertools.islice(encoded, len(block)))
+        bodies = _packed(lines, budget) if pack else _one_per_line(lines, budget)
+        for ids, begins_word, truncated in bodies:
+            row: dict[str, Any] = {"input_ids": prefix + ids + suffix, "truncated": truncated}
+            if word_starts:
+                row["word_starts"] = [True] * len(prefix) + begins_word + [True] * len(suffix)
+            rows.append(row)
+    return rows
+
+
+def token_budget(tokenizer: Any, max_length: int) -> int:
+    """Return the tokens that a row has room for beside the special ones; raises CorpusError when there are none."""
+    num_special = sum(map(len, _special_tokens(tokenizer)))
+    if max_length <= num_special:
+        raise CorpusError(f"max_length={max_length} leaves no room beside {num_special} special tokens")
+    return max_length - num_special
+
+
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before and after a text.
+
+    Fast tokenizers of transformers 5 have no `build_inputs_with_special_tokens`; the post-processor marks its own.
+    """
+    probe = tokenizer("a", return_special_tokens_mask=True)
+    ids, mask = probe["input_ids"], probe["special_tokens_mask"]
+    num_before = len(list(itertools.takewhile(bool, mask)))
+    num_after = len(list(itertools.takewhile(bool, reversed(mask))))
+    return ids[:num_before], ids[len(ids) - num_after :]
+
+
+def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Line]:
+    # The Rust tokenizer itself: the transformers call around it builds lists of everything and takes twice the time.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    for line, encoding in zip(lines, backend.encode_batch(lines, add_special_tokens=False), strict=True):
+        ids, sentences = encoding.ids, split_sentences(line)
+        if len(sentences) == 1 and not word_starts:
+            yield _Line(ids, [len(ids)], [])
+            continue
+        first_characters = np.maximum.accumulate(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 0])
+        # A token belongs to the sentence in which it begins.
+        borders = np.searchsorted(first_characters, np.cumsum([0, *map(len, sentences[:-1])]))
+        sentence_lengths = np.diff(borders, append=len(ids)).tolist()
+        yield _Line(ids, sentence_lengths, _begins_word(line, first_characters).tolist() if word_starts else [])
+
+
+def _begins_word(line: str, first_characters: np.ndarray) -> np.ndarray:
+    """Return which tokens begin a jieba word; of several tokens in one character (byte pieces) only the first can."""
+    at_border = np.zeros(len(line) + 1, dtype=bool)
+    at_border[np.cumsum([0, *map(len, word_cutter().cut(line))])] = True
+    return at_border[first_characters] & (np.diff(first_characters, prepend=-1) > 0)
+
+
+def _one_per_line(lines: list[_Line], budget: int) -> Iterator[tuple[list[int], list[bool], bool]]:
+    for line in lines:
+        if line.ids:
+            yield line.ids[:budget], line.begins_word[:budget], len(line.ids) > budget
+
+
+def _packed(lines: list[_Line], budget: int) -> Iterator[tuple[list[int], list[bool], bool]]:
+    ids = list(itertools.chain.from_iterable(line.ids for line in lines))
+    begins_word = list(itertools.chain.from_iterable(line.begins_word for line in lines))
+    start = 0
+    for length in _row_lengths((length for line in lines for length in line.sentence_lengths), budget):
+        yield ids[start : start + length], begins_word[start : start + length], False
+        start += length
+
+
+def _row_lengths(sentence_lengths: Iterable[int], budget: int) -> Iterator[int]:
+    """Yield the tokens of each row when sentences are packed greedily into rows of at most `budget` tokens."""
+    filled = 0
+    for length in sentence_lengths:
+        if filled + length > budget:
+            if filled:
+                yield filled
+            num_full, length = divmod(length, budget)
+            yield from itertools.repeat(budget, num_full)
+            filled = 0
+        filled += length
+    if filled:
+        yield filled

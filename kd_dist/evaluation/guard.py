@@ -1,0 +1,81 @@
+"""Whether a teacher is good enough to teach."""
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from kd_dist.config.sections.evaluation import Guards
+from kd_dist.config.tasks import main_metric
+from kd_dist.data.examples import Examples
+from kd_dist.errors import RunError
+from kd_dist.evaluation.scoring import Scored
+
+Z_95 = NormalDist().inv_cdf(0.975)
+
+
+def wilson_lower_bound(share: float, num_rows: int) -> float:
+    """Lower end of the 95 % interval of a share seen on `num_rows` rows (Wilson 1927)."""
+    z2 = Z_95**2
+    spread = Z_95 * math.sqrt(share * (1 - share) / num_rows + z2 / (4 * num_rows**2))
+    return (share + z2 / (2 * num_rows) - spread) / (1 + z2 / num_rows)
+
+
+def fisher_lower_bound(correlation: float, num_rows: int) -> float:
+    """Lower end of the 95 % interval of a correlation (Fisher's z); -1 for fewer than four rows, which say nothing."""
+    if num_rows < 4:
+        return -1.0
+    bounded = min(max(correlation, -1 + 1e-12), 1 - 1e-12)
+    return math.tanh(math.atanh(bounded) - Z_95 / math.sqrt(num_rows - 3))
+
+
+def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
+    """Whether a model is surely better than one that knows nothing of the text.
+
+    Single labels: the lower 95 % bound of the accuracy (Wilson) against the share of the largest class. Multi-label:
+    micro-F1 against that of always giving the most frequent label. Numbers: the lower 95 % bound of Spearman's
+    correlation (Fisher's z) against 0.
+    """
+    metric, num_rows = main_metric(examples.task), len(examples.labels)
+    value = scored.row[metric]
+    bound, label = value, None
+    if examples.task == "regression":
+        bound, baseline = fisher_lower_bound(value, num_rows), 0.0
+    elif examples.task == "single_label":
+        counts_C = np.bincount(examples.labels, minlength=len(examples.label2id))
+        bound, baseline = wilson_lower_bound(value, num_rows), counts_C.max() / num_rows
+        label = examples.names()[counts_C.argmax()]
+    else:
+        counts_C = examples.labels.sum(axis=0)
+        # Precision is max / N, recall max / sum.
+        baseline = 2 * counts_C.max() / (num_rows + counts_C.sum())
+        label = examples.names()[counts_C.argmax()]
+    return {
+        "metric": metric,
+        "value": value,
+        "lower_bound": bound,
+        "baseline": float(baseline),
+        "baseline_label": label,
+        "rows": num_rows,
+        "passed": bool(bound > baseline),
+    }
+
+
+def enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
+    """Stop, or say so, when the guard has not passed."""
+    if guard["passed"]:
+        return
+    always = f"always answering {guard['baseline_label']!r} gives" if guard["baseline_label"] else "chance gives"
+    found = (
+        f"the teacher's {guard['metric']} is {guard['value']:.4f} on {guard['rows']:,} rows (lower 95 % bound "
+        f"{guard['lower_bound']:.4f}), but {always} {guard['baseline']:.4f}"
+    )
+    if guards.teacher == "warn":
+        print(f"warning: {found}; a student of it will be no better", flush=True)
+        return
+    raise RunError(
+        f"{found}: there is nothing to distil. Train the teacher longer, look at its labels and its data report, or "
+        "go on regardless with guards.teacher=warn"
+    )

@@ -1,0 +1,108 @@
+"""Scores from logits and labels, how sure they are, and which label of a model is which label of the data.
+
+Everything here is NumPy: no torch. scikit-learn, slow to import, is imported by what needs it.
+Shapes: B rows, C classes (1 for regression).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_dist.config.tasks import Task
+from kd_dist.errors import RunError
+
+
+def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """How good predictions are, by name of the metric.
+
+    `labels` are (B) class numbers, (B, C) zeros and ones, or (B) numbers. F1 is 0 where it is undefined; its macro mean
+    is over the classes that occur in labels or predictions. A correlation is 0 where either side is constant.
+
+    Raises:
+        RunError: no rows, logits that are not finite, or labels that do not fit the logits.
+    """
+    _check(task, logits_BC, labels)
+    if task == "regression":
+        return _regression_scores(logits_BC[:, 0].astype(float), labels.reshape(-1).astype(float))
+    from sklearn.metrics import f1_score
+
+    predicted = predictions(task, logits_BC)
+
+    def f1(average: str) -> float:
+        return float(f1_score(labels, predicted, average=average, zero_division=0))
+
+    if task == "single_label":
+        return {"accuracy": float((predicted == labels).mean()), "macro_f1": f1("macro")}
+    accuracy = float((predicted == labels).all(axis=1).mean())
+    return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "accuracy": accuracy}
+
+
+def _check(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> None:
+    if not len(logits_BC):
+        raise RunError("no rows to score")
+    if bad := int((~np.isfinite(logits_BC).all(axis=1)).sum()):
+        raise RunError(
+            f"{bad:,} of {len(logits_BC):,} predictions are not finite: the weights of the model, or the precision it "
+            "runs in, are at fault; go back to a checkpoint whose loss was finite"
+        )
+    num_outputs = logits_BC.shape[1]
+    expected = (len(logits_BC), num_outputs) if task == "multi_label" else (len(logits_BC),)
+    if labels.shape != expected and not (task == "regression" and labels.size == len(logits_BC)):
+        raise RunError(f"{task} labels of shape {labels.shape} do not fit logits of shape {logits_BC.shape}")
+    if task == "single_label" and (labels.min() < 0 or labels.max() >= num_outputs):
+        raise RunError(
+            f"labels run from {labels.min()} to {labels.max()}, but the model predicts {num_outputs} classes"
+        )
+    if task == "regression" and num_outputs != 1:
+        raise RunError(f"regression wants a model of one output, but this one has {num_outputs}")
+
+
+def _regression_scores(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    from scipy.stats import pearsonr, spearmanr  # type: ignore[import-untyped]
+
+    constant = len(labels) < 2 or np.ptp(predicted) == 0 or np.ptp(labels) == 0
+    return {
+        "spearman": 0.0 if constant else float(spearmanr(predicted, labels).statistic),
+        "pearson": 0.0 if constant else float(pearsonr(predicted, labels).statistic),
+        "mean_squared_error": float(((predicted - labels) ** 2).mean()),
+    }
+
+
+def predictions(task: Task, logits_BC: np.ndarray) -> np.ndarray:
+    """(B) class numbers, (B, C) zeros and ones (probability above one half), or (B) numbers."""
+    if task == "single_label":
+        return logits_BC.argmax(axis=1)
+    return (logits_BC > 0).astype(np.int64) if task == "multi_label" else logits_BC[:, 0]
+
+
+def probabilities(task: Task, logits_BC: np.ndarray) -> np.ndarray:
+    """(B, C): the softmax over classes, the sigmoid of each class, or the prediction itself."""
+    if task == "regression":
+        return logits_BC
+    if task == "multi_label":
+        return 1 / (1 + np.exp(-logits_BC.astype(float).clip(-700, 700)))
+    exponentials = np.exp(logits_BC.astype(float) - logits_BC.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def per_class(task: Task, logits_BC: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and rows of every class, in the order of the logits; none for regression."""
+    if task == "regression":
+        return []
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(
+        labels, predictions(task, logits_BC), labels=range(len(names)), zero_division=0
+    )
+    return [
+        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+        for name, p, r, f, s in zip(names, *columns, strict=True)
+    ]
+
+
+def confusion_matrix(logits_BC: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(C, C) rows of each true class (first) that were given each class (second); for single labels."""
+    num_classes = logits_BC.shape[1]
+    flat = np.bincount(labels * num_classes + logits_BC.argmax(axis=1), minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes)

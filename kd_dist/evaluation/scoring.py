@@ -1,0 +1,205 @@
+"""Score classifiers side by side: quality, size and speed."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from kd_dist.config.tasks import main_metric
+from kd_dist.data.examples import Examples
+from kd_dist.data.labels import align_labels
+from kd_dist.data.preprocessing import Encoding, Preprocessing
+from kd_dist.errors import UserError
+from kd_dist.evaluation.operations import Operations
+from kd_dist.evaluation.scores import scores
+from kd_dist.evaluation.speeds import AT_SPEED, model_and_seed
+from kd_dist.evaluation.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
+from kd_dist.models.classifier import Classifier, load_preprocessing, predict
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A classifier on the examples: tokens, (N, C) logits in the order of the examples' labels, and what came of it.
+
+    `layers_N`: the layers at which rows left, of a model with early exit.
+    """
+
+    classifier: Classifier
+    encodings: list[Encoding]
+    logits_NC: np.ndarray
+    layers_N: np.ndarray | None
+    row: dict[str, Any]
+
+
+def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) -> dict[str, Classifier]:
+    """Models as they are, and those with branches at every speed besides.
+
+    Where the first of them has branches, the plain model inside it goes before it, for all to be compared with.
+    """
+    first = next(iter(classifiers.values()))
+    named: dict[str, Classifier] = {}
+    if first.exit_rule is not None:
+        named["all layers"] = replace(first, model=first.model.backbone, exit_rule=None)
+    for name, classifier in classifiers.items():
+        named[name] = classifier
+        if classifier.exit_rule is not None:
+            named |= {f"{name}{AT_SPEED}{speed:g}": classifier.at(speed) for speed in speeds}
+    return named
+
+
+def own_preprocessings(classifiers: Mapping[str, Classifier], default: Preprocessing) -> dict[str, Preprocessing]:
+    """How each classifier was taught to read texts; the default where it does not say."""
+    return {name: load_preprocessing(classifier, default) for name, classifier in classifiers.items()}
+
+
+def of_teacher(
+    classifiers: Mapping[str, Classifier], own: Mapping[str, Preprocessing], prepared: Preprocessing
+) -> dict[str, Preprocessing]:
+    """The first model reads texts as they were prepared, since these are the tokens that distillation feeds it.
+
+    Raises:
+        UserError: it was trained on tokens of another kind, not merely on longer or shorter rows.
+    """
+    first = next(iter(classifiers))
+    directory = classifiers[first].directory
+    if differences := _differences(own[first], prepared):
+        raise UserError(
+            f"the teacher {directory} was trained on other tokens than this run feeds it: {'; '.join(differences)}; or "
+            "train the teacher again with this run's data settings"
+        )
+    return {name: prepared for name, classifier in classifiers.items() if classifier.directory == directory}
+
+
+def _differences(own: Preprocessing, prepared: Preprocessing) -> list[str]:
+    """Each with the setting under which the rows would be as the model knows them."""
+    settings = [
+        f"data.segment={own.segment}",
+        f"data.hint_words={'FILE, of its words' if own.hint_words else 'none'}",
+        f"data.columns={'label,text,text_pair' if own.pairs else 'label,text'}",
+    ]
+    compared = zip(_in_words(own), _in_words(prepared), settings, strict=True)
+    return [
+        f"{known:.120} where it learnt, {found:.120} in the rows of this run (set {setting})"
+        for known, found, setting in compared
+        if known != found
+    ]
+
+
+def _in_words(preprocessing: Preprocessing) -> list[str]:
+    hint_words = [f"{category}: {' '.join(words)}" for category, words in preprocessing.hint_words.items()]
+    return [
+        f"segment {preprocessing.segment}",
+        f"hint words {'; '.join(hint_words) or 'none'}",
+        "pairs" if preprocessing.pairs else "single texts",
+    ]
+
+
+def score_all(
+    classifiers: Mapping[str, Classifier],
+    preprocessings: Mapping[str, Preprocessing],
+    examples: Examples,
+    *,
+    speed: bool,
+) -> dict[str, Scored]:
+    """Score every classifier on its tokens of the same texts; with `speed`, measure them in turn as well.
+
+    Raises:
+        UserError: a classifier has other labels than the examples.
+    """
+    scored = {name: _score(name, one, examples, preprocessings[name]) for name, one in classifiers.items()}
+    if speed:
+        for one, measured in zip(scored.values(), measure_speed(list(scored.values())), strict=True):
+            one.row.update(measured)
+    first = next(iter(scored.values())).row
+    for one in scored.values():
+        one.row.update(_compared(one.row, first, main_metric(examples.task)))
+    return scored
+
+
+def _score(name: str, classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> Scored:
+    columns = _columns(name, classifier, examples)
+    encodings, cut = classifier.encode(preprocessing, examples.texts, examples.text_pairs)
+    answers = predict(classifier, encodings, BATCH_SIZE)
+    logits_NC = answers.logits_NC[:, columns]
+    row = {
+        "split": examples.split,
+        "rows": len(encodings),
+        **scores(examples.task, logits_NC, examples.labels),
+        "rows_cut": cut,
+        "parameters": sum(parameter.numel() for parameter in classifier.model.parameters()),
+        "size_mb": size_mb(classifier.directory),
+        **({} if classifier.speed is None else {"speed": classifier.speed}),
+        **({} if answers.layers_N is None else {"mean_layers": float(answers.layers_N.mean())}),
+    }
+    return Scored(classifier, encodings, logits_NC, answers.layers_N, row)
+
+
+def _columns(name: str, classifier: Classifier, examples: Examples) -> list[int]:
+    if examples.task == "regression":
+        return list(range(len(classifier.labels)))
+    try:
+        return align_labels(classifier.label2id, examples.label2id)
+    except UserError as error:
+        raise UserError(f"{name} ({classifier.directory}): {error}") from error
+
+
+def size_mb(directory: Path) -> float:
+    """Megabytes (10^6) of the weights on disk."""
+    files = list(directory.glob("*.safetensors")) or list(directory.glob("*.bin"))
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _compared(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """How many times better than the first model, and the share of its quality that is kept; what can be said of it."""
+    ratios = {"quality_kept": (row[metric], first[metric])}
+    if "latency_ms" in row:
+        ratios["operations_ratio"] = first["operations_per_sample"], row["operations_per_sample"]
+        ratios["latency_ratio"] = first["latency_ms"], row["latency_ms"]
+        ratios["throughput_ratio"] = row["samples_per_second"], first["samples_per_second"]
+        saved = first["timed_operations_per_sample"] / row["timed_operations_per_sample"]
+        ratios["speedup_realised"] = row["samples_per_second"], first["samples_per_second"] * saved
+    return {name: upper / lower for name, (upper, lower) in ratios.items() if lower}
+
+
+def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bool | None:
+    """Whether `student` is worse than `student_alone`, by the mean over seeds; None unless both are there."""
+    by_model: dict[str, list[float]] = defaultdict(list)
+    for name, row in rows.items():
+        if AT_SPEED not in name:
+            by_model[model_and_seed(name)["model"]].append(row[metric])
+    if not {"student", "student_alone"} <= set(by_model):
+        return None
+    return fmean(by_model["student"]) < fmean(by_model["student_alone"])
+
+
+def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Operations, latency (one text at a time) and throughput (batches of 32 texts of like length) of each model.
+
+    Operations are multiply-accumulates, the mean over all rows: `operations_per_sample` of the tokens there are,
+    `operations_padded` of rows padded to the longest of all, as published figures count them.
+    `timed_operations_per_sample` is the mean over the rows whose throughput is measured.
+    """
+    timed_rows = some_rows(len(scored[0].encodings), THROUGHPUT_ROWS)
+    times = time_in_turn([one.classifier for one in scored], [one.encodings for one in scored])
+    parts = {one.classifier.model: one.classifier for one in scored}  # at each speed it is the same model
+    operations = {model: Operations.of(classifier) for model, classifier in parts.items()}
+    return [
+        _operations(one, operations[one.classifier.model], timed_rows) | asdict(time)
+        for one, time in zip(scored, times, strict=True)
+    ]
+
+
+def _operations(one: Scored, operations: Operations, timed_rows: np.ndarray) -> dict[str, Any]:
+    lengths_N, rule = np.array([len(row.input_ids) for row in one.encodings]), one.classifier.exit_rule
+    per_row_N = operations.per_row(lengths_N, one.layers_N, rule)
+    padded_N = operations.per_row(np.full_like(lengths_N, lengths_N.max()), one.layers_N, rule)
+    means = {
+        "operations_per_sample": per_row_N,
+        "operations_padded": padded_N,
+        "timed_operations_per_sample": per_row_N[timed_rows],
+    }
+    return {name: round(float(values.mean())) for name, values in means.items()}

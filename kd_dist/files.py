@@ -1,0 +1,105 @@
+"""Write files and folders that are there as a whole or not at all: the one place that does so."""
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; the file written there replaces `path` at the end, or leaves no trace."""
+    temporary = _hidden_sibling(path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _hidden_sibling(path: Path) -> Path:
+    """Name a file beside `path`. The process id alone is not unique: nodes share folders, containers their ids."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file for people to read as well, atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link to `target`, replacing an older link in one step."""
+    temporary = _hidden_sibling(path)
+    temporary.symlink_to(target)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """Give a new folder beside `place`, so that renaming it to `place` is atomic; it is gone afterwards."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.tmp-{os.getpid()}-", dir=place.parent))
+    folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out, who may want to read the result
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    """Read the process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def sweep(path: Path) -> None:
+    """Remove what interrupted writers of `path` left beside it; only where it has one writer at a time."""
+    for remains in path.parent.glob(f".{path.name}.tmp*"):
+        if remains.is_dir():
+            shutil.rmtree(remains)
+        else:
+            remains.unlink()
+
+
+@contextmanager
+def replaced_folder(place: Path) -> Iterator[tuple[Path, Path]]:
+    """Give two new folders, for work and for output; at the end the output takes the place of `place`.
+
+    On failure `place` is as it was. What interrupted processes left beside it is removed, so `place` may have one
+    builder at a time.
+    """
+    sweep(place)
+    with temporary_folder(place) as folder:
+        work, output = folder / "work", folder / "output"
+        work.mkdir()
+        output.mkdir()
+        yield work, output
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(output, place)

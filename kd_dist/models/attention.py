@@ -1,0 +1,139 @@
+"""Queries and keys of any supported encoder, with fused attention kept on.
+
+The attention losses need the pre-softmax scores QK'. Asking a model for them (`output_attentions`) turns fused
+attention off and keeps an S x S matrix per head and layer, so the model hands out the small factors Q and K instead.
+
+Shapes: B batch, S sequence, H heads, K head size.
+"""
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from kd_dist.config.families import FAMILIES
+from kd_dist.errors import UserError, nearest
+
+SUPPORTED_FAMILIES = frozenset(FAMILIES)
+
+_IMPLEMENTATION = "sdpa_kd_dist"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What one attention layer multiplies: its pre-softmax scores are `scaling * query_BHSK @ key_BHSK'`, unmasked.
+
+    Padded positions hold whatever the model computed for them.
+    """
+
+    query_BHSK: Tensor
+    key_BHSK: Tensor
+    scaling: float
+
+
+class _Recorder:
+    """Keeps the wanted layers of one forward pass.
+
+    Layers are told apart by counting calls, since ALBERT calls one shared module for all of them. Activation
+    checkpointing calls them again in backward; those calls count on beyond the last layer, so none of them is kept.
+    """
+
+    def __init__(self, layers: Collection[int]) -> None:
+        self.layers = frozenset(layers)
+        self.kept: dict[int, Attention] = {}
+        self.num_calls = 0
+        self.grad_enabled = torch.is_grad_enabled()
+
+    def record(self, attention: Attention) -> None:
+        if torch.is_grad_enabled() != self.grad_enabled:
+            raise ValueError(
+                "The attention layers run without gradients, as under reentrant activation checkpointing: the "
+                "attention loss would not train the model. Use use_reentrant=False."
+            )
+        self.num_calls += 1
+        if self.num_calls in self.layers:
+            self.kept[self.num_calls] = attention
+
+    def give_away(self) -> dict[int, Attention]:
+        """What was kept; the recorder lets go of it.
+
+        Checkpointed layers hold on to the recorder, and a recorder that held their queries would close a reference
+        cycle through the autograd graph, which Python cannot collect.
+        """
+        kept, self.kept = self.kept, {}
+        return kept
+
+
+def _attend(
+    module: nn.Module,
+    query_BHSK: Tensor,
+    key_BHSK: Tensor,
+    value_BHSK: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    attention_recorder: _Recorder | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    if attention_recorder is not None:
+        attention_recorder.record(Attention(query_BHSK, key_BHSK, scaling))
+    return sdpa_attention_forward(module, query_BHSK, key_BHSK, value_BHSK, attention_mask, scaling=scaling, **kwargs)
+
+
+def capture_attention(model: PreTrainedModel) -> None:
+    """Prepare a model for `run_with_attention`. Its outputs stay those of transformers' `sdpa` attention.
+
+    The model gets its own copy of its configuration, where transformers notes the attention function: models that were
+    built from one configuration object stay independent. Calling it twice does no harm.
+
+    Fused attention needs an attention dropout of 0 wherever it cannot draw dropout itself (on a CPU): with any other
+    value, a model in train mode falls back to PyTorch's S x S path there.
+
+    Raises UserError for a family outside SUPPORTED_FAMILIES.
+    """
+    family = model.config.model_type
+    if family not in SUPPORTED_FAMILIES:
+        raise UserError(
+            f"The attention loss cannot read a model of model_type {family!r}: expected one of "
+            f"{', '.join(sorted(SUPPORTED_FAMILIES))}{nearest(family, SUPPORTED_FAMILIES)}"
+        )
+    AttentionInterface.register(_IMPLEMENTATION, _attend)
+    # Without a mask function of the same name transformers passes no mask at all, and padding is silently attended.
+    AttentionMaskInterface.register(_IMPLEMENTATION, sdpa_mask)
+    _give_own_config(model)
+    model.set_attn_implementation(_IMPLEMENTATION)
+
+
+def _give_own_config(model: PreTrainedModel) -> None:
+    shared = model.config
+    own = copy.deepcopy(shared)
+    for module in model.modules():
+        if getattr(module, "config", None) is shared:
+            module.config = own
+
+
+def run_with_attention(model: nn.Module, layers: Collection[int], **inputs: Any) -> tuple[Any, dict[int, Attention]]:
+    """Call `model(**inputs)` and return its outputs together with queries and keys of the wanted layers.
+
+    `layers` counts attention layers from 1 in the order of their calls. Nothing of the other layers is kept. The
+    tensors are those of the model, with their autograd history; under `torch.no_grad()` they have none. `model` was
+    prepared by `capture_attention`, or passes unknown keywords on to one that was.
+
+    Raises ValueError if the model has no such layer or was not prepared, and under reentrant activation checkpointing,
+    which would lose the gradients of Q and K.
+    """
+    recorder = _Recorder(layers)
+    outputs = model(**inputs, attention_recorder=recorder)
+    kept = recorder.give_away()
+    missing = sorted(recorder.layers - kept.keys())
+    if missing and recorder.num_calls == 0:
+        raise ValueError("The model handed out no attention: call capture_attention(model) first.")
+    if missing:
+        raise ValueError(f"No attention layers {missing}: the model has the layers 1 to {recorder.num_calls}.")
+    return outputs, kept

@@ -1,0 +1,243 @@
+"""A trained classifier as others use it: a Hugging Face directory, loaded, that turns texts into logits.
+
+Shapes: N rows, B batch, S sequence, C classes (1 for regression).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from kd_dist.config.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
+from kd_dist.config.tasks import Task
+from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, Preprocessing, default_max_length
+from kd_dist.errors import UserError
+from kd_dist.files import read_json
+from kd_dist.models.device import own_device
+from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
+from kd_dist.models.exit_rules import ExitRule
+
+TOKENS_SIDE_BY_SIDE = 32_768  # that go through a model with early exit together: 100 MB of states 768 wide
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model in eval mode on its device, its tokenizer, and what its logits mean.
+
+    `labels` are the names of the columns of the logits; `max_length` is how many tokens the model has positions for;
+    `exit_rule` is when rows leave a model with branches, None for any other model; `speed` that of the
+    rule, where it is not the model's own.
+    """
+
+    directory: Path
+    model: PreTrainedModel
+    tokenizer: Any
+    task: Task
+    labels: list[str]
+    max_length: int
+    exit_rule: ExitRule | None = None
+    speed: float | None = None
+
+    def at(self, speed: float | None = None, patience: int | None = None) -> Self:
+        """The same model with early exit at one speed, from 0 (never) to 1, or after so many layers that agree.
+
+        Raises:
+            UserError: the model has no branches.
+        """
+        if not isinstance(self.model, FastBertForSequenceClassification):
+            raise UserError(
+                f"{self.directory} has no branches to leave early by, so it has no speed: train some "
+                f"(`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
+            )
+        return replace(self, exit_rule=self.model.exit_rule(speed, patience), speed=speed)
+
+    @property
+    def num_layers(self) -> int:
+        return self.model.config.num_hidden_layers
+
+    @torch.inference_mode()
+    def answer(self, batches: Iterable[Mapping[str, Tensor]]) -> "Answers":
+        """The answers to the rows of some batches, in their order."""
+        if self.exit_rule is None:
+            logits = [self.model(**batch).logits.float().cpu().numpy() for batch in batches]
+            return Answers(np.concatenate(logits), None)
+        exits = [self.model.classify(some, self.exit_rule) for some in _side_by_side(batches)]
+        logits_NC = np.concatenate([one.logits_NC.numpy() for one in exits])
+        return Answers(logits_NC, np.concatenate([one.layers_N.numpy() for one in exits]))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.labels)}
+
+    def batch(self, rows: Sequence[Encoding]) -> dict[str, Tensor]:
+        """Rows as the model takes them, on its device: each entry (B, S), padded to the longest of them."""
+        columns = {"input_ids": _padded([row.input_ids for row in rows], self.tokenizer.pad_token_id)}
+        if getattr(self.model.config, "type_vocab_size", 1) > 1:
+            # Without types there is one segment, which is what models make of it by themselves.
+            types = [row.token_type_ids for row in rows if row.token_type_ids is not None]
+            columns |= {"token_type_ids": _padded(types, 0)} if types else {}
+        columns["attention_mask"] = _padded([[1] * len(row.input_ids) for row in rows], 0)
+        return {name: tensor.to(self.model.device) for name, tensor in columns.items()}
+
+    def encode(
+        self, preprocessing: Preprocessing, texts: Sequence[str], text_pairs: Sequence[str] | None
+    ) -> tuple[list[Encoding], int]:
+        """The tokens of each text, no more than the model has positions for, and how many texts were cut.
+
+        The last token, which marks the end, stays.
+        """
+        rows = preprocessing.encode(self.tokenizer, texts, text_pairs)
+        kept = [self._cut(row) if len(row.input_ids) > self.max_length else row for row in rows]
+        return kept, sum(row.truncated for row in kept)
+
+    def _cut(self, row: Encoding) -> Encoding:
+        def cut(ids: list[int]) -> list[int]:
+            return [*ids[: self.max_length - 1], ids[-1]]
+
+        return Encoding(cut(row.input_ids), row.token_type_ids and cut(row.token_type_ids), truncated=True)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """(N, C) logits; and (N) the layer, from 1, at which each row left, of a model with branches."""
+
+    logits_NC: np.ndarray
+    layers_N: np.ndarray | None
+
+
+def _side_by_side(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[list[Mapping[str, Tensor]]]:
+    """The batches that go through a model with early exit together: as many as memory is meant to hold."""
+    some: list[Mapping[str, Tensor]] = []
+    tokens = 0
+    for batch in batches:
+        some.append(batch)
+        tokens += batch["input_ids"].numel()
+        if tokens >= TOKENS_SIDE_BY_SIDE:
+            yield some
+            some, tokens = [], 0
+    if some:
+        yield some
+
+
+def _padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
+    padded = np.full((len(lists), max(map(len, lists))), padding, dtype=np.int64)
+    for row, ids in zip(padded, lists, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(padded)
+
+
+def load_classifier(directory: str | Path, device: torch.device | None = None) -> Classifier:
+    """Load a trained classifier, in fp32; without a `device` onto the GPU if there is one.
+
+    Raises:
+        UserError: no such folder, no model or tokenizer in it, or a model without a trained classification head.
+    """
+    directory = Path(directory)
+    read_classifier_config(directory)
+    model = _load_model(directory)
+    config = model.config.to_dict()
+    model.to(device or own_device()).eval().requires_grad_(False)
+    return Classifier(
+        directory=directory,
+        model=model,
+        tokenizer=_load_tokenizer(directory),
+        task=task_of(config),
+        labels=label_names(config),
+        max_length=num_positions(config) or DEFAULT_MAX_LENGTH,
+        exit_rule=model.exit_rule() if isinstance(model, FastBertForSequenceClassification) else None,
+    )
+
+
+def _load_model(directory: Path) -> PreTrainedModel:
+    try:
+        AutoConfig.from_pretrained(str(directory))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}/config.json cannot be used: {_first_line(error)}") from error
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is our own message
+    logging.disable_progress_bar()
+    try:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            str(directory), dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        logging.set_verbosity(before)
+    missing, unknown = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if wrong := [name for name in [*missing, *unknown] if name.startswith(BRANCHES)]:
+        raise UserError(
+            f"the branches in {directory} do not fit its encoder of {model.config.num_hidden_layers} layers "
+            f"({', '.join(wrong[:3])}): its config.json is not the one they were trained with; copy it again"
+        )
+    if missing:
+        raise UserError(no_classifier(directory, f"its weights lack {', '.join(missing[:4])}"))
+    return model
+
+
+def _load_tokenizer(directory: Path) -> Any:
+    # Without these files transformers makes up an empty vocabulary.
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")) and not list(
+        directory.glob("*.model")
+    ):
+        raise UserError(f"{directory} has no tokenizer (tokenizer.json); copy it from where the model was trained")
+    try:
+        return AutoTokenizer.from_pretrained(str(directory))
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of like lengths, the longest first: what does not fit into memory fails at once."""
+    lengths = np.array([len(row.input_ids) for row in rows])
+    order = np.argsort(-lengths, kind="stable")
+    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+
+def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> Answers:
+    """Answers in the order of the rows. Padding has no influence on them, so neither has the order of work."""
+    if not rows:
+        layers_N = None if classifier.exit_rule is None else np.empty(0, dtype=np.int64)
+        return Answers(np.empty((0, len(classifier.labels)), dtype=np.float32), layers_N)
+    batches = list(by_length(rows, batch_size))
+    answers = classifier.answer(classifier.batch([rows[number] for number in numbers]) for numbers in batches)
+    places = np.argsort(np.concatenate(batches))
+    return Answers(answers.logits_NC[places], None if answers.layers_N is None else answers.layers_N[places])
+
+
+def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:
+    """(N, C) logits alone, as `predict`."""
+    return predict(classifier, rows, batch_size).logits_NC
+
+
+def load_preprocessing(classifier: Classifier, default: Preprocessing) -> Preprocessing:
+    """What the classifier was trained with; a model from elsewhere does not say, and gets the default."""
+    has_own = (classifier.directory / FILE_NAME).is_file()
+    return Preprocessing.load(classifier.directory) if has_own else default
+
+
+def plain_preprocessing(classifier: Classifier, pairs: bool) -> Preprocessing:
+    """The default for a model from elsewhere: its tokenizer alone, and at most 128 tokens."""
+    return Preprocessing(max_length=default_max_length(classifier.max_length), pairs=pairs)
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """What the export of a run says of itself; empty for a model from elsewhere."""
+    manifest = directory / "manifest.json"
+    return read_json(manifest) if manifest.is_file() else {}

@@ -1,0 +1,108 @@
+"""Build the model that a stage trains."""
+
+import copy
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
+
+from kd_dist.config.paths import model_config_file
+from kd_dist.config.sections.models import Student
+from kd_dist.config.stages import TrainStage
+from kd_dist.models.attention import capture_attention
+from kd_dist.models.teacher import load_quietly
+
+
+def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
+    """The architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
+    config = AutoConfig.from_pretrained(str(model_config_file(name)))
+    # Vocabularies sometimes name ids beyond their length: every id must have an embedding.
+    config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    config.pad_token_id = tokenizer.pad_token_id
+    return config
+
+
+def build_encoder(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    """An encoder without a pooler, which distillation of layers would leave untrained."""
+    return _build(MODEL_MAPPING, stage, tokenizer)
+
+
+def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)
+
+
+def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """An encoder with a classification head; `settings` are transformers' names for the labels and the task."""
+    return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)
+
+
+def output_layer(classifier: PreTrainedModel) -> nn.Linear:
+    """The layer that gives a classifier's logits: its head, or the last linear one of a head of several."""
+    head: Any = classifier.classifier
+    return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
+    """The stage's student, or its teacher where it has no student: random, pretrained, or out of teacher layers."""
+    student = stage.student or Student(path=stage.teacher.path if stage.teacher else None)
+    if student.path is not None:
+        model = _load(mapping, student.path, AutoConfig.from_pretrained(student.path), settings)
+    elif student.teacher_layers is not None:
+        assert stage.teacher is not None
+        model = _from_teacher_layers(mapping, stage.teacher.path, student.teacher_layers, settings)
+    else:
+        config = student_config(student.config, tokenizer)
+        config.update(settings)
+        model = random_model(mapping, config)
+    capture_attention(model)
+    if stage.engine.activation_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
+    """A model with random weights, of the class that one of transformers' mappings has for this architecture."""
+    model_class = mapping[type(config)]
+    model = model_class(config, **_without_pooler(model_class))
+    capture_attention(model)
+    return model
+
+
+def _without_pooler(model_class: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
+
+
+def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """Pretrained weights; a head that they lack, or that is for another number of labels, is new."""
+    config.update(settings)
+    model_class = mapping[type(config)]
+    options = _without_pooler(model_class) | {"ignore_mismatched_sizes": True, "dtype": torch.float32}
+    return load_quietly(model_class.from_pretrained, path, config=config, **options)
+
+
+def _from_teacher_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:
+    """A student as wide as the teacher, whose layer i starts as the teacher's layer `layers[i - 1]`."""
+    whole = _load(mapping, path, AutoConfig.from_pretrained(path), settings)
+    config = copy.deepcopy(whole.config)
+    config.num_hidden_layers = len(layers)
+    student = random_model(mapping, config)
+    weights = whole.state_dict()
+
+    def source(name: str) -> str:
+        return re.sub(r"\blayer\.(\d+)\.", lambda found: f"layer.{layers[int(found[1])] - 1}.", name, count=1)
+
+    student.load_state_dict({name: weights[source(name)] for name in student.state_dict()})
+    return student
+
+
+def num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,109 @@
+"""Teacher and student: load one, build the other, and run either for just what an objective wants to see.
+
+Shapes: B batch, S sequence, D width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+
+from kd_dist.data.labels import align_labels, columns_by_name
+from kd_dist.models.attention import Attention, capture_attention, run_with_attention
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an objective needs from a model. Layers count from 1; hidden state 0 is the embedding output."""
+
+    hidden_states: frozenset[int] = frozenset()
+    attention: frozenset[int] = frozenset()
+    logits: bool = False
+
+    def last_layer(self) -> int:
+        return max([0, *self.hidden_states, *self.attention])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a model computed and was wanted: hidden states (B, S, D) and attention factors by layer, logits (B, C)."""
+
+    hidden_states: dict[int, Tensor]
+    attention: dict[int, Attention]
+    logits: Tensor | None = None
+
+
+def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """What of a batch a model takes as it is: token types only where it tells two of them apart."""
+    has_types = getattr(model.config, "type_vocab_size", 0) > 1
+    names = ("input_ids", "attention_mask", *(["token_type_ids"] if has_types else []))
+    return {name: batch[name] for name in names if name in batch}
+
+
+def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
+    """Run an encoder that `capture_attention` has prepared."""
+    outputs, attention = run_with_attention(
+        model,
+        wanted.attention,
+        **model_inputs(model, batch),
+        output_hidden_states=True,
+    )
+    return Encoded({layer: outputs.hidden_states[layer] for layer in wanted.hidden_states}, attention)
+
+
+class Teacher:
+    """A frozen encoder in eval mode, outside optimizer, ZeRO, autograd and checkpoints.
+
+    Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed. Where logits
+    are wanted it is a whole classifier; `label2id` then says in which order its classes are handed out.
+
+    Raises:
+        UserError: the teacher predicts other labels than these.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        wanted: Wanted,
+        *,
+        precision: str,
+        device: torch.device,
+        label2id: Mapping[str, int] | None = None,
+    ) -> None:
+        self.wanted = wanted
+        config = AutoConfig.from_pretrained(path)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._columns: list[int] | None = None
+        if wanted.logits:
+            self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None
+        else:
+            config.num_hidden_layers = wanted.last_layer()
+        load = AutoModelForSequenceClassification if wanted.logits else AutoModel
+        self.model: PreTrainedModel = load_quietly(load.from_pretrained, path, config=config, dtype=dtype)
+        capture_attention(self.model)
+        self.model.to(device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Encoded:
+        if not self.wanted.logits:
+            return encode(self.model, batch, self.wanted)
+        logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()
+        return Encoded({}, {}, logits_BC if self._columns is None else logits_BC[:, self._columns])
+
+
+def load_quietly(load: Any, *arguments: Any, **options: Any) -> Any:
+    """Loading only some layers is meant: no table of the weights that were left out."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return load(*arguments, **options)
+    finally:
+        logging.set_verbosity(before)

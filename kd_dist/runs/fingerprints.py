@@ -1,0 +1,44 @@
+"""Fingerprints: what a stage's result depends on."""
+
+import hashlib
+import json
+import os
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config.job import Job
+from kd_dist.config.paths import model_config_file
+from kd_dist.files import read_json
+
+
+def fingerprints(job: Job) -> dict[str, str]:
+    """Stage -> hash of its settings, its input files, and the fingerprints of the stages that feed it."""
+    found: dict[str, str] = {}
+    for name, inputs in job.edges().items():
+        stage = job.stages[name]
+        parts = [stage.identity(), input_files(stage), [found[other] for other in inputs]]
+        found[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return found
+
+
+def input_files(stage: Any) -> list[list[Any]]:
+    """(path, bytes, time of change) of every local file that the settings name; architectures by their content."""
+    paths = [Path(found) for _, pattern in stage.named_paths() for found in _files_at(pattern)]
+    rows: list[list[Any]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    if getattr(stage, "student", None) is not None:
+        content = model_config_file(stage.student.config).read_bytes()
+        rows.append([stage.student.config, hashlib.sha256(content).hexdigest()])
+    return rows
+
+
+def _files_at(pattern: str) -> list[str]:
+    found = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
+    nested = [
+        sorted(str(file) for file in Path(path).rglob("*") if file.is_file()) for path in found if os.path.isdir(path)
+    ]
+    return [path for path in found if os.path.isfile(path)] + [file for files in nested for file in files]
+
+
+def stage_fingerprint(stage_dir: Path) -> str:
+    return read_json(stage_dir / "inputs.json")["fingerprint"]

@@ -1,0 +1,130 @@
+"""Progress of a stage for whoever watches: a bar in a terminal, lines in a log."""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+@dataclass
+class Status:
+    """Where the stage stands."""
+
+    stage: str
+    total_steps: int
+    step: int = 0
+    loss: float | None = None
+    samples_per_second: float | None = None
+    _first: tuple[int, float] | None = None
+
+    def update(self, step: int, loss: float | None, samples_per_second: float | None) -> None:
+        # Counted from the end of this process's first step: neither resumed steps nor the warm-up tell the speed.
+        if self._first is None:
+            self._first = (step, time.monotonic())
+        self.step = step
+        self.loss = self.loss if loss is None else loss
+        self.samples_per_second = self.samples_per_second if samples_per_second is None else samples_per_second
+
+    def seconds_left(self) -> float | None:
+        """None until two steps of this process are done."""
+        if self._first is None or self.step <= self._first[0]:
+            return None
+        seconds_per_step = (time.monotonic() - self._first[1]) / (self.step - self._first[0])
+        return seconds_per_step * (self.total_steps - self.step)
+
+    def parts(self) -> dict[str, str]:
+        """What is known, each as it is shown."""
+        left = self.seconds_left()
+        return {
+            "loss": "" if self.loss is None else f"loss {_short(self.loss)}",
+            "speed": "" if self.samples_per_second is None else f"{_rate(self.samples_per_second)} samples/s",
+            "left": "" if left is None else f"{_clock(left)} left",
+        }
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3e}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class Display(Protocol):
+    def start(self) -> None: ...
+    def stepped(self) -> None: ...
+    def logged(self) -> None: ...
+    def message(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lines:
+    """For log files: a line per logged step."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._shown = -1
+
+    def start(self) -> None:
+        pass
+
+    def stepped(self) -> None:
+        pass
+
+    def logged(self) -> None:
+        status = self._status
+        if status.step == self._shown:  # the evaluation of a step that has its line
+            return
+        self._shown = status.step
+        parts = [status.stage, f"step {status.step}/{status.total_steps}", *status.parts().values()]
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+    def message(self, text: str) -> None:
+        print(f"{self._status.stage}  {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """For terminals: one line that lives, and messages above it."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        columns = ["{task.completed:,}/{task.total:,}", *(f"{{task.fields[parts][{name}]}}" for name in status.parts())]
+        self._progress = Progress(
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(bar_width=None),
+            *(TextColumn(column, markup=False) for column in columns),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            expand=True,
+            # Rich would send what is printed to stdout to stderr, also where stdout is a file.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._progress.add_task(status.stage, total=status.total_steps, parts=status.parts())
+
+    def start(self) -> None:
+        self._progress.update(self._task, completed=self._status.step)
+        self._progress.start()
+
+    def stepped(self) -> None:
+        self._progress.update(self._task, completed=self._status.step, parts=self._status.parts())
+
+    def logged(self) -> None:
+        self.stepped()
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()

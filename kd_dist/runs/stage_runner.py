@@ -1,0 +1,70 @@
+"""Run one stage, or its shards, in this process."""
+
+import importlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config.sections.resources import ShardResources
+from kd_dist.config.stages import Stage
+from kd_dist.errors import RunError, UserError
+from kd_dist.files import read_json
+from kd_dist.runs.completion import complete, is_complete, mark_complete, shard_marker, unfinished_shards
+from kd_dist.runs.layout import read_stage
+from kd_dist.runs.results import gather_results
+
+
+def run_stage(stage_dir: Path, shard: int | None = None) -> None:
+    """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone.
+
+    Args:
+        stage_dir: The folder of the stage; its config.json is read here and nowhere else.
+        shard: The shard to run of a stage in shards; None runs all of them, one after another.
+
+    Raises:
+        RunError: What the stage finds wrong, whenever it finds it: work had begun.
+    """
+    if is_complete(stage_dir):
+        return
+    stage = read_stage(stage_dir)
+    if isinstance(stage.resources, ShardResources):
+        _run_shards(stage, stage_dir, shard)
+        return
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    if is_first:
+        gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other's
+    started = time.monotonic()
+    _run(stage, stage_dir, 0)
+    if is_first:
+        complete(stage_dir, time.monotonic() - started)
+
+
+def entry_of(stage: Stage) -> Callable[[Any, Path, int], None]:
+    """Import the function that runs a stage: `entry(stage, stage_dir, shard)`."""
+    module, function = stage.entry.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _run(stage: Stage, stage_dir: Path, shard: int) -> None:
+    """Run the entry; a mistake it finds is a RunError, because the stages before it may have run for hours."""
+    try:
+        entry_of(stage)(stage, stage_dir, shard)
+    except RunError:
+        raise
+    except UserError as error:
+        raise RunError(str(error)) from error
+
+
+def _run_shards(stage: Any, stage_dir: Path, shard: int | None) -> None:
+    """Run shards; whichever process finds that none is missing any more marks the stage complete."""
+    shards = stage.resources.shards
+    for number in unfinished_shards(stage_dir, shards):
+        if shard in (None, number):
+            started = time.monotonic()
+            _run(stage, stage_dir, number)
+            mark_complete(shard_marker(stage_dir, number), time.monotonic() - started, shards=shards)
+    if not unfinished_shards(stage_dir, shards):
+        markers = [read_json(shard_marker(stage_dir, number)) for number in range(shards)]
+        complete(stage_dir, seconds=sum(marker["seconds"] for marker in markers))

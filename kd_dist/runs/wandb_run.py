@@ -1,0 +1,158 @@
+"""A W&B run of a stage. The only file that imports wandb."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from kd_dist.config.sections.training import Tracking
+from kd_dist.files import read_json, write_json
+
+# W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
+WANDB_FLUSH_SECONDS = 1.0
+
+# A preempted run has a minute or two to leave; what is not uploaded by then stays on disk, for `wandb sync`.
+WANDB_FINISH_SECONDS = 15.0
+
+
+@contextmanager
+def copies_in(directory: Path) -> Iterator[None]:
+    """W&B would keep tables in the home folder until they are uploaded; `wandb sync` is to need the run's folder only.
+
+    A WANDB_DATA_DIR that is set already stands.
+    """
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(directory)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
+class WandbRun:
+    """One W&B run per stage, whichever process writes it. Its trouble is reported as text and never stops training.
+
+    Offline, W&B knows nothing of resuming: each process writes a segment of its own, and they meet when they are
+    uploaded. So the run's id lives in the stage folder, and so does what W&B has got already. W&B's own step is the
+    number of the row, since W&B drops a second row of the same step (training, then evaluation); charts go by
+    `global_step`.
+
+    `resume` is what W&B does with what earlier processes sent: go on after it, or (None) put this in its place.
+    `without_it` says what is left when W&B fails.
+    """
+
+    def __init__(
+        self,
+        stage_dir: Path,
+        settings: Tracking,
+        config: dict[str, Any],
+        *,
+        resume: Literal["allow"] | None = "allow",
+        without_it: str = "metrics go to metrics.jsonl only",
+    ) -> None:
+        self._stage_dir = stage_dir
+        self._settings = settings
+        self._config = config
+        self._resume = resume
+        self._without_it = without_it
+        self._run: Any = None
+        self._id = ""
+        self._last_step_sent = -1
+        self._rows_sent = 0
+
+    def remember(self, rows: list[dict[str, Any]]) -> None:
+        """Note which steps W&B has, given the rows that earlier processes wrote; those with W&B sent each at once."""
+        path = self._stage_dir / "wandb.json"
+        if path.exists():
+            state = read_json(path)
+            self._id, self._rows_sent = state["id"], state["rows_sent"]
+            self._last_step_sent = state["last_step_sent"]
+            sent = [row["global_step"] for row in rows if row["global_step"] > self._last_step_sent]
+            if state["sending"] and sent:
+                self._last_step_sent = max(sent)
+                self._rows_sent += len(sent)
+        else:
+            self._id = secrets.token_hex(8)
+        self._write_state(sending=False)
+
+    def _write_state(self, sending: bool) -> None:
+        """While `sending`, the rows of metrics.jsonl say what W&B has got since; no file is written at every step."""
+        state = {"id": self._id, "last_step_sent": self._last_step_sent, "rows_sent": self._rows_sent}
+        write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
+
+    def start(self) -> str | None:
+        """Start W&B, and say what went wrong if it does not start."""
+        import wandb  # only here: it costs most of a second
+
+        run_dir = self._stage_dir.parent
+        try:
+            self._run = wandb.init(
+                project=self._settings.project,
+                group=run_dir.name,
+                job_type=self._stage_dir.name,
+                name=f"{run_dir.name}/{self._stage_dir.name}",
+                tags=[*self._settings.tags, run_dir.parent.name],
+                config=self._config,
+                dir=self._stage_dir,
+                id=self._id,
+                resume=self._resume,
+                mode=_wandb_mode(),
+                settings=wandb.Settings(
+                    x_transaction_log_flush_interval=WANDB_FLUSH_SECONDS,
+                    finish_timeout=WANDB_FINISH_SECONDS,
+                    console="off",
+                    silent=True,
+                    disable_git=True,  # environment.json has the git state; a remote's address may hold a token
+                ),
+            )
+            self._run.define_metric("*", step_metric="global_step")
+        except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: its own process died
+            self._run = None
+            return f"W&B did not start, {self._without_it}: {error}"
+        self._write_state(sending=True)
+        return None
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
+        # `_last_step_sent` is what earlier processes sent; this one may have two rows for a step.
+        if self._run is None or step <= self._last_step_sent:
+            return None
+        import wandb
+
+        try:
+            # Without commit, W&B holds the row back until the next one comes, and a kill would take it.
+            self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
+        except (OSError, wandb.errors.Error) as error:
+            self._run = None
+            return f"W&B stopped, {self._without_it}: {error}"
+        self._rows_sent += 1
+        return None
+
+    def finish(self, exit_code: int) -> str | None:
+        run, self._run = self._run, None
+        if run is None:
+            return None
+        from wandb.sdk.mailbox import HandleAbandonedError
+
+        try:
+            run.finish(exit_code=exit_code)
+        except (OSError, HandleAbandonedError) as error:  # its own process died before, or while it finished
+            return f"W&B did not finish in order: {error!r}"
+        return None
+
+
+def _wandb_mode() -> Literal["online", "offline"] | None:
+    """Online where there are credentials, else offline; None where WANDB_MODE or W&B's settings file decides."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    settings = wandb.setup().settings
+    if os.environ.get("WANDB_MODE") or settings.mode != "online":
+        return None
+    found = wbauth.authenticate_session(host=settings.base_url, source="kd_dist", prompt=False, update_session=False)
+    return "offline" if found is None else "online"

@@ -1,0 +1,108 @@
+"""The finished model as a Hugging Face directory.
+
+It loads with nothing of ours installed, but for a model with branches (FastBERT): that one needs the classes of
+`kd_dist.early_exit`, as the README.md in its directory says.
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from kd_dist.files import read_json, replaced_folder, write_json, write_text
+from kd_dist.models.early_exit import FastBertForSequenceClassification
+from kd_dist.models.students import num_parameters
+from kd_dist.objectives.base import Objective
+from kd_dist.runs.environment import git_state
+from kd_dist.runs.fingerprints import stage_fingerprint
+
+BRANCHES_README = """\
+# A text classifier with early exit (FastBERT)
+
+A text leaves after the first layer that is sure of its label: `speed`, from 0 (all layers) to 1 (the first), says how
+sure. The classes of this model are those of `kd_dist`: put the folder that holds the package on `PYTHONPATH`, and run
+this in the folder of this file.
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import kd_dist.early_exit  # makes this kind of model known to transformers
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSequenceClassification.from_pretrained(".").eval()
+texts = tokenizer(["一段文字", "另一段更长的文字"], padding=True, return_tensors="pt")
+exits = model.classify([texts], model.exit_rule(speed=0.5))  # without a speed: the thresholds in config.json
+print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # numbers of the labels, and the layers that gave them
+```
+
+From files, with texts cut into tokens as in training (preprocessing.json):
+
+```
+python kd_dist/predict.py --model FOLDER --speed 0.5 < texts.txt
+```
+"""
+
+
+def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
+    """Write `stage_dir`/export: model, tokenizer, what belongs to the method, and manifest.json. Rank 0 alone.
+
+    A model with branches comes with a README.md on how to load it. The directory appears as a whole or not at all, and
+    replaces an older one.
+    """
+    with replaced_folder(stage_dir / "export") as (_, directory):
+        _save_model(objective, directory)
+        tokenizer.save_pretrained(directory)
+        objective.save_extras(directory)
+        _copy_preprocessing(stage_dir, directory)
+        if isinstance(objective.student, FastBertForSequenceClassification):
+            write_text(directory / "README.md", BRANCHES_README)
+        write_json(directory / "manifest.json", _manifest(objective, stage_dir, scores))
+    return stage_dir / "export"
+
+
+def _save_model(objective: Objective, directory: Path) -> None:
+    student = objective.student
+    ours = student.config
+    student.config = copy.deepcopy(ours)
+    student.config._attn_implementation = None  # the name of our attention function means nothing elsewhere
+    logging.disable_progress_bar()
+    student.save_pretrained(directory)
+    student.config = ours
+
+
+def _copy_preprocessing(stage_dir: Path, directory: Path) -> None:
+    """How labelled texts became tokens, so that prediction does the same."""
+    tokens = Path(read_json(stage_dir / "config.json")["data"]["tokens"])
+    if (tokens / "preprocessing.json").exists():
+        shutil.copyfile(tokens / "preprocessing.json", directory / "preprocessing.json")
+
+
+def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    configuration = (stage_dir / "config.json").read_bytes()
+    tokens = Path(json.loads(configuration)["data"]["tokens"])
+    return {
+        "job": stage_dir.parent.parent.name,
+        "run_id": stage_dir.parent.name,
+        "stage": stage_dir.name,
+        "configuration_sha256": hashlib.sha256(configuration).hexdigest(),
+        "inputs_fingerprint": stage_fingerprint(stage_dir),
+        "data_fingerprint": _data_fingerprint(tokens),
+        "git": git_state(),
+        "parameters": num_parameters(objective.student),
+        "scores": scores,
+    }
+
+
+def _data_fingerprint(tokens: Path) -> str | None:
+    """Of what the rows were made of: a shared corpus is named by it, other rows lie in the stage that made them.
+
+    None for rows that no run made.
+    """
+    if tokens.is_symlink():
+        return tokens.resolve().name
+    return stage_fingerprint(tokens.parent) if (tokens.parent / "inputs.json").exists() else None

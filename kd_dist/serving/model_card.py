@@ -1,0 +1,45 @@
+"""The model card of an export."""
+
+from typing import Any
+
+from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.models.classifier import Classifier, read_manifest
+from kd_dist.serving.check import is_plain
+
+
+def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dict[str, Any]) -> str:
+    """README.md of the export: what it is, how good, and how it is used."""
+    manifest = read_manifest(classifier.directory)
+    shown = {name: value for name, value in manifest.get("scores", {}).items() if isinstance(value, int | float)}
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in shown.items())
+    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
+    parts = [
+        "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---",
+        f"# A {classifier.task.replace('_', '-')} text classifier",
+        f"{parameters:,} parameters; texts of up to {preprocessing.max_length} tokens.",
+    ]
+    if scores:
+        parts.append(f"## Scores\n\n| metric | value |\n|---|---|\n{scores}")
+    if classifier.task != "regression":
+        parts.append("## Labels\n\n" + ", ".join(classifier.labels))
+    parts.append(f"## Use\n\n{_usage(preprocessing)}")
+    parts.append(
+        f"`onnx/model.onnx` ({report['size_mb']:.1f} MB) takes any batch size and length and gives `logits`; they "
+        f"differ from PyTorch's by at most {report['max_difference']:.1e}."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(preprocessing: Preprocessing) -> str:
+    argument = '{"text": "...", "text_pair": "..."}' if preprocessing.pairs else '"..."'
+    example = (
+        "```python\nfrom transformers import pipeline\n\n"
+        'classify = pipeline("text-classification", model="PATH OF THIS FOLDER")\n'
+        f"print(classify({argument}, truncation=True, max_length={preprocessing.max_length}))\n```"
+    )
+    if is_plain(preprocessing):
+        return f"Give raw texts: the tokenizer cleans them as those of training were cleaned.\n\n{example}"
+    return (
+        "Texts are cut or given hint words before the tokenizer sees them (`preprocessing.json`): use kd_dist, "
+        f"`python kd_dist/predict.py --model PATH < texts.txt`, or do the same before\n\n{example}"
+    )

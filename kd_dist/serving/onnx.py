@@ -1,0 +1,141 @@
+"""Export a classifier as ONNX, and compare it with torch."""
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_dist.data.preprocessing import Encoding
+from kd_dist.errors import RunError
+from kd_dist.models.classifier import Classifier
+from kd_dist.serving.check import TOLERANCE
+
+LATENCY_ROUNDS = 30
+
+
+class _Logits(nn.Module):
+    """A classifier that returns its logits (B, C) alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+
+
+def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dict[str, Any]:
+    """Write a classifier on the CPU as ONNX, for any batch size and length, and compare it with torch.
+
+    Returns the largest difference of the logits by shape of the input, `max_difference`, `size_mb`, and the median
+    `latency_ms` in both of one text of `latency_tokens` tokens.
+    """
+    import onnxruntime  # type: ignore[import-untyped]
+
+    model = _Logits(classifier.model).eval()
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=classifier.max_length)
+    example = _random_inputs(classifier, 2, 8)  # sizes 0 and 1 would be taken for constants
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _silence():
+        torch.onnx.export(
+            model,
+            kwargs=example,
+            f=str(path),
+            dynamo=True,  # the older exporter is silently wrong at other lengths
+            dynamic_shapes={name: {0: batch, 1: length} for name in example},
+            input_names=list(example),
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    differences = {
+        " x ".join(map(str, inputs["input_ids"].shape)): _difference(model, session, inputs)
+        for inputs in _checked_inputs(classifier, rows)
+    }
+    return {
+        "max_difference": float(np.max(list(differences.values()))),  # `max` would lose a NaN
+        "difference_by_shape": differences,
+        "tolerance": TOLERANCE,
+        "size_mb": path.stat().st_size / 1e6,
+        "latency_tokens": len(rows[0].input_ids),
+        "latency_ms": _latency(model, session, _complete(classifier, classifier.batch(rows[:1]))),
+    }
+
+
+def refuse_differences(report: dict[str, Any]) -> None:
+    if not report["max_difference"] <= TOLERANCE:
+        raise RunError(
+            f"the ONNX file gives logits that differ from torch by {report['max_difference']:.1e}, more than "
+            f"{TOLERANCE:.0e} (by shape: {report['difference_by_shape']}); serve the Hugging Face directory instead"
+        )
+
+
+def _checked_inputs(classifier: Classifier, rows: list[Encoding]) -> Iterator[dict[str, Tensor]]:
+    """Batches of other sizes and lengths than the exported one, with padding; then real rows."""
+    longest = min(classifier.max_length, 128)
+    for batch_size, length in ((1, 3), (1, longest), (3, longest // 2 + 1), (7, longest)):
+        yield _random_inputs(classifier, batch_size, length)
+    yield _complete(classifier, classifier.batch(rows))
+
+
+def _random_inputs(classifier: Classifier, batch_size: int, length: int) -> dict[str, Tensor]:
+    """Random tokens, (B, S); every row but the first is padded by some tokens more than the one before."""
+    random = np.random.default_rng(length)
+    lengths = [max(1, length - 2 * row) for row in range(batch_size)]
+    ids = [random.integers(0, classifier.model.config.vocab_size, size).tolist() for size in lengths]
+    return _complete(classifier, classifier.batch([Encoding(row, None, truncated=False) for row in ids]))
+
+
+def _complete(classifier: Classifier, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With token types where the tokenizer gives some: who serves feeds ONNX what the tokenizer gives."""
+    has_types = "token_type_ids" in classifier.tokenizer.model_input_names
+    if has_types and hasattr(classifier.model.config, "type_vocab_size") and "token_type_ids" not in batch:
+        return batch | {"token_type_ids": torch.zeros_like(batch["input_ids"])}
+    return batch
+
+
+@torch.inference_mode()
+def _difference(model: nn.Module, session: Any, inputs: dict[str, Tensor]) -> float:
+    found = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+    return float(np.abs(found - model(**inputs).numpy()).max())
+
+
+@torch.inference_mode()
+def _latency(model: nn.Module, session: Any, inputs: dict[str, Tensor]) -> dict[str, float]:
+    """Median milliseconds of one row, both taking turns."""
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    seconds: dict[str, list[float]] = {"torch": [], "onnxruntime": []}
+    for _ in range(LATENCY_ROUNDS):
+        started = time.perf_counter()
+        model(**inputs)
+        between = time.perf_counter()
+        session.run(["logits"], arrays)
+        seconds["torch"].append(between - started)
+        seconds["onnxruntime"].append(time.perf_counter() - between)
+    return {name: 1000 * median(taken) for name, taken in seconds.items()}
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter has much to say, and nothing that its user could act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

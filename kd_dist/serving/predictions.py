@@ -1,0 +1,70 @@
+"""Predictions of a classifier for texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.errors import UserError
+from kd_dist.evaluation.scores import predictions, probabilities
+from kd_dist.models.classifier import Answers, Classifier
+from kd_dist.models.classifier import predict as answers_to
+
+Texts = tuple[str, ...]  # one text, or the two of a pair
+
+# The texts by column; `label` and `probability`, lists of them, or `label`, a number, alone; perhaps `exit_layer`.
+Record = dict[str, Any]
+
+
+def predict(
+    classifier: Classifier, preprocessing: Preprocessing, rows: Sequence[Texts], batch_size: int
+) -> tuple[list[Record], int]:
+    """`label` and `probability` of every row, and how many rows were too long and were cut.
+
+    Multi-label: lists of the labels above one half, the most probable first. Regression: the number alone. A model with
+    branches also says at which layer (from 1) a row left: `exit_layer`.
+    """
+    firsts = [row[0] for row in rows]
+    seconds = [row[1] for row in rows] if len(rows[0]) == 2 else None
+    encodings, cut = classifier.encode(preprocessing, firsts, seconds)
+    answers = answers_to(classifier, encodings, batch_size)
+    return _records(classifier, answers), cut
+
+
+def _records(classifier: Classifier, answers: Answers) -> list[Record]:
+    records = _predictions(classifier, answers.logits_NC)
+    if answers.layers_N is None:
+        return records
+    return [record | {"exit_layer": layer} for record, layer in zip(records, answers.layers_N.tolist(), strict=True)]
+
+
+def _predictions(classifier: Classifier, logits_NC: np.ndarray) -> list[Record]:
+    names, task = classifier.labels, classifier.task
+    predicted = predictions(task, logits_NC)
+    if task == "regression":
+        return [{"label": float(value)} for value in predicted]
+    probabilities_NC = probabilities(task, logits_NC)
+    if task == "single_label":
+        best = probabilities_NC[np.arange(len(predicted)), predicted]
+        return [{"label": names[i], "probability": float(p)} for i, p in zip(predicted, best, strict=True)]
+    order_NC = (-probabilities_NC).argsort(axis=1, kind="stable")
+    chosen = [[i for i in order if given[i]] for order, given in zip(order_NC, predicted, strict=True)]
+    return [
+        {"label": [names[i] for i in row], "probability": [float(p[i]) for i in row]}
+        for row, p in zip(chosen, probabilities_NC, strict=True)
+    ]
+
+
+def checked_speed(option: str, text: str) -> float:
+    """
+    Raises:
+        UserError: no number from 0 to 1.
+    """
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0 <= speed <= 1:
+        raise UserError(f"{option} {text}: a speed is a number from 0 (all layers) to 1 (leave at the first)")
+    return speed

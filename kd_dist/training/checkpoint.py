@@ -1,0 +1,133 @@
+"""Checkpoints that are there as a whole or not at all, and that know nothing of ranks or ZeRO stages.
+
+    checkpoints/step_00001000/weights.safetensors optimizer.safetensors state.json COMPLETE
+
+COMPLETE holds every file's size and SHA-256. A checkpoint is written into a hidden folder beside its place and then
+renamed; one that fails its sums is passed over for the one before it. Rank 0 writes and verifies, every rank reads.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from kd_dist.errors import RunError
+from kd_dist.files import read_json, sweep, sync, temporary_folder
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors` by file name without suffix (`weights`, `optimizer`); `state` is small and JSON."""
+
+    step: int
+    tensors: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / f"step_{step:08d}"
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int, best_step: int = 0) -> Path:
+    """Write `directory`/step_N, then drop all but the newest `keep` checkpoints and that of `best_step`.
+
+    Raises:
+        RunError: the disk is full or cannot be written; older checkpoints are untouched.
+    """
+    place = checkpoint_path(directory, checkpoint.step)
+    try:
+        sweep(place)
+        with temporary_folder(place) as folder:
+            _write(folder, checkpoint)
+            # Later ones are damaged, or the run would not be here: they must not crowd out good ones.
+            for stale in [path for path in _newest_first(directory) if path.name >= place.name]:
+                shutil.rmtree(stale, ignore_errors=True)
+            os.rename(folder, place)
+        sync(directory)
+    except OSError as error:
+        last = next((path.name for path in _newest_first(directory)), "none")
+        raise RunError(
+            f"cannot save step {checkpoint.step} in {directory}: {error.strerror}. Nothing is lost up to the last "
+            f"checkpoint ({last}): make room, then start the same run id again"
+        ) from error
+    for old in [
+        path for path in list(_newest_first(directory))[keep:] if path != checkpoint_path(directory, best_step)
+    ]:
+        shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def _write(directory: Path, checkpoint: Checkpoint) -> None:
+    contents = {f"{name}.safetensors": save(tensors) for name, tensors in checkpoint.tensors.items()}
+    contents["state.json"] = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=2).encode()
+    sums = {}
+    for name, content in contents.items():
+        _write_file(directory / name, content)
+        sums[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    _write_file(directory / "COMPLETE", json.dumps(sums, indent=2).encode())
+    sync(directory)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    sync(path)
+
+
+def newest_good(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose sums are right, and a line about each newer one that was passed over."""
+    damaged: list[str] = []
+    for path in _newest_first(directory):
+        problem = _problem(path)
+        if problem is None:
+            return path, damaged
+        damaged.append(f"checkpoint {path.name} is damaged ({problem}): passed over")
+    return None, damaged
+
+
+def _newest_first(directory: Path) -> Iterator[Path]:
+    yield from sorted(directory.glob("step_*"), reverse=True)
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        sums = read_json(path / "COMPLETE")
+        for name, expected in sums.items():
+            content = (path / name).read_bytes()
+            if len(content) != expected["bytes"]:
+                return f"{name} has {len(content):,} bytes instead of {expected['bytes']:,}"
+            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                return f"{name} has another SHA-256 than when it was saved"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return "COMPLETE is not readable"
+    return None
+
+
+def good_weights(directory: Path, step: int) -> Tensors:
+    """The weights of one checkpoint.
+
+    Raises:
+        RunError: it is damaged or gone.
+    """
+    path = checkpoint_path(directory, step)
+    if problem := _problem(path):
+        raise RunError(f"the best checkpoint, {path}, cannot be used ({problem}): start the stage anew")
+    return load((path / "weights.safetensors").read_bytes())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    state = read_json(path / "state.json")
+    tensors = {file.stem: load(file.read_bytes()) for file in sorted(path.glob("*.safetensors"))}
+    return Checkpoint(state.pop("step"), tensors, state)

@@ -1,0 +1,261 @@
+"""DeepSpeed behind five verbs: call, backward, step, save, load. The only file that imports deepspeed.
+
+Parameters are fp32 everywhere; bf16 is autocast over them. That keeps one kind of checkpoint for every ZeRO stage.
+"""
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import deepspeed.ops
+import torch
+from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_fp32_param, safe_set_full_optimizer_state
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.training import Engine as EngineSettings
+from kd_dist.config.sections.training import Optim
+from kd_dist.errors import RunError
+from kd_dist.files import read_json
+from kd_dist.models.device import own_device
+from kd_dist.training import distributed
+from kd_dist.training.checkpoint import Tensors
+
+# Before the import, or DeepSpeed says so on every rank.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Whether the optimizer moved, the global gradient norm before clipping, and the learning rate of the step."""
+
+    applied: bool
+    gradient_norm: float
+    learning_rate: float
+
+
+def start() -> None:
+    """Join the other ranks. DeepSpeed's shared-memory op is left out, which would need a compiler on a CPU machine."""
+    distributed.set_environment_defaults()
+    _claim_device()
+    for name in ("DeepSpeed", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    # Long waits are on the CPU group; a GPU collective that takes this long is dead, and must end the job.
+    deepspeed.init_distributed(timeout=timedelta(minutes=30), verbose=False)
+    distributed.cpu_group()
+
+
+def _claim_device() -> None:
+    """This rank's GPU, or its share of the CPU cores.
+
+    Raises:
+        RunError: the job was given GPUs that torch does not see, or there are more ranks than GPUs here.
+    """
+    if not torch.cuda.is_available():
+        if os.environ.get("SLURM_GPUS_ON_NODE", "0") != "0" and os.environ.get("KD_DIST_NEEDS_GPUS") == "1":
+            raise RunError(
+                "this node was asked for GPUs, but torch sees none: look at the driver, or whether the installed torch "
+                "is a CPU build (`python -c 'import torch; print(torch.version.cuda)'`)"
+            )
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        torch.set_num_threads(distributed.threads_per_rank())
+        return
+    visible, ranks = torch.cuda.device_count(), distributed.ranks_of_this_node()
+    if 1 < visible < ranks or (visible == 1 and ranks > 1 and "SLURM_JOB_ID" not in os.environ):
+        raise RunError(f"{ranks} ranks on this machine, but {visible} GPU{'s' * (visible > 1)}: start one rank a GPU")
+    torch.cuda.set_device(own_device())
+    # Where a scheduler confines a task to its GPU, that is number 0 on every rank, and DeepSpeed goes by LOCAL_RANK.
+    os.environ["LOCAL_RANK"] = str(own_device().index)
+
+
+class ClippedAdamW(torch.optim.AdamW):
+    """AdamW that clips by the global norm itself and refuses a step whose norm is not finite.
+
+    For ZeRO stage 0, where DeepSpeed neither reports the norm nor checks it. Gradients have been averaged over the
+    ranks by then, so every rank sees the same norm and decides alike.
+    """
+
+    def __init__(self, groups: Any, *, max_norm: float, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self.max_norm = max_norm or float("inf")
+        self.gradient_norm = 0.0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        self.gradient_norm = float(nn.utils.clip_grad_norm_(parameters, self.max_norm))
+        if torch.isfinite(torch.tensor(self.gradient_norm)):
+            super().step(closure)
+
+
+class Engine:
+    """A module in training: accumulation, gradient exchange, clipping, optimizer and schedule."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: EngineSettings,
+        optim: Optim,
+        *,
+        total_steps: int,
+        micro_batch_size: int,
+        accumulation_steps: int,
+    ) -> None:
+        self.module = module.to(own_device())
+        self._stage = settings.zero_stage
+        self._base_learning_rate = optim.learning_rate
+        self._optimizer = self._build_optimizer(optim)
+        # A schedule is a function of the step number, so it needs no state of its own.
+        schedule = get_scheduler(
+            SCHEDULES[optim.schedule], self._optimizer, round(optim.warmup_fraction * total_steps), total_steps
+        )
+        self._schedule = schedule.lr_lambdas[0]
+        # The loss is divided by the counts of the global batch: undo DeepSpeed's averaging over ranks and turns.
+        self._scale = accumulation_steps * distributed.world_size()
+        self._engine, *_ = deepspeed.initialize(
+            model=self.module,
+            optimizer=self._optimizer,
+            config=self._deepspeed_config(settings, optim, micro_batch_size, accumulation_steps),
+        )
+
+    def _build_optimizer(self, optim: Optim) -> ClippedAdamW | torch.optim.AdamW:
+        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        decayed = [p for name, p in named if p.ndim > 1]
+        plain = [p for name, p in named if p.ndim <= 1]  # biases and layer norms
+        groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        options: dict[str, Any] = {"lr": 0.0, "betas": (optim.beta1, optim.beta2), "eps": optim.epsilon, "fused": True}
+        if self._stage == 0:
+            return ClippedAdamW(groups, max_norm=optim.gradient_clipping, **options)
+        return torch.optim.AdamW(groups, **options)
+
+    def _deepspeed_config(
+        self, settings: EngineSettings, optim: Optim, micro_batch_size: int, accumulation_steps: int
+    ) -> dict[str, Any]:
+        shipped = REPOSITORY / "configs" / "deepspeed" / f"zero{settings.zero_stage}.json"
+        return read_json(shipped) | {
+            "train_micro_batch_size_per_gpu": micro_batch_size,
+            "gradient_accumulation_steps": accumulation_steps,
+            "gradient_clipping": optim.gradient_clipping if settings.zero_stage else 0.0,
+            "zero_allow_untested_optimizer": True,
+            "torch_autocast": {"enabled": settings.precision == "bf16", "dtype": "bfloat16"},
+            "steps_per_print": 2**62,
+        }
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._engine(*arguments)
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward of a loss that is already divided by the counts of the global batch.
+
+        A loss that is not finite is turned into gradients that are not finite: the exchange of gradients then tells
+        every rank, and all of them refuse the step, without one more synchronisation.
+        """
+        checked = torch.where(torch.isfinite(loss), 1.0, float("nan"))
+        self._engine.backward(loss * (checked * self._scale))
+
+    def step(self, number: int) -> StepOutcome:
+        """Ends a micro-batch; at the last one of step `number` (from 1) the optimizer moves, unless gradients are not
+        finite. Collective."""
+        learning_rate = self._base_learning_rate * self._schedule(number - 1)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        boundary = self._engine.is_gradient_accumulation_boundary()
+        self._engine.step()
+        if not boundary:
+            return StepOutcome(True, 0.0, learning_rate)
+        norm = float(self._gradient_norm())
+        return StepOutcome(norm not in (float("inf"), -1.0) and norm == norm, norm, learning_rate)
+
+    def _gradient_norm(self) -> float:
+        if isinstance(self._optimizer, ClippedAdamW):
+            return self._optimizer.gradient_norm
+        return self._engine.get_global_grad_norm()
+
+    def save(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
+        """Weights and optimizer moments by parameter name, complete on every rank. Collective.
+
+        The optimizer state is empty when no step was applied yet.
+        """
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._weights()}
+        applied = self._applied_steps()
+        moments: Tensors = {}
+        if applied:
+            if self._stage:
+                self._link_moments()
+            for name, parameter in self._trained():
+                for moment in MOMENTS:
+                    moments[f"{moment}/{name}"] = self._read_moment(parameter, moment).cpu().contiguous().clone()
+        return {"weights": weights, "optimizer": moments}, {"applied_steps": applied}
+
+    def load(self, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
+        """Put back what `save` gave, on any number of ranks and any ZeRO stage. Collective."""
+        self.load_weights(tensors["weights"])
+        if not state["applied_steps"]:
+            return
+        self._create_optimizer_state(state["applied_steps"])
+        if self._stage:
+            self._link_moments()
+        for name, parameter in self._trained():
+            for moment in MOMENTS:
+                value = tensors["optimizer"][f"{moment}/{name}"].to(parameter.device)
+                self._write_moment(parameter, moment, value)
+
+    def load_weights(self, weights: Tensors) -> None:
+        """Put back weights alone. Collective."""
+        with torch.no_grad():
+            for name, tensor in self._weights():
+                tensor.copy_(weights[name])
+        if self._stage:
+            for _, parameter in self._trained():
+                safe_set_full_fp32_param(parameter, parameter.detach().clone())
+
+    def _weights(self) -> list[tuple[str, Tensor]]:
+        """Trained parameters, and buffers; tied weights once, under their first name. What is frozen comes from where
+        it was loaded from."""
+        return [*self._trained(), *self.module.named_buffers()]
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def _applied_steps(self) -> int:
+        """The optimizer's own count, which a refused step does not raise."""
+        return max((int(state["step"]) for state in self._optimizer.state.values() if "step" in state), default=0)
+
+    def _create_optimizer_state(self, applied: int) -> None:
+        """What AdamW's first step would create. Under ZeRO its parameters are flat slices of many."""
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                self._optimizer.state[p] = {
+                    "step": torch.tensor(float(applied), dtype=torch.float32, device=p.device),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
+
+    def _link_moments(self) -> None:
+        """Tell ZeRO which slice of the moments belongs to which parameter. By itself it does so after the step of the
+        first parameter group, when the others have no moments yet."""
+        self._engine.optimizer._hp_optimizer_states_linked = False
+        self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _read_moment(self, parameter: nn.Parameter, moment: str) -> Tensor:
+        if self._stage:
+            return safe_get_full_optimizer_state(parameter, moment)
+        return self._optimizer.state[parameter][moment]
+
+    def _write_moment(self, parameter: nn.Parameter, moment: str, value: Tensor) -> None:
+        if self._stage:
+            safe_set_full_optimizer_state(parameter, value, moment)
+        else:
+            self._optimizer.state[parameter][moment].copy_(value)
+
+    def close(self) -> None:
+        self._engine.destroy()

@@ -1,0 +1,97 @@
+"""What is measured while training."""
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kd_dist.models.device import own_device
+
+Means = dict[str, float]
+
+
+@dataclass
+class PreparedBatch:
+    """A micro-batch on the CPU, ready to be moved: its tensors, the counts of its terms, and its random seed."""
+
+    tensors: dict[str, Tensor]
+    counts: dict[str, float]
+    seed: int
+
+
+class Stopwatch:
+    """Seconds spent in a part of the step. On a GPU it reads events, so that measuring does not wait for kernels."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def __enter__(self) -> None:
+        if torch.cuda.is_available():
+            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pair[0].record()
+            self._events.append(pair)
+        self._started = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._events:
+            self._events[-1][1].record()
+        else:
+            self._seconds += time.perf_counter() - self._started
+
+    def read(self) -> float:
+        """Seconds since the last reading."""
+        for begin, end in self._events:
+            end.synchronize()
+            self._seconds += begin.elapsed_time(end) / 1000
+        seconds, self._seconds, self._events = self._seconds, 0.0, []
+        return seconds
+
+
+class Interval:
+    """What is summed up between two logged steps on this rank."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.steps = 0
+        self.terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        self.samples = self.tokens = self.padded_tokens = 0
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What happens inside does not count as training time."""
+        begun = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - begun
+
+    def add_batch(self, batch: PreparedBatch) -> None:
+        mask = batch.tensors["attention_mask"]
+        self.samples += mask.shape[0]
+        self.tokens += int(mask.sum())
+        self.padded_tokens += mask.numel()
+
+
+def memory_and_use() -> Means:
+    """Peak memory of this rank: of its GPU where there is one, else of the process."""
+    if not torch.cuda.is_available():
+        unit = 1024**3 if sys.platform == "darwin" else 1024**2
+        return {"speed/memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    return {"speed/memory_gb": torch.cuda.max_memory_allocated() / 1024**3, **_gpu_use()}
+
+
+def _gpu_use() -> Means:
+    """Nothing where the driver does not tell, as for parts of a GPU."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(own_device()).uuid}")
+        return {"speed/gpu_utilization": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100}
+    except pynvml.NVMLError:
+        return {}

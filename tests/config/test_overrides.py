@@ -1,0 +1,254 @@
+"""Overrides and overlays: what reaches which stage, and what the user is told about a mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kd_dist.config.job import Job
+from kd_dist.config.jobs import load_job
+from kd_dist.config.paths import model_config_file
+from kd_dist.config.sections.training import Train
+from kd_dist.errors import UserError
+
+
+def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_job(job, list(overrides), overlay)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+# ------------------------------------------------------------ overrides
+
+
+def test_key_reaches_every_stage_that_has_it() -> None:
+    job = load_job("demo", ["train.seed=7"])
+    assert [job.stages[name].train.seed for name in ("pretrain", "distill")] == [7, 7]
+
+
+def test_stage_key_reaches_one_stage() -> None:
+    plain, job = load_job("demo", []), load_job("demo", ["distill.train.steps=7"])
+    changed = [name for name in job.stages if job.stages[name] != plain.stages[name]]
+    assert changed == ["distill"]
+    assert job.stages["distill"].train.steps == 7
+
+
+def test_later_override_wins() -> None:
+    assert load_job("tinybert_general", ["train.steps=1", "train.steps=2"]).stages["distill"].train.steps == 2
+
+
+def test_key_leaves_wired_fields_alone() -> None:
+    settings = {name: load_job("demo", ["data.max_length=32"]).stages[name].data for name in ("prepare", "distill")}
+    assert settings["prepare"].max_length == 32
+    assert settings["distill"].tokens == "@prepare/tokens"
+
+
+def test_key_that_is_wired_in_every_stage_is_refused_with_the_way_out() -> None:
+    message = refusal("data.tokens=elsewhere", job="demo")
+    assert "fed by an earlier stage" in message
+    assert "pretrain.data.tokens=... or general.data.tokens=... or " in message
+
+
+def test_stage_key_cuts_the_edge() -> None:
+    assert load_job("demo", []).edges()["general"] == ["corpus", "pretrain"]
+    assert load_job("demo", ["general.teacher.path=some/teacher"]).edges()["general"] == ["corpus"]
+
+
+@pytest.mark.parametrize("wire", ["@nowhere/tokens", "@distill/tokens", "@report/tokens"])
+def test_wire_to_a_stage_that_does_not_come_before_is_refused(wire: str) -> None:
+    assert f"`{wire.split('/')[0]}` is no stage before `distill`" in refusal(f"distill.data.tokens={wire}")
+
+
+def test_overrides_leave_the_job_file_alone() -> None:
+    load_job("tinybert_general", ["train.steps=1", "data.corpus=a,b"])
+    assert load_job("tinybert_general", []).stages["distill"].train.steps is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3,6,9,12", [3, 6, 9, 12]), ("[3, 6, 9, 12]", [3, 6, 9, 12]), ("3", [3]), ("none", None), ("null", None)],
+)
+def test_lists_on_the_command_line(text: str, value: list[int] | None) -> None:
+    assert load_job("tinybert_general", [f"objective.layer_map={text}"]).stages["distill"].objective.layer_map == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("none", None), ("300", 300)])
+def test_optional_numbers_on_the_command_line(text: str, value: int | None) -> None:
+    assert load_job("demo", [f"distill.train.steps={text}"]).stages["distill"].train.steps == value
+
+
+def test_value_may_hold_an_equals_sign() -> None:
+    assert load_job("tinybert_general", ["data.corpus=a=b.txt"]).stages["prepare"].data.corpus == ["a=b.txt"]
+
+
+# ------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("trian.steps", "train.steps"),
+        ("train.stepz", "train.steps"),
+        ("distill.optim.learning_rte", "distill.optim.learning_rate"),
+        ("learning_rate", "optim.learning_rate"),
+        ("resources.gpus", "resources.cpus"),
+    ],
+)
+def test_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> None:
+    assert refusal(f"{key}=1") == f"unknown option `{key}`; did you mean `{meant}`?"
+
+
+@pytest.mark.parametrize("key", ["distill", "distill.", "train", "objective.name", "distill.kind", "", "."])
+def test_what_is_no_setting_is_unknown(key: str) -> None:
+    assert f"unknown option `{key}`" in refusal(f"{key}=1")
+
+
+def test_override_without_equals_sign_is_explained() -> None:
+    assert "`train.steps` is not of the form key=value" in refusal("train.steps")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.steps=abc", "distill.train.steps: input should be a valid integer"),
+        ("train.steps=0", "distill.train.steps: input should be greater than or equal to 1"),
+        ("data.pack=maybe", "prepare.data.pack: input should be a valid boolean"),
+        ("engine.precision=fp16", "distill.engine.precision: input should be 'fp32' or 'bf16'"),
+        ("engine.zero_stage=3", "distill.engine.zero_stage: input should be"),
+        ("objective.compat=google", "distill.objective.compat: input should be 'none' or 'huawei'"),
+        ("objective.layer_map=3,x", "distill.objective.layer_map.1: input should be a valid integer"),
+        ("train.epochs=inf", "distill.train.epochs: input should be a finite number"),
+        ("optim.learning_rate=nan", "distill.optim.learning_rate: input should be a finite number"),
+        ("objective.temperature=2", "objective.temperature=2.0 softens predictions"),
+    ],
+)
+def test_bad_value_names_its_key_and_what_was_expected(override: str, said: str) -> None:
+    message = refusal(override)
+    assert said in message
+    assert "\n" not in message
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    message = refusal("trian.steps=1", "train.steps=x", "data.max_length=1", "data.tokens=t", "oops")
+    assert message.startswith("5 problems:\n")
+    for part in ("trian.steps", "distill.train.steps", "prepare.data.max_length", "`data.tokens`", "`oops`"):
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["tinybert_genral", "", "../config", "__init__"])
+def test_unknown_job_is_answered_with_those_that_exist(name: str) -> None:
+    assert "there are: augment, demo, " in refusal(job=name)
+
+
+def test_misspelt_job_is_answered_with_the_nearest() -> None:
+    assert "did you mean `tinybert_general`?" in refusal(job="tinybert_genral")
+
+
+def test_misspelt_student_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean `tinybert_4l_312`") as caught:
+        model_config_file("tinybert_4l_321")
+    assert caught.value.exit_status == 2
+
+
+# ------------------------------------------------------------ batch arithmetic
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4, 8])
+def test_micro_batch_does_not_depend_on_the_ranks(world_size: int) -> None:
+    train = Train(global_batch_size=256)
+    assert train.problems(world_size) == []
+    steps = train.accumulation_steps(world_size)
+    assert steps * world_size * train.sequences_per_micro_batch() == 256
+
+
+@pytest.mark.parametrize("global_batch_size", [1, 2, 3, 7, 64, 96, 1000, 4096])
+def test_default_micro_batch_divides_the_global_batch(global_batch_size: int) -> None:
+    assert Train(global_batch_size=global_batch_size).problems(world_size=1) == []
+
+
+def test_micro_batch_that_does_not_divide_is_refused() -> None:
+    message = refusal("train.global_batch_size=100", "train.micro_batch_size=32")
+    assert "train.global_batch_size=100 is no multiple of train.micro_batch_size=32" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "way_out"),
+    [
+        (["train.global_batch_size=96", "train.micro_batch_size=32"], ["train.micro_batch_size=24"]),
+        (["train.global_batch_size=6"], ["train.global_batch_size=8"]),
+    ],
+)
+def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(overrides: list[str], way_out: list[str]) -> None:
+    ranks = ["resources.gpus_per_node=4"]
+    assert "do not divide among 4 ranks: set " + way_out[0].split("=")[0] in refusal(*ranks, *overrides)
+    load_job("tinybert_general", ranks + overrides + way_out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({"steps": 5, "epochs": 1}, 5), ({"epochs": 1}, 4), ({"epochs": 0.5}, 2), ({"epochs": 0.001}, 1)],
+)
+def test_total_steps_cover_the_epochs(settings: dict[str, float], steps: int) -> None:
+    assert Train(global_batch_size=256, **settings).total_steps(num_rows=1000) == steps
+
+
+# ------------------------------------------------------------ overlays
+
+
+def overlay(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_overlay_sets_values(tmp_path: Path) -> None:
+    path = overlay(tmp_path, "train:\n  steps: 7\ndistill:\n  optim:\n    learning_rate: 1e-3\n")
+    stage = load_job("tinybert_general", [], path).stages["distill"]
+    assert (stage.train.steps, stage.optim.learning_rate) == (7, 1e-3)
+
+
+def test_command_line_beats_overlay(tmp_path: Path) -> None:
+    path = overlay(tmp_path, "train:\n  steps: 7\n")
+    assert load_job("tinybert_general", ["train.steps=8"], path).stages["distill"].train.steps == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: [1\n", "is not valid YAML"),
+        ("- train\n", "expected `section:` with keys below it, found list"),
+        ("", "expected `section:` with keys below it, found NoneType"),
+        ("trian:\n  steps: 1\n", "unknown option `trian.steps`; did you mean `train.steps`?"),
+        ("train: 5\n", "unknown option `train`"),
+        ("stages: 5\n", "unknown option `stages`"),
+        ("stages:\n  distill:\n    train:\n      stepz: 5\n", "did you mean `distill.train.steps`?"),
+        ("train:\n  steps: many\n", "distill.train.steps: input should be a valid integer"),
+    ],
+)
+def test_bad_overlay_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(overlay=overlay(tmp_path, text))
+
+
+def test_missing_overlay_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    assert refusal(overlay=path) == f"--config {path}: No such file or directory"
+
+
+def test_binary_overlay_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "is not valid YAML" in refusal(overlay=tmp_path / "settings.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("tinybert_general", ["train.steps=9", "objective.layer_map=3,6,9,12", "data.corpus=a,b", "train.seed=1"]),
+        ("demo", ["distill.teacher.path=somewhere", "pretrain.train.steps=9"]),
+        ("pretrain", ["tokenizer.path=somewhere"]),
+    ],
+)
+def test_job_json_is_rerunnable(tmp_path: Path, name: str, overrides: list[str]) -> None:
+    job: Job = load_job(name, overrides)
+    (tmp_path / "job.json").write_text(json.dumps(job.model_dump()), encoding="utf-8")
+    assert load_job(name, [], tmp_path / "job.json") == job

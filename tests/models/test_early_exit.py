@@ -1,0 +1,481 @@
+"""Early exit gives each row the answer it would get by itself, and does no more work than it has to."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from kd_dist.config.families import FAMILIES
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.data.preprocessing import Encoding, Preprocessing
+from kd_dist.errors import UserError
+from kd_dist.models.branches import Branch
+from kd_dist.models.classifier import Classifier, load_classifier, predict
+from kd_dist.models.early_exit import Exits, FastBertForSequenceClassification
+from kd_dist.models.early_exit_config import FastBertConfig
+from kd_dist.models.exit_rules import ExitRule
+from kd_dist.models.row_groups import _cut_by_length
+from kd_dist.models.uncertainty import decided, uncertainty
+from kd_dist.objectives.losses import prediction_divergence
+from tests.models.test_classifier import save_classifier
+from tests.models.test_encoder_layers import random_classifier, random_inputs
+
+NUM_LAYERS, NUM_BRANCHES = 4, 3
+LENGTHS = [12, 12, 9, 9, 9, 8, 7, 7, 5, 5, 4, 3, 3, 2, 2, 1]
+MULTI_LABEL = "multi_label_classification"
+MEASURES: list[Any] = ["entropy", "top_k_entropy", "margin"]
+
+Batch = dict[str, Tensor]
+
+
+def random_fastbert(kind: str = "bert", problem_type: str | None = None, **settings: Any) -> Any:
+    """Branches with weights so wide that some of them are sure of some rows."""
+    backbone = random_classifier(kind, num_labels=5, problem_type=problem_type)
+    torch.manual_seed(3)
+    model = FastBertForSequenceClassification.from_classifier(backbone, **{"branch_width": 8} | settings)
+    for parameter in model.branches.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    return model.eval()
+
+
+def save_fastbert(directory: Path, tokenizer: Path, texts: list[str], **settings: Any) -> Path:
+    """A model of 4 layers whose branches have learnt a little."""
+    save_classifier(directory, tokenizer, num_hidden_layers=NUM_LAYERS, initializer_range=0.6, **settings)
+    classifier = load_classifier(directory)
+    torch.manual_seed(5)
+    model = FastBertForSequenceClassification.from_classifier(classifier.model, branch_width=16)
+    batch = classifier.batch(Preprocessing(max_length=32).encode(classifier.tokenizer, texts, None))
+    optimizer = torch.optim.Adam(model.branches.parameters(), lr=0.02)
+    for _ in range(25):
+        *early, last = model.all_logits(batch)
+        optimizer.zero_grad()
+        sum(prediction_divergence(own, last, model.task, "teacher_student") for own in early).backward()
+        optimizer.step()
+    shutil.rmtree(directory)
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory)
+    Preprocessing(max_length=32).save(directory)
+    return directory
+
+
+def rows_alone(batches: list[Batch]) -> list[Batch]:
+    """Each row without padding."""
+    return [
+        {name: tensor[row : row + 1, : int(batch["attention_mask"][row].sum())] for name, tensor in batch.items()}
+        for batch in batches
+        for row in range(len(batch["input_ids"]))
+    ]
+
+
+def cut(inputs: Batch, *sizes: int) -> list[Batch]:
+    """Batches of these sizes, each as wide as its longest row."""
+    found, start = [], 0
+    for size in sizes:
+        width = int(inputs["attention_mask"][start : start + size].sum(dim=1).max())
+        found.append({name: tensor[start : start + size, :width] for name, tensor in inputs.items()})
+        start += size
+    return found
+
+
+@torch.no_grad()
+def one_by_one(model: Any, batches: list[Batch], rule: ExitRule) -> Exits:
+    """The rule in words: a row leaves at the first layer that is sure, or where `patience` layers have agreed."""
+    logits, layers = [], []
+    for row in rows_alone(batches):
+        *early, last = model.all_logits(row)
+        said: list[Any] = []
+        layers.append(NUM_LAYERS)
+        logits.append(last)
+        for layer, own_1C in enumerate(early, start=1):
+            said.append(decided(own_1C, model.task).tolist())
+            sure = float(uncertainty(own_1C, model.task, rule.measure, rule.top_k)) < rule.thresholds[layer - 1]
+            latest = said[-rule.patience :] if rule.patience else []
+            if sure or (rule.patience and len(latest) == rule.patience and all(one == latest[0] for one in latest)):
+                layers[-1], logits[-1] = layer, own_1C
+                break
+    return Exits(torch.cat(logits), torch.tensor(layers))
+
+
+def count_rows(modules: Any) -> list[int]:
+    """Filled in, while a model runs, with the rows of every call of every module; 0 for one that is not called."""
+    counts = [0] * len(modules)
+
+    def count(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            counts[index] += len(arguments[0])
+
+        return hook
+
+    for index, module in enumerate(modules):
+        module.register_forward_hook(count(index))
+    return counts
+
+
+def rule_at(model: Any, batches: list[Batch], quantile: float, measure: Any) -> ExitRule:
+    """A rule by which about that share of the rows is sure at each layer, halfway between two of them."""
+    thresholds = []
+    with torch.no_grad():
+        alone = torch.cat([model.all_logits(row) for row in rows_alone(batches)], dim=1)
+    for logits_NC in alone[:-1]:
+        doubt_N = uncertainty(logits_NC, model.task, measure, 3).sort().values
+        place = int(quantile * (len(doubt_N) - 1))
+        thresholds.append(float(doubt_N[place : place + 2].mean()))
+    return ExitRule(tuple(thresholds), measure, top_k=3)
+
+
+# ------------------------------------------------------------------------------------------------------------- branches
+
+
+def naive_branch(branch: Branch, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
+    """As published: attention of all tokens to all tokens, by torch's own module, of which the first is taken."""
+    width = branch.dense.in_features
+    attention = nn.MultiheadAttention(width, branch.num_heads, batch_first=True)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat([branch.query.weight, branch.key.weight, branch.value.weight]))
+        attention.in_proj_bias.copy_(torch.cat([branch.query.bias, torch.zeros(width), branch.value.bias]))
+        attention.out_proj.load_state_dict(branch.output.state_dict())
+    narrow_BSW = branch.activation(branch.projection(hidden_BSD))
+    padding_BS = None if mask_BS is None or not branch.mask else mask_BS == 0
+    attended_BSW, _ = attention(narrow_BSW, narrow_BSW, narrow_BSW, key_padding_mask=padding_BS)
+    return branch.classifier(branch.activation(branch.dense(attended_BSW[:, 0])))
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("activation", ["tanh", "none"])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_branch_is_the_published_one(heads: int, activation: str, mask: bool) -> None:
+    torch.manual_seed(0)
+    config = FastBertConfig(branch_width=8, branch_heads=heads, branch_activation=activation, branch_mask=mask)
+    branch, hidden_BSD = Branch(16, 5, config), torch.randn(3, 7, 16)
+    assert isinstance(branch.activation, nn.Tanh if activation == "tanh" else nn.Identity)
+    mask_BS = random_inputs([7, 4, 1])["attention_mask"]
+    torch.testing.assert_close(branch(hidden_BSD, mask_BS), naive_branch(branch, hidden_BSD, mask_BS))
+    torch.testing.assert_close(branch(hidden_BSD, None), naive_branch(branch, hidden_BSD, None))
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_padding_is_seen_by_a_branch_without_a_mask_alone(mask: bool) -> None:
+    torch.manual_seed(0)
+    branch, hidden_BSD = Branch(16, 5, FastBertConfig(branch_width=8, branch_mask=mask)), torch.randn(2, 7, 16)
+    mask_BS = random_inputs([7, 4])["attention_mask"]
+    other_BSD = hidden_BSD.where(mask_BS[..., None].bool(), torch.randn(2, 7, 16))
+    before, after = branch(hidden_BSD, mask_BS), branch(other_BSD, mask_BS)
+    assert torch.equal(before[0], after[0])
+    assert torch.allclose(before[1], after[1], atol=1e-6) == mask
+
+
+def test_a_bias_of_the_keys_would_change_nothing() -> None:
+    torch.manual_seed(0)
+    branch, hidden_BSD = Branch(16, 5, FastBertConfig(branch_width=8)), torch.randn(2, 7, 16)
+    narrow_BSW = branch.activation(branch.projection(hidden_BSD))
+    query, keys, bias = branch.query(narrow_BSW[:, :1]), branch.key(narrow_BSW), torch.randn(8)
+    for head in (slice(0, 4), slice(4, 8)):
+        plain, shifted = (query[..., head] @ k[..., head].mT for k in (keys, keys + bias))
+        torch.testing.assert_close((plain / math.sqrt(4)).softmax(-1), (shifted / math.sqrt(4)).softmax(-1))
+
+
+# ----------------------------------------------------------------------------------------------------------- early exit
+
+
+@pytest.mark.parametrize("problem_type", [None, MULTI_LABEL])
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("sizes", [(16,), (4, 4, 4, 4), (7, 7, 2), (1,) * 16])
+def test_batches_side_by_side_answer_as_each_row_alone(
+    sizes: tuple[int, ...], measure: Any, problem_type: str | None
+) -> None:
+    model, batches = random_fastbert(problem_type=problem_type), cut(random_inputs(LENGTHS), *sizes)
+    rule = rule_at(model, batches, 0.4, measure)
+    found, expected = model.classify(batches, rule), one_by_one(model, batches, rule)
+    assert found.layers_N.tolist() == expected.layers_N.tolist()
+    assert len(set(found.layers_N.tolist())) >= 3
+    torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("problem_type", [None, MULTI_LABEL])
+@pytest.mark.parametrize("patience", [1, 2, 3, 4])
+def test_patience_leaves_when_so_many_layers_in_a_row_agree(patience: int, problem_type: str | None) -> None:
+    model, batches = random_fastbert(problem_type=problem_type), cut(random_inputs(LENGTHS), 5, 5, 6)
+    rule = model.exit_rule(patience=patience)
+    found, expected = model.classify(batches, rule), one_by_one(model, batches, rule)
+    assert found.layers_N.tolist() == expected.layers_N.tolist()
+    assert set(found.layers_N.tolist()) <= set(range(min(patience, NUM_LAYERS), NUM_LAYERS + 1))
+    torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
+
+
+def test_patience_and_speed_together_leave_by_whichever_comes_first() -> None:
+    model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 8, 8)
+    both = replace(rule_at(model, batches, 0.4, "entropy"), patience=2)
+    found = model.classify(batches, both)
+    assert found.layers_N.tolist() == one_by_one(model, batches, both).layers_N.tolist()
+    alone = [
+        model.classify(batches, rule).layers_N for rule in (replace(both, patience=None), model.exit_rule(None, 2))
+    ]
+    assert torch.equal(found.layers_N, torch.minimum(*alone))
+
+
+def test_no_rows_have_no_answers() -> None:
+    model = random_fastbert()
+    classifier = Classifier(Path(), model, None, "single_label", list("abcde"), 48, model.exit_rule(0.5))
+    found = predict(classifier, [])
+    assert found.logits_NC.shape == (0, 5)
+    assert found.layers_N.shape == (0,)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_can_leave_early(kind: str) -> None:
+    model = random_fastbert(kind)
+    inputs = random_inputs(LENGTHS, padding=model.backbone.config.pad_token_id)
+    batches = cut(inputs, 6, 6, 4)
+    rule = rule_at(model, batches, 0.4, "entropy")
+    found, expected = model.classify(batches, rule), one_by_one(model, batches, rule)
+    assert found.layers_N.tolist() == expected.layers_N.tolist()
+    torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
+
+
+def test_at_speed_0_it_is_the_plain_model_and_no_branch_is_computed() -> None:
+    model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 8, 8)
+    calls = count_rows(model.branches)
+    found = model.classify(batches, model.exit_rule(speed=0.0))
+    assert calls == [0, 0, 0]
+    assert set(found.layers_N.tolist()) == {NUM_LAYERS}
+    with torch.no_grad():
+        plain = torch.cat([model.backbone(**batch).logits for batch in batches])
+        assert torch.equal(torch.cat([model(**batch).logits for batch in batches]), plain)
+        assert torch.equal(torch.cat([model.all_logits(batch)[-1] for batch in batches]), found.logits_NC)
+    torch.testing.assert_close(found.logits_NC, plain, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("problem_type", [None, MULTI_LABEL])
+def test_at_speed_1_all_leave_at_the_first_layer_even_without_any_idea(measure: Any, problem_type: str | None) -> None:
+    model, batches = random_fastbert(problem_type=problem_type, uncertainty=measure), cut(random_inputs(LENGTHS), 8, 8)
+    nn.init.zeros_(model.branches[0].classifier.weight)
+    nn.init.zeros_(model.branches[0].classifier.bias)  # an uncertainty of exactly 1
+    entered = count_rows(model.layers.layers)
+    assert set(model.classify(batches, model.exit_rule(speed=1.0)).layers_N.tolist()) == {1}
+    assert entered == [16, 0, 0, 0]
+
+
+def test_rows_that_left_are_not_computed_any_more_and_the_others_close_ranks() -> None:
+    model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 4, 4, 4, 4)
+    rule = rule_at(model, batches, 0.2, "entropy")
+    layers_N = one_by_one(model, batches, rule).layers_N
+    entered, asked = count_rows(model.layers.layers), count_rows(model.branches)
+    shapes: list[tuple[int, int]] = []
+    model.layers.layers[-1].register_forward_hook(lambda _, given, __: shapes.append(tuple(given[0].shape[:2])))
+    model.classify(batches, rule)
+    staying = [int((layers_N >= layer).sum()) for layer in range(1, NUM_LAYERS + 1)]
+    assert staying[0] > staying[1] > staying[2] > staying[3] > 4
+    assert entered == staying
+    assert asked == staying[:-1]
+    longest = [length for length, layer in zip(LENGTHS, layers_N, strict=True) if layer == NUM_LAYERS]
+    full = [(len(longest[start : start + 4]), longest[start]) for start in range(0, len(longest), 4)]
+    assert shapes == full  # groups of four again, no wider than their longest row
+
+
+def test_each_layer_has_a_threshold_of_its_own_and_0_is_not_computed() -> None:
+    model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 8, 8)
+    asked = count_rows(model.branches)
+    found = model.classify(batches, ExitRule((0.0, 1.0, 0.0), "entropy", 5))
+    assert set(found.layers_N.tolist()) == {2}
+    assert asked == [0, 16, 0]
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_the_last_layer_answers_where_branches_are_broken(patience: int | None) -> None:
+    model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 8, 8)
+    for branch in model.branches:
+        nn.init.constant_(branch.classifier.bias, float("nan"))
+    found = model.classify(batches, model.exit_rule(speed=1.0, patience=patience))
+    assert set(found.layers_N.tolist()) == {NUM_LAYERS}
+    assert found.logits_NC.isfinite().all()
+
+
+def test_token_types_reach_the_encoder() -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    typed = batch | {"token_type_ids": (torch.arange(12) > 1).long().expand(16, -1) * batch["attention_mask"]}
+    last_alone = ExitRule((1e-9, 0.0, 0.0), "entropy", 5)  # asks a branch, and yet nobody leaves
+    with torch.no_grad():
+        expected = model.backbone(**typed).logits
+    torch.testing.assert_close(model.classify([typed], last_alone).logits_NC, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(model.classify([batch], last_alone).logits_NC, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("group_cost", [0, 2, 1000])
+@pytest.mark.parametrize("size", [1, 3, 32])
+def test_groups_are_cut_where_padding_would_cost_more_than_another_group(size: int, group_cost: int) -> None:
+    lengths = np.sort(np.random.default_rng(0).integers(1, 12, 40))[::-1]
+    runs = list(_cut_by_length(np.arange(40), lengths, size, group_cost))
+    assert np.concatenate(runs).tolist() == list(range(40))
+    assert all(1 <= len(run) <= size for run in runs)
+    padding = [int((lengths[run[0]] - lengths[run]).sum()) for run in runs]
+    assert max(padding) <= group_cost
+    for run, padded, following in zip(runs, padding, runs[1:], strict=False):  # it could not have held one row more
+        assert len(run) == size or padded + lengths[run[0]] - lengths[following[0]] > group_cost
+
+
+def test_more_rows_than_go_side_by_side_answer_as_each_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd_dist.models.classifier.TOKENS_SIDE_BY_SIDE", 40)
+    model, inputs = random_fastbert(), random_inputs(LENGTHS)
+    rule = rule_at(model, cut(inputs, 16), 0.4, "entropy")
+    classifier = Classifier(Path(), model, SimpleNamespace(pad_token_id=0), "single_label", list("abcde"), 48, rule)
+    rows = [
+        Encoding(ids[:length].tolist(), None, False) for ids, length in zip(inputs["input_ids"], LENGTHS, strict=True)
+    ]
+    shuffled = np.random.default_rng(1).permutation(16)
+    found = predict(classifier, [rows[number] for number in shuffled], batch_size=3)
+    expected = one_by_one(model, cut(inputs, 16), rule)
+    assert found.layers_N.tolist() == expected.layers_N[shuffled].tolist()
+    np.testing.assert_allclose(found.logits_NC, expected.logits_NC[shuffled], atol=1e-5, rtol=1e-4)
+
+
+def test_a_branch_without_a_mask_is_asked_too() -> None:
+    """Rows of one length have no padding that it could see."""
+    model, batches = random_fastbert(branch_mask=False), cut(random_inputs([9] * 6), 4, 2)
+    rule = rule_at(model, batches, 0.4, "entropy")
+    found, expected = model.classify(batches, rule), one_by_one(model, batches, rule)
+    assert found.layers_N.tolist() == expected.layers_N.tolist()
+    torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------ configuration, saving and loading
+
+
+def test_the_rule_is_that_of_the_configuration_unless_asked_otherwise() -> None:
+    model = random_fastbert(thresholds=[0.1, 0.2, 0.3], patience=2, uncertainty="margin", top_k=3)
+    assert model.exit_rule() == ExitRule((0.1, 0.2, 0.3), "margin", 3, 2)
+    assert model.exit_rule(speed=0.5) == ExitRule((0.5, 0.5, 0.5), "margin", 3, None)
+    assert model.exit_rule(patience=1) == ExitRule((0.0, 0.0, 0.0), "margin", 3, 1)
+    assert random_fastbert().exit_rule() == ExitRule((0.0, 0.0, 0.0), "entropy", 5, None)
+
+
+def test_there_is_a_threshold_for_every_branch() -> None:
+    with pytest.raises(UserError, match="holds 2 thresholds for 3 branches"):
+        random_fastbert(thresholds=[0.1, 0.2]).exit_rule()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("thresholds", ["0.1"]),
+        ("thresholds", [None]),
+        ("thresholds", [float("nan")]),
+        ("thresholds", [5]),
+        ("thresholds", 0.5),
+        ("top_k", 1),
+        ("uncertainty", "margn"),
+        ("branch_activation", "gelu"),
+        ("branch_heads", 3),
+        ("branch_width", 0),
+        ("branch_width", "128"),
+        ("patience", 0),
+        ("backbone", ["bert"]),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_with_the_name(name: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name}="):
+        FastBertConfig(**{name: value})
+    random_fastbert().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(content | {name: value}), encoding="utf-8")
+    with pytest.raises(UserError, match=f"config.json cannot be used: .*{name}="):
+        load_classifier(tmp_path)
+
+
+def test_it_can_be_called_as_any_classifier_of_transformers() -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    called = model(**batch, labels=torch.zeros(16, dtype=torch.long), output_hidden_states=True)
+    torch.testing.assert_close(called.loss, torch.nn.functional.cross_entropy(called.logits, torch.zeros(16).long()))
+    assert len(called.hidden_states) == NUM_LAYERS + 1
+
+
+def test_the_backbone_has_the_attention_that_was_asked_for(tmp_path: Path) -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    model.save_pretrained(tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    assert plain.backbone.config._attn_implementation == "eager"
+    with torch.no_grad():
+        torch.testing.assert_close(plain.all_logits(batch), model.all_logits(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_trained_head_is_the_one_that_is_kept(kind: str) -> None:
+    classifier = random_classifier(kind, seed=5)
+    inputs = random_inputs([7, 5, 1], padding=classifier.config.pad_token_id)
+    model = FastBertForSequenceClassification.from_classifier(classifier, branch_width=8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.all_logits(inputs)[-1], classifier(**inputs).logits)
+    assert {name: value.tolist() for name, value in model.backbone.state_dict().items()} == {
+        name: value.tolist() for name, value in classifier.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_it_is_the_same_after_saving_and_loading(kind: str, tmp_path: Path) -> None:
+    model = random_fastbert(kind, MULTI_LABEL, thresholds=[0.1, 0.2, 0.3], branch_activation="none")
+    model.config.id2label = {number: f"类{number}" for number in range(5)}
+    model.config.label2id = {name: number for number, name in model.config.id2label.items()}
+    model.save_pretrained(tmp_path)
+    loaded, found = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not found["missing_keys"]
+    assert not found["unexpected_keys"]
+    assert not loaded.training
+    assert loaded.config.id2label == loaded.backbone.config.id2label == model.config.id2label
+    assert (loaded.task, loaded.exit_rule()) == ("multi_label", model.exit_rule())
+    inputs = random_inputs([7, 5, 1], padding=loaded.backbone.config.pad_token_id)
+    with torch.no_grad():
+        assert torch.equal(loaded.all_logits(inputs), model.all_logits(inputs))
+
+
+FRESH = """
+import json, sys
+import kd_dist.early_exit
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+inputs = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
+exits = model.classify([inputs], model.exit_rule())
+print(json.dumps({"logits": exits.logits_NC.tolist(), "layers": exits.layers_N.tolist()}))
+"""
+
+
+def test_a_fresh_process_needs_one_import_to_load_it(tmp_path: Path) -> None:
+    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
+    rule = rule_at(model, [batch], 0.4, "entropy")
+    model.config.update({"thresholds": list(rule.thresholds), "top_k": 3})
+    model.save_pretrained(tmp_path)
+    rows = json.dumps({name: tensor.tolist() for name, tensor in batch.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path)], input=rows, cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found, expected = json.loads(done.stdout), model.classify([batch], rule)
+    assert found["layers"] == expected.layers_N.tolist()
+    torch.testing.assert_close(torch.tensor(found["logits"]), expected.logits_NC, atol=1e-6, rtol=1e-5)
+
+
+def test_the_backbone_stays_in_eval_mode() -> None:
+    model = random_fastbert().train()
+    assert model.training
+    assert all(branch.training for branch in model.branches)
+    assert not any(module.training for module in model.backbone.modules())
+
+
+def test_it_answers_for_the_architecture_of_its_backbone() -> None:
+    config = random_fastbert("distilbert").config
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (16, NUM_LAYERS, 100)
+    assert getattr(config, "type_vocab_size", None) is None
+    with pytest.raises(AttributeError, match="FastBertConfig has no attribute 'unheard_of'"):
+        _ = config.unheard_of
