@@ -34,3 +34,8 @@ def is_number(value: Any) -> bool:
 
 def is_finite(value: Any) -> bool:
     return is_number(value) and math.isfinite(value)
+
+
+def finite_or_none(value: Any) -> Any:
+    """Return the value, or None in place of a float that strict JSON and W&B tables cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,11 +1,10 @@
 """What a training run says about itself: metrics.jsonl always, W&B beside it, and one line of progress for whoever
-watches. The only file that imports wandb.
+watches.
 
 Rank 0 has a `Tracker`, the other ranks a `NullTracker`, so that the trainer never asks which rank it is.
 """
 
 import json
-import math
 import os
 import sys
 import time
@@ -15,9 +14,9 @@ from typing import Any, TextIO
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import write_text
-from kd_dist.runs.metrics import is_finite, read_metrics
+from kd_dist.runs.metrics import finite_or_none, read_metrics
 from kd_dist.runs.progress import Bar, Display, Lines, Status
-from kd_dist.runs.wandb_run import WandbRun, copies_in
+from kd_dist.runs.wandb_run import WandbRun, copies_in, results_row
 
 
 class NullTracker:
@@ -154,26 +153,12 @@ def log_results(
     run = WandbRun(stage_dir, settings, config, resume=None, without_it="results are in results.json only")
     run.remember([])
     with copies_in(stage_dir / "wandb"):
-        problem = run.start() or run.log(0, _shown(rows, pictures))
+        problem = run.start() or run.log(0, results_row(rows, pictures))
     for told in (problem, run.finish(exit_code=0)):
         if told:
             print(f"{stage_dir.name}  {told}", file=sys.stderr, flush=True)
 
 
-def _shown(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
-    import wandb
-
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    cells = [[name, *(_strict(row.get(column)) for column in columns)] for name, row in rows.items()]
-    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
-    table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
-    return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
-
-
-def _strict(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _line(row: Mapping[str, Any]) -> str:
-    strict = {key: _strict(value) for key, value in row.items()}
+    strict = {key: finite_or_none(value) for key, value in row.items()}
     return json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.metrics import finite_or_none, is_finite
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
@@ -144,6 +145,17 @@ class WandbRun:
         except (OSError, HandleAbandonedError) as error:  # its own process died before, or while it finished
             return f"W&B did not finish in order: {error!r}"
         return None
+
+
+def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
+    """Return the results of an evaluation as one row for W&B: each number, a table of all models, and the pictures."""
+    import wandb
+
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    cells = [[name, *(finite_or_none(row.get(column)) for column in columns)] for name, row in rows.items()]
+    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
+    table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
+    return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
 
 
 def _wandb_mode() -> Literal["online", "offline"] | None:
