@@ -24,7 +24,7 @@ BRANCHES_README = """\
 # A text classifier with early exit (FastBERT)
 
 A text leaves after the first layer that is sure of its label: `speed`, from 0 (all layers) to 1 (the first), says how
-sure. The classes of this model are those of `kd_dist`: put the folder that holds the package on `PYTHONPATH`, and run
+sure. The classes of this model are those of `kd_dist`: install the package (`pip install .` in its repository), and run
 this in the folder of this file.
 
 ```python
@@ -43,7 +43,7 @@ print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # numbers of the labels, a
 From files, with texts cut into tokens as in training (preprocessing.json):
 
 ```
-python kd_dist/predict.py --model FOLDER --speed 0.5 < texts.txt
+python -m kd_dist.predict --model FOLDER --speed 0.5 < texts.txt
 ```
 """
 
