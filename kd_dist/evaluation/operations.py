@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepspeed.profiling.flops_profiler import get_model_profile
 from torch import Tensor, nn
 
 from kd_dist.models.classifier import Classifier
@@ -75,6 +76,8 @@ class _Part(nn.Module):
 
 
 def _polynomial(module: nn.Module, classifier: Classifier) -> np.ndarray:
+    from kd_dist.evaluation.operations import count_operations  # imports deepspeed, which takes seconds
+
     def cost(length: int) -> int:
         ids = torch.full((1, length), classifier.tokenizer.unk_token_id or 0, device=classifier.model.device)
         return count_operations(module, {"input_ids": ids})
@@ -84,7 +87,5 @@ def _polynomial(module: nn.Module, classifier: Classifier) -> np.ndarray:
 
 def count_operations(model: nn.Module, inputs: dict[str, Tensor]) -> int:
     """Multiply-accumulates of one forward pass, fused attention included (torch's own counter misses that on CPUs)."""
-    from deepspeed.profiling.flops_profiler import get_model_profile  # takes seconds to import
-
     _, operations, _ = get_model_profile(model, kwargs=inputs, print_profile=False, as_string=False)
     return int(operations)
