@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 
 from kd_dist.config.families import FAMILIES
-from kd_dist.config.sections.objectives import MlmObjective, TinyBertObjective
+from kd_dist.config.objectives.mlm import MlmObjective
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.models.attention import SUPPORTED_FAMILIES, capture_attention
 from kd_dist.models.students import random_model

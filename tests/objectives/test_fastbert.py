@@ -18,10 +18,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.fastbert import FastBertObjective
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Model, Teacher
-from kd_dist.config.sections.objectives import FastBertObjective, FinetuneObjective
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows

@@ -12,10 +12,12 @@ from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.families import FAMILIES
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import LabelledData, TokenData
 from kd_dist.config.sections.models import Student
 from kd_dist.config.sections.models import Teacher as TeacherSettings
-from kd_dist.config.sections.objectives import FinetuneObjective, SoftLabelsObjective, TinyBertObjective
 from kd_dist.config.sections.training import Cadence, Selection, Train
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.labelled import prepare
