@@ -134,10 +134,20 @@ def settings_page() -> str:
         "`a:x,b:y`, and `none` is no value. Where a job sets a value of its own, its table at the end of this page "
         "says so. `python launch/slurm.py --job NAME --options` prints the settings of one job.",
     ]
+    rows = [
+        [job.name, f"`{key}`", ", ".join(f"`{each}`" for each in job.follows[key])]
+        for job in jobs
+        for key in job.follows
+    ]
+    parts.append("## Settings that follow another")
+    parts.append("A setting on the left also sets those on the right, unless they are given themselves.")
+    parts.append("\n".join(table.table("job|setting|also sets", rows)))
     for name, by_class in sorted(sections_of(jobs).items()):
         parts.append(f"## {name}")
         for section, places in by_class.items():
             intro = " ".join((section.__doc__ or "").split()) if "__doc__" in vars(section) else ""
+            if "name" in section.model_fields:
+                parts.append(f"### {name} `{section.model_fields['name'].default}`")
             parts += [part for part in (intro, f"In {_places(places)}.") if part]
             keys = [key for key in section.model_fields if key != "name"]
             rows = [[f"`{name}.{key}`", _default(section, key), _meaning(section, key)] for key in keys]
