@@ -48,8 +48,8 @@ from benchmarks.measuring import (
     value_in,
     write_result,
 )
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import TokenData
-from kd_dist.config.sections.objectives import TinyBertObjective
 from kd_dist.config.sections.training import Optim
 from kd_dist.data.corpus_rows import prepare
 from kd_dist.data.token_rows import TokenRows
@@ -167,7 +167,7 @@ class Ours:
         batch = to_device(batch)
         targets = self.teacher(batch)
         with self.autocast:
-            sums = self.objective(batch, targets)
+            sums = self.objective(batch, targets).sums
         return torch.stack([sums[term] / counts[term] for term in sums]).sum()
 
 

@@ -85,7 +85,7 @@ class Distillation:
     def train(self, batch: Batch, teacher: Any) -> Tensor:
         """One step of forward, backward and AdamW."""
         self.optimizer.zero_grad()
-        loss = torch.stack(list(self.objective(batch, teacher).values())).sum()
+        loss = torch.stack(list(self.objective(batch, teacher).sums.values())).sum()
         loss.backward()
         self.optimizer.step()
         return loss
