@@ -86,8 +86,9 @@ def _states_while_it_runs(run_dir: Path, stage: str) -> Iterator[StageState]:
     looked_at, state = float("-inf"), StageState(stage, [])
     while True:
         if time.monotonic() - looked_at >= seconds_between_looks(run_dir):
-            state = next(state for state in states_of_run(run_dir) if state.name == stage)
             looked_at = time.monotonic()
+            with contextlib.suppress(UserError):  # SLURM does not answer now; the log is there all the same
+                state = next(state for state in states_of_run(run_dir) if state.name == stage)
         yield state
         if state.is_complete or state.has_failed:
             return

@@ -85,5 +85,5 @@ def launch(job: Job, run_dir: Path, cluster: Cluster, command: str) -> int:
     from launch.submit import submit
 
     submit(job, run_dir, cluster, code)
-    print(f"follow it with: python launch/slurm.py --status {shlex.quote(str(run_dir))}")
+    print(f"follow it with: python launch/slurm.py --status {shlex.quote(str(run_dir))} --follow")
     return 0

@@ -33,12 +33,16 @@ def follow_status(run_dir: Path) -> int:
     """
     console = Console()
     if not console.is_terminal:
-        return _follow(run_dir, lambda text: print(text, flush=True))
-    with Live(console=console, auto_refresh=False) as live:
-        return _follow(run_dir, lambda text: live.update(Text(text), refresh=True))
+        states, _ = _follow(run_dir, lambda text: print(text, flush=True))
+    else:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            states, text = _follow(run_dir, lambda text: live.update(Text(text), refresh=True))
+        print(text)  # to stay, with its paths in one piece
+    return 0 if all(state.is_complete for state in states) else 1
 
 
-def _follow(run_dir: Path, show: Callable[[str], None]) -> int:
+def _follow(run_dir: Path, show: Callable[[str], None]) -> tuple[list[StageState], str]:
+    """Show the status whenever it has changed until the run is over; return the last one."""
     shown = ""
     while True:
         states, text = _look(run_dir)
@@ -46,7 +50,7 @@ def _follow(run_dir: Path, show: Callable[[str], None]) -> int:
             show(text)
             shown = text
         if states and is_over(states):
-            return 0 if all(state.is_complete for state in states) else 1
+            return states, text
         time.sleep(seconds_between_looks(run_dir))
 
 

@@ -13,9 +13,10 @@ import pytest
 from kd_dist.config.job import Job
 from kd_dist.runs.completion import complete
 from kd_dist.runs.layout import open_run
+from launch import states
 from launch.launcher import note_end, note_stage
-from launch.logs import newest_log
-from tests.launch.launching import CORPUS, DISTILL, REPORT, SCRIPT, answers, command, log, shown, submitted
+from launch.logs import newest_log, show_logs
+from tests.launch.launching import CORPUS, DISTILL, REPORT, SCRIPT, answers, command, log, program, shown, submitted
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,22 @@ def test_following_waits_for_the_first_log_and_goes_on_in_a_newer_one(tmp_path: 
     assert following.line() == "second\n"
     complete(run_dir / DISTILL, seconds=1.0)
     assert following.end() == (0, "", f"==> {first}\n==> {second}\n")
+
+
+def test_following_survives_a_scheduler_that_does_not_answer(
+    tmp_path: Path,
+    run_dir: Path,
+    scheduler: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.setattr(states, "SECONDS_BETWEEN_QUESTIONS", 0.1)
+    submitted(run_dir, **{DISTILL: "102"})
+    log(run_dir / DISTILL, "102_0_log.out", "one\n")
+    answer = 'case "$(wc -l < $0.calls)" in 1) echo "102|RUNNING";; 2) exit 1;; *) echo "102|FAILED";; esac'
+    program(scheduler, "squeue", "echo call >> $0.calls", answer)
+    assert show_logs(run_dir, DISTILL, follow=True) == 1
+    assert capfdbinary.readouterr().out == b"one\n"
 
 
 def test_ctrl_c_ends_following_without_a_complaint(tmp_path: Path, run_dir: Path) -> None:

@@ -132,7 +132,10 @@ def test_following_on_a_terminal_draws_over_the_table(tmp_path: Path, followed: 
     assert process.wait(30) == 0
     assert got.count(b"stage ") >= 2
     assert b"\x1b[1A" in got  # back to the first line
-    assert got.rstrip().endswith(b"\x1b[?25h")
+    last = [line.split() for line in got.decode().rpartition("stage ")[2].splitlines()[1:]]
+    assert last == [
+        [stage, "COMPLETED", *rest] for stage, *rest in ([CORPUS], [DISTILL, "30/300", "1.2346", "25.6"], [REPORT])
+    ]
 
 
 def test_following_survives_a_scheduler_that_does_not_answer(
