@@ -81,7 +81,7 @@ class Following:
     def __init__(self, folder: Path, *arguments: str) -> None:
         words = [sys.executable, SCRIPT, "--logs", *arguments, "--follow"]
         self.process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self._timer = threading.Timer(30, self.process.kill)
+        self._timer = threading.Timer(90, self.process.kill)
         self._timer.start()
 
     def line(self) -> str:
@@ -89,7 +89,7 @@ class Following:
         return self.process.stdout.readline()
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=90)
         self._timer.cancel()
         return self.process.returncode, out, err
 

@@ -93,20 +93,23 @@ def after(seconds: float, *actions: Callable[[], object]) -> None:
 
 
 def test_following_in_a_pipe_prints_changes_only_and_ends_with_the_run(tmp_path: Path, followed: Path) -> None:
-    after(
-        1.5,
-        lambda: complete(followed / DISTILL, seconds=1.0),
-        lambda: complete(followed / REPORT, seconds=1.0),
-    )
-    ended = command(tmp_path, "--status", str(followed), "--follow")
-    assert ended.returncode == 0, ended.stderr
-    shown_tables = ended.stdout.split(f"{followed}\n")[1:]
-    words = [[row.split()[1] for row in text.splitlines()[1:]] for text in shown_tables]
-    assert words == [
-        ["COMPLETED", "RUNNING", "WAITING"],
-        ["COMPLETED", "COMPLETED", "WAITING"],
-        ["COMPLETED", "COMPLETED", "COMPLETED"],
-    ]
+    words = [sys.executable, SCRIPT, "--status", str(followed), "--follow"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+
+        def next_states() -> list[str]:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+            assert lines[0] == f"{followed}\n"
+            return [line.split()[1] for line in lines[2:]]
+
+        assert next_states() == ["COMPLETED", "RUNNING", "WAITING"]
+        complete(followed / DISTILL, seconds=1.0)
+        assert next_states() == ["COMPLETED", "COMPLETED", "WAITING"]
+        complete(followed / REPORT, seconds=1.0)
+        assert next_states() == ["COMPLETED", "COMPLETED", "COMPLETED"]
+        assert process.stdout.read() == ""
+    assert process.returncode == 0
 
 
 def test_following_ends_when_a_stage_has_failed_and_nothing_runs(tmp_path: Path, followed: Path) -> None:
