@@ -424,7 +424,7 @@ def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_fil
 
 def problems(model: str | None = None, **data: Any) -> str:
     stage = UnlabelledStage(data=UnlabelledData(**data), model={"path": model} if model else None)
-    return "; ".join(_stage_problems(find_job("finetune"), stage, needs_corpus=True))
+    return "; ".join(_stage_problems(find_job("finetune"), stage, reads_files=True))
 
 
 def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, tmp_path):
