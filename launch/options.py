@@ -16,16 +16,29 @@ Stages = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Option:
-    """One `section.key` of a job; its meaning and its default may differ from stage to stage."""
+    """One `section.key` of a job; its meaning and its default may differ from stage to stage.
+
+    `followers` take its value unless they are given; a key that no stage has is only there for them.
+    """
 
     key: str
     stages: Stages
     meanings: dict[str, Stages]
     defaults: dict[str, Stages]
+    followers: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
         return self.key.split(".")[0]
+
+    def descriptions(self) -> list[str]:
+        """Return its meaning, or each of them with its stages, and which keys follow it."""
+        texts = [
+            text if len(self.meanings) == 1 else f"{', '.join(names)}: {text}" for text, names in self.meanings.items()
+        ]
+        if not self.followers:
+            return texts
+        return [*texts, f"{'also ' * bool(texts)}sets {', '.join(self.followers)}, unless given themselves"]
 
 
 def show_options(job: Job, word: str = "") -> int:
@@ -63,9 +76,12 @@ def options_of_job(job: Job) -> list[Option]:
             field = type(section).model_fields[field_name]
             defaults[key][as_typed(getattr(section, field_name))].append(name)
             meanings[key][_meaning(field.description, field.annotation)].append(name)
-    sections = list(dict.fromkeys(key.split(".")[0] for key in defaults))
-    keys = sorted(defaults, key=lambda key: sections.index(key.split(".")[0]))
-    return [Option(key, tuple(stages[key]), _frozen(meanings[key]), _frozen(defaults[key])) for key in keys]
+    sections = list(dict.fromkeys(key.split(".")[0] for key in (*defaults, *job.follows)))
+    keys = sorted({**defaults, **job.follows}, key=lambda key: sections.index(key.split(".")[0]))
+    return [
+        Option(key, tuple(stages[key]), _frozen(meanings[key]), _frozen(defaults[key]), tuple(job.follows.get(key, ())))
+        for key in keys
+    ]
 
 
 def _frozen(stages: dict[str, list[str]]) -> dict[str, Stages]:
@@ -104,7 +120,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def _mentions(option: Option, word: str) -> bool:
-    return any(word.lower() in text.lower() for text in (option.key, *option.meanings))
+    return any(word.lower() in text.lower() for text in (option.key, *option.descriptions()))
 
 
 def _nearest_key(word: str, keys: list[str]) -> str:
@@ -119,17 +135,18 @@ def _nearest_key(word: str, keys: list[str]) -> str:
 
 def _section_lines(options: list[Option], stages: Stages, width: int | None) -> list[str]:
     """Describe one section; a key names its stages where they are not all of the section's."""
-    lines = wrap(f"{options[0].section}, in {', '.join(stages)}", width)
+    lines = wrap(", in ".join([options[0].section, *([", ".join(stages)] if stages else [])]), width)
     for option in options:
         lines += wrap(_key_and_default(option, stages), width, "  ")
-        for meaning, names in option.meanings.items():
-            text = meaning if len(option.meanings) == 1 else f"{', '.join(names)}: {meaning}"
+        for text in option.descriptions():
             lines += wrap(text, width, "      ")
     return lines
 
 
 def _key_and_default(option: Option, of_section: Stages) -> str:
     """Return `key = default`, or every default with its stages, the one of most stages first."""
+    if not option.stages:
+        return option.key
     by_use = sorted(option.defaults.items(), key=lambda item: -len(item[1]))
     texts = [f"{value or '(empty)'} in {', '.join(names)}" for value, names in by_use]
     if len(by_use) == 1 and option.stages == of_section:

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def print_plan(job: Job, defaults: Job, run_dir: Path, cluster: Cluster, verbose
     print_notes(job)
     complete = _complete_stages(job, run_dir)
     print("\n" + "\n".join(_table(job, complete)))
-    print("\n" + "\n".join(_settings_that_differ(job, defaults)))
+    for heading, settings in _settings_that_differ(job, defaults).items():
+        print("\n" + "\n".join([heading, *_setting_lines(settings)]))
     for name in job.stages if verbose else [_stage_to_show(job, complete)]:
         if verbose:
             print(f"\n=== settings of {name}\n{_all_settings(job.stages[name])}")
@@ -79,20 +81,29 @@ def _duration(minutes: int) -> str:
     return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0))
 
 
-def _settings_that_differ(job: Job, defaults: Job) -> list[str]:
-    """Return what the user set and what follows from it: each setting once, with its stages."""
-    stages: dict[str, list[str]] = defaultdict(list)
+def _settings_that_differ(job: Job, defaults: Job) -> dict[str, dict[str, list[str]]]:
+    """Return the settings that the user gave and those that follow, each once (`key=value`) with its stages."""
+    given: dict[str, list[str]] = defaultdict(list)
+    following: dict[str, list[str]] = defaultdict(list)
     for name, stage in job.stages.items():
-        default = defaults.stages.get(name.rpartition(SUFFIX)[0] if _is_copy(name, defaults) else name)
+        is_copy = _is_copy(name, defaults)
+        default = defaults.stages.get(name.rpartition(SUFFIX)[0] if is_copy else name)
+        before = {} if default is None else _values(default)
         for key, value in _values(stage).items():
-            is_inner_wire = _is_copy(name, defaults) and key in stage.wires()  # to another copy of the same seed
-            if default is None or (_values(default).get(key, ...) != value and not is_inner_wire):
-                stages[f"{key}={as_typed(value)}"].append(name)
-    if not stages:
-        return ["every setting has its default"]
+            is_inner_wire = is_copy and key in stage.wires()  # to another copy of the same seed
+            if not is_inner_wire and before.get(key, ...) != value:
+                is_given = bool(job.given.keys() & {key, f"{name}.{key}"})
+                (given if is_given else following)[f"{key}={as_typed(value)}"].append(name)
+    if not given and not following:
+        return {"every setting has its default": {}}
+    found = {"settings that differ from the defaults:": given, "settings that follow:": following}
+    return {heading: settings for heading, settings in found.items() if settings}
+
+
+def _setting_lines(settings: dict[str, list[str]]) -> Iterator[str]:
     width = terminal_width()
-    lines = [wrap(f"{text}  in {', '.join(names)}", width, "  ") for text, names in stages.items()]
-    return ["settings that differ from the defaults:", *(line for wrapped in lines for line in wrapped)]
+    for text, names in settings.items():
+        yield from wrap(f"{text}  in {', '.join(names)}", width, "  ")
 
 
 def _is_copy(name: str, defaults: Job) -> bool:

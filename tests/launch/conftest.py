@@ -8,7 +8,7 @@ import pytest
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import AugmentedData, PlainTokenData
-from kd_dist.config.sections.models import Teacher
+from kd_dist.config.sections.models import Encoder
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import AugmentedStage, AugmentStage
 from kd_dist.runs.layout import open_run
@@ -64,7 +64,7 @@ def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sharded(tmp_path: Path) -> Job:
     """A job whose first stage runs in three shards."""
     augment = AugmentStage(
-        teacher=Teacher(path=str(tmp_path)),
+        encoder=Encoder(path=str(tmp_path)),
         data=PlainTokenData(tokens=str(tmp_path)),
         resources=ShardResources(shards=3, gpus=0),
     )

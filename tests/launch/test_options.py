@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.jobs import find_job, job_names
+from kd_dist.config.overrides import options_of
 from kd_dist.errors import UserError
 from launch import options
 from launch.options import as_typed, options_of_job, show_options
@@ -20,7 +21,8 @@ def keys_in(text: str) -> list[str]:
 
 
 def keys_of(job: str) -> set[str]:
-    return {key for stage in find_job(job).stages.values() for key in stage.options()}
+    """Every key that can be set without a stage."""
+    return {key for key in options_of(find_job(job)) if key.count(".") == 1}
 
 
 @pytest.mark.parametrize("job", job_names())
@@ -65,6 +67,15 @@ def test_a_key_with_two_meanings_shows_both(capsys: pytest.CaptureFixture[str]) 
     text = capsys.readouterr().out
     assert "tokens of a row, special tokens included" in text
     assert "tokens of a sequence, special tokens included" in text
+
+
+@pytest.mark.parametrize("job", ["finetune", "tinybert", "tinybert_general"])
+def test_a_key_names_those_that_follow_it(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    follows = find_job(job).follows
+    assert follows
+    for key, followers in follows.items():
+        show_options(find_job(job), key)
+        assert f"sets {', '.join(followers)}, unless given themselves" in capsys.readouterr().out
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
