@@ -38,7 +38,7 @@ class Option:
         ]
         if not self.followers:
             return texts
-        return [*texts, f"{'also ' * bool(texts)}sets {', '.join(self.followers)}, unless given themselves"]
+        return [*texts, f"{'also ' * bool(texts)}sets {', '.join(self.followers)} where these are not given"]
 
 
 def show_options(job: Job, word: str = "") -> int:

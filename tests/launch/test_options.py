@@ -75,7 +75,7 @@ def test_a_key_names_those_that_follow_it(job: str, capsys: pytest.CaptureFixtur
     assert follows
     for key, followers in follows.items():
         show_options(find_job(job), key)
-        assert f"sets {', '.join(followers)}, unless given themselves" in capsys.readouterr().out
+        assert f"sets {', '.join(followers)} where these are not given" in capsys.readouterr().out
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
