@@ -10,11 +10,10 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import ast
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from benchmarks import picture, table
 from kd_dist.config.job import Job
@@ -23,6 +22,7 @@ from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.base import Section
 from kd_dist.errors import exit_with_message
 from kd_dist.files import write_text
+from launch.options import as_typed, describe_field
 
 DOCS = REPOSITORY / "docs"
 
@@ -193,26 +193,13 @@ def _default(section: type[Section], key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it is typed on the command line."""
-    if value is None:
-        return "none"
-    if value in ([], {}):
-        return "empty"
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return ",".join(map(_shown, value))
-    if isinstance(value, dict):
-        return ",".join(f"{name}:{_shown(item)}" for name, item in value.items())
-    return str(value)
+    return as_typed(value) or "empty"
 
 
 def _meaning(section: type[Section], key: str) -> str:
+    """Return what a key means as a cell of a table."""
     field = section.model_fields[key]
-    choices = [choice for choice in get_args(field.annotation) if get_origin(field.annotation) is not None]
-    named = [choice for choice in choices if isinstance(choice, str)]
-    one_of = f" (one of {', '.join(named)})" if named else ""
-    return f"{field.description or ''}{one_of}".replace("|", "\\|").replace("<", "&lt;")
+    return describe_field(field.description, field.annotation).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _sentence(text: str) -> str:

@@ -75,7 +75,7 @@ def options_of_job(job: Job) -> list[Option]:
             section = getattr(stage, section_name)
             field = type(section).model_fields[field_name]
             defaults[key][as_typed(getattr(section, field_name))].append(name)
-            meanings[key][_meaning(field.description, field.annotation)].append(name)
+            meanings[key][describe_field(field.description, field.annotation)].append(name)
     sections = list(dict.fromkeys(key.split(".")[0] for key in (*defaults, *job.follows)))
     keys = sorted({**defaults, **job.follows}, key=lambda key: sections.index(key.split(".")[0]))
     return [
@@ -101,7 +101,7 @@ def as_typed(value: Any) -> str:
     return str(value)
 
 
-def _meaning(description: str | None, annotation: Any) -> str:
+def describe_field(description: str | None, annotation: Any) -> str:
     """Return what a key means, and which values it takes where they are few and the description names not all."""
     text = description or ""
     choices = [choice for choice in _choices(annotation) if isinstance(choice, str)]
