@@ -121,7 +121,7 @@ def random_model(patterns: list[str], folder: Path) -> str:
 
 def read_titles(patterns: list[str], number: int) -> list[str]:
     """The first lines of the files; of a line with tabs, what stands before the first."""
-    lines = (text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES))
+    lines = (text or "" for file in find_files(patterns) for text in islice(read_lines(file), MAX_LINES))
     titles = list(islice((line.split("\t")[0] for line in lines if line.strip()), number))
     if len(titles) < number:
         raise UserError(f"--titles: {len(titles):,} rows, but the rounds take {number:,}; lower --rounds or --rows")

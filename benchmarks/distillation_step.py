@@ -182,7 +182,7 @@ def random_teacher(patterns: list[str], folder: Path) -> str:
 
 def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_dir: Path) -> None:
     """Tokenise the first lines of the files; of a line with tabs, what stands before the first."""
-    lines = [text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES)]
+    lines = [text or "" for file in find_files(patterns) for text in islice(read_lines(file), MAX_LINES)]
     source = tokens_dir.with_suffix(".txt")
     source.write_text("\n".join(line.split("\t")[0] for line in lines), encoding="utf-8")
     where: dict[str, Any] = {"files": [source], "tokenizer_path": tokenizer_path, "output_dir": tokens_dir}

@@ -19,10 +19,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
+from kd_dist.data.discovery import LABELLED_SUFFIXES, kind
+from kd_dist.data.readers import Texts, read_texts
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.models.classifier import load_classifier, load_preprocessing, plain_preprocessing
-from kd_dist.serving.prediction_files import FORMATS, STDIN, open_output, read_texts
-from kd_dist.serving.predictions import Texts, checked_speed, predict
+from kd_dist.serving.prediction_files import FORMATS, open_output
+from kd_dist.serving.predictions import checked_speed, predict
+
+STDIN = Path("/dev/stdin")
+
+INPUT_FORMATS = ", ".join(LABELLED_SUFFIXES)
 
 CHUNK_ROWS = 8192  # what is in memory, and sorted by length, at a time
 
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="classifier: runs/.../export")
     parser.add_argument(
-        "--input", type=Path, default=STDIN, metavar="FILE", help=f"{', '.join(FORMATS)}, plain or .gz (default: stdin)"
+        "--input", type=Path, default=STDIN, metavar="FILE", help=f"{INPUT_FORMATS}, plain or .gz (default: stdin)"
     )
     parser.add_argument(
         "--columns",
@@ -76,7 +82,11 @@ def _check(options: argparse.Namespace) -> None:
             print("a text on each line, Ctrl-D at the end", file=sys.stderr)
     elif not options.input.is_file():
         raise UserError(f"--input {options.input}: no such file")
-    if options.output and options.output.suffix not in FORMATS:
+    elif kind(options.input) not in LABELLED_SUFFIXES:
+        raise UserError(
+            f"--input {options.input}: cannot read `{kind(options.input)}`; give one of {INPUT_FORMATS}, plain or .gz"
+        )
+    if options.output and options.output.suffix.lower() not in FORMATS:
         raise UserError(
             f"--output {options.output}: cannot write `{options.output.suffix}`; give one of {', '.join(FORMATS)}"
         )
@@ -100,7 +110,7 @@ def main() -> int:
     if len(columns) != 1 + preprocessing.pairs:
         expected = "pairs of texts: name two columns" if preprocessing.pairs else "single texts: name one column"
         raise UserError(f"--columns {options.columns}: the model was trained on {expected}")
-    chunks = _chunks(read_texts(options.input, columns))
+    chunks = _chunks(read_texts(options.input, columns, "name the column in --columns"))
     num_rows = num_cut = 0
     with _progress() as progress, open_output(options.output, columns, classifier) as write:
         shown = progress.add_task("texts", total=None)

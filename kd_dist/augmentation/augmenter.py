@@ -36,8 +36,8 @@ from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.stages import AugmentStage
 from kd_dist.data.jieba_words import word_cutter
 from kd_dist.data.permutation import mix
+from kd_dist.data.prepared_rows import TEXTS
 from kd_dist.data.preprocessing import CHARACTERS_PER_TOKEN, Preprocessing
-from kd_dist.data.readers import TEXTS
 from kd_dist.data.tokenizers import load_fast_tokenizer
 
 

@@ -22,9 +22,8 @@ from kd_dist.augmentation.blocks import (
 )
 from kd_dist.config.stages import AugmentedStage
 from kd_dist.data.arrow_rows import SPLIT_ROWS, percentiles, quiet, rows_of_units
-from kd_dist.data.prepared_rows import held_out_texts, share_held_out
+from kd_dist.data.prepared_rows import TEXTS, held_out_texts, share_held_out
 from kd_dist.data.preprocessing import Preprocessing
-from kd_dist.data.readers import TEXTS
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.files import read_json, replaced_folder, write_json

@@ -20,7 +20,7 @@ from kd_dist.augmentation.blocks import (
 )
 from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.stages import AugmentStage
-from kd_dist.data.readers import TEXTS
+from kd_dist.data.prepared_rows import TEXTS
 
 SECONDS_BETWEEN_LINES = 60
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_dist.data.readers import open_bytes
+from kd_dist.data.lines import open_bytes
 from kd_dist.errors import RunError
 
 MAX_WORDS = 200_000  # read of a file, which lists frequent words first; the published code reads 100,000

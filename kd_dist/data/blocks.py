@@ -80,7 +80,7 @@ def _unseen_lines(lines: Iterable[str | None], statistics: TextStatistics) -> It
 
 def _clean_lines(files: Sequence[Path], text_field: str, statistics: TextStatistics) -> Iterator[str | None]:
     for file in files:
-        for _, raw in read_lines(file, text_field):
+        for raw in read_lines(file, text_field):
             text = None
             if raw is not None:
                 text = clean(raw) or None

@@ -8,12 +8,20 @@ from pathlib import Path
 
 from kd_dist.errors import CorpusError
 
-SUPPORTED_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+JSON_SUFFIXES = (".jsonl", ".json")
+
+CELL_SUFFIXES = (".tsv", ".csv")
+
+RECORD_SUFFIXES = (*CELL_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".arrow")  # of files that name their columns
+
+TEXT_SUFFIXES = (".txt", *JSON_SUFFIXES, ".parquet", ".arrow")
+
+LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
 
 DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # of tables, which lie beside them
 
 
-def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
+def find_files(patterns: Sequence[str], suffixes: Sequence[str] = TEXT_SUFFIXES) -> list[Path]:
     """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
 
     The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables and what is
@@ -51,13 +59,13 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def kind(path: Path) -> str:
-    """Return the suffix that says how to read the file, without .gz."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+    """Return the suffix that says how to read a file, in lower case and without .gz."""
+    return (path.with_suffix("") if is_compressed(path) else path).suffix.lower()
 
 
-TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
-
-LABELLED_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+def is_compressed(path: Path) -> bool:
+    """Return whether the suffix says that the file is packed with gzip."""
+    return path.suffix.lower() == ".gz"
 
 
 def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
@@ -80,7 +88,7 @@ def is_class_tree(folder: Path) -> bool:
     """Whether this is a folder of folders without a table anywhere inside."""
     if not folder.is_dir() or not _class_folders(folder):
         return False
-    return not any(kind(file) in TABLE_SUFFIXES for file in visible_files(folder))
+    return not any(kind(file) in RECORD_SUFFIXES for file in visible_files(folder))
 
 
 def _class_folders(folder: Path) -> list[Path]:

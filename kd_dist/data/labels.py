@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.labelled_rows import BadRows, RawRow
-from kd_dist.data.readers import numbered_lines
+from kd_dist.data.lines import numbered_lines
 from kd_dist.errors import CorpusError, UserError, nearest
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from kd_dist.data.cleaning import clean
 from kd_dist.data.jieba_words import word_cutter
-from kd_dist.data.readers import numbered_lines
+from kd_dist.data.lines import numbered_lines
 from kd_dist.errors import CorpusError, UserError
 from kd_dist.files import read_json, write_json
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xxhash
 
-from kd_dist.data.readers import TEXTS
+from kd_dist.data.prepared_rows import TEXTS
 
 
 class TeacherOutputs(Protocol):

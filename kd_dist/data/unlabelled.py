@@ -19,9 +19,9 @@ from kd_dist.config.stages import UnlabelledStage
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import find_files
-from kd_dist.data.prepared_rows import held_out_texts, share_held_out
+from kd_dist.data.prepared_rows import TEXTS, held_out_texts, share_held_out
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
-from kd_dist.data.readers import TEXTS, find_plain_texts, read_records
+from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import CorpusError, RunError
 from kd_dist.files import read_json, replaced_folder, write_json
@@ -77,7 +77,7 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
     count the rows that were made here.
 
     Raises:
-        CorpusError: what `find_plain_texts`, `read_records` and `load_fast_tokenizer` refuse, and files without a text.
+        CorpusError: what `find_plain_texts`, `read_texts` and `load_fast_tokenizer` refuse, and files without a text.
         UserError: a `model` that is no classifier.
         RunError: `data.tokens` was not written by a `labelled` stage, neither it nor `model` is given, or every text
             stands in validation or test.
@@ -214,9 +214,10 @@ def _read(files: Sequence[Path], fields: Sequence[str], work: Path) -> Counts:
 
 def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -> Iterator[list[str]]:
     """The texts of each row, cleaned; of a pair both, and neither is empty."""
+    way_out = SET_TEXT_FIELD + (f"; the second text of a pair has the name {fields[1]!r}" if len(fields) == 2 else "")
     for file in files:
         before = counts.texts
-        for _, raw in read_records(file, fields):
+        for raw in read_texts(file, fields, way_out):
             texts = list(map(clean, raw))
             if all(texts):
                 counts.texts += 1

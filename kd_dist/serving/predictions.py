@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.data.readers import Texts
 from kd_dist.errors import UserError
 from kd_dist.evaluation.scores import predictions, probabilities
 from kd_dist.models.classifier import Answers, Classifier
 from kd_dist.models.classifier import predict as answers_to
-
-Texts = tuple[str, ...]  # one text, or the two of a pair
 
 # The texts by column; `label` and `probability`, lists of them, or `label`, a number, alone; perhaps `exit_layer`.
 Record = dict[str, Any]

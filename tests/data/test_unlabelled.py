@@ -219,7 +219,9 @@ def test_pairs(run: Run, tiny: TinyWorld, tmp_path, lines):
     with pytest.raises(CorpusError, match=r"b.txt, line 2: 1 texts with tabs between them, expected 2"):
         run(write(tmp_path / "b.txt", ["一\t二", "三"]), tokens=str(tmp_path / "pairs"))
     pq.write_table(pa.table({"text": ["一"]}), tmp_path / "b.parquet")
-    with pytest.raises(CorpusError, match=r"b.parquet, line 1: no field 'text_pair'; .* the second text of a pair"):
+    with pytest.raises(
+        CorpusError, match=r"b.parquet: no column 'text_pair'; .* the second text of a pair has"
+    ):
         run(tmp_path / "b.parquet", tokens=str(tmp_path / "pairs"))
 
 
@@ -306,8 +308,12 @@ def test_shards_without_texts_are_counted(run: Run, text_file, tmp_path, lines, 
         ("a.arrow", b"", r"a.arrow: not a readable Arrow file"),
         ("a.txt", "一\n".encode() + "天气".encode("gb18030"), r"a.txt, line 2: not UTF-8 text"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ', r"a.jsonl, line 2: not JSON"),
-        ("a.jsonl", b'{"title": "a"}', r"a.jsonl, line 1: no field 'text'; the fields are title: set text_field"),
-        ("a.jsonl", b'{"text": 3}', r"a.jsonl, line 1: the field 'text' holds int"),
+        (
+            "a.jsonl",
+            b'{"title": "a"}',
+            r"a.jsonl, line 1: no column 'text'; the columns are title; set data.text_field",
+        ),
+        ("a.jsonl", b'{"text": 3}', r"a.jsonl, line 1: 'text' holds int"),
         ("a.txt.gz", b"no gzip", r"a.txt.gz: damaged or truncated gzip"),
         ("a.tsv", b"x\ta", r"a.tsv: a table does not say which of its columns is the text"),
     ],
@@ -321,7 +327,7 @@ def test_bad_files_are_named(run: Run, text_file, tmp_path, name: str, content: 
 
 def test_a_table_without_the_field(run: Run, tmp_path):
     pq.write_table(pa.table({"title": ["a"], "labels": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"a.parquet, line 1: no field 'text'; the fields are title, labels: set"):
+    with pytest.raises(CorpusError, match=r"a.parquet: no column 'text'; the columns are title, labels; set"):
         run(tmp_path / "a.parquet")
 
 
@@ -343,13 +349,13 @@ def test_a_table_that_is_damaged_inside(run: Run, tmp_path, lines, suffix: str):
 
 def test_a_shard_that_vanishes(run: Run, text_file, tmp_path, lines, monkeypatch):
     second = write(tmp_path / "vanishing.txt", lines)
-    read = unlabelled.read_records
+    read = unlabelled.read_texts
 
-    def vanishing(path: Path, fields: list[str]) -> Any:
+    def vanishing(*arguments: Any) -> Any:
         second.unlink(missing_ok=True)
-        return read(path, fields)
+        return read(*arguments)
 
-    monkeypatch.setattr(unlabelled, "read_records", vanishing)
+    monkeypatch.setattr(unlabelled, "read_texts", vanishing)
     with pytest.raises(CorpusError, match=r"vanishing.txt was there when .* is gone; put it back and start the same"):
         run(text_file, second)
 
