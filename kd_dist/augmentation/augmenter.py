@@ -36,8 +36,8 @@ from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.stages import AugmentStage
 from kd_dist.data.jieba_words import word_cutter
 from kd_dist.data.permutation import mix
-from kd_dist.data.prepared_rows import TEXTS
-from kd_dist.data.preprocessing import CHARACTERS_PER_TOKEN, Preprocessing
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
+from kd_dist.data.preprocessing import CHARACTERS_PER_TOKEN
 from kd_dist.data.tokenizers import load_fast_tokenizer
 
 
@@ -65,9 +65,9 @@ class Copy(NamedTuple):
 class Window:
     """What training sees of a text: no more of it is worth a forward pass, or a place in a copy."""
 
-    def __init__(self, tokens_dir: Path) -> None:
-        self._preprocessing = Preprocessing.load(tokens_dir)
-        self._backend = load_fast_tokenizer(str(tokens_dir / "tokenizer")).backend_tokenizer
+    def __init__(self, rows: PreparedRows) -> None:
+        self._preprocessing = rows.preprocessing
+        self._backend = load_fast_tokenizer(str(rows.tokenizer_folder)).backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
 
@@ -103,11 +103,11 @@ class Augmenter:
         """Load what the settings name, onto the GPU if there is one. Raises what `run` raises."""
         from kd_dist.models.device import own_device
 
-        confidence = None
+        rows, confidence = PreparedRows(Path(stage.data.tokens)), None
         if stage.augment.keep_confidence is not None:
-            confidence = Confidence(stage.teacher.path, Path(stage.data.tokens), own_device())
+            confidence = Confidence(stage.teacher.path, rows, own_device())
         candidates = Candidates.of(stage.augment, sources, own_device())
-        return cls(stage.augment, candidates, Window(Path(stage.data.tokens)), confidence)
+        return cls(stage.augment, candidates, Window(rows), confidence)
 
     def augmented(self, rows: Any, first_row: int) -> tuple[Any, Tally]:
         """The Arrow table of rows (text, text_pair, labels) `first_row`, `first_row` + 1, ..., each with its copies."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from kd_dist.augmentation.sources import Sources
 from kd_dist.config.stages import AugmentStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
 from kd_dist.files import atomic_path, read_json, sweep, write_json
 
@@ -43,7 +44,7 @@ def manifest_of(stage: AugmentStage, sources: Sources, num_rows: int) -> dict[st
         "settings": stage.augment.model_dump(),
         "rows": num_rows,
         "block_rows": BLOCK_ROWS,
-        "data": files_at(Path(stage.data.tokens) / "train"),
+        "data": files_at(PreparedRows(Path(stage.data.tokens)).split_folder("train")),
         "teacher": files_at(Path(stage.teacher.path)) if stage.augment.keep_confidence is not None else None,
     } | {name: path and files_at(Path(path)) for name, path in sources._asdict().items()}
 

@@ -1,14 +1,12 @@
 """Copies that the teacher would not label alike are refused."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
-from kd_dist.files import read_json
 
 
 class Confidence:
@@ -19,22 +17,22 @@ class Confidence:
         RunError: the data has numbers in place of labels.
     """
 
-    def __init__(self, teacher: str, tokens_dir: Path, device: Any) -> None:
+    def __init__(self, teacher: str, rows: PreparedRows, device: Any) -> None:
         from kd_dist.data.tokenizers import load_tokenizer
         from kd_dist.models.teacher import Teacher, Wanted
 
-        self._task = read_json(tokens_dir / "statistics.json")["task"]
+        self._task = rows.labels.task
         if self._task == "regression":
             raise RunError("augment.keep_confidence needs labels with a probability; regression has none")
-        self._preprocessing = Preprocessing.load(tokens_dir)
-        self._tokenizer = load_tokenizer(tokens_dir / "tokenizer")
+        self._preprocessing = rows.preprocessing
+        self._tokenizer = load_tokenizer(rows.tokenizer_folder)
         self._device = device
         self._teacher = Teacher(
             teacher,
             Wanted(logits=True),
             precision="bf16" if device.type == "cuda" else "fp32",
             device=device,
-            label2id=read_json(tokens_dir / "label2id.json"),
+            label2id=rows.label2id,
         )
 
     def __call__(self, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> np.ndarray:

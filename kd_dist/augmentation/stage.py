@@ -20,7 +20,7 @@ from kd_dist.augmentation.blocks import (
 )
 from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.stages import AugmentStage
-from kd_dist.data.prepared_rows import TEXTS
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
 
 SECONDS_BETWEEN_LINES = 60
 
@@ -72,7 +72,5 @@ def _with_progress(blocks: list[int], name: str) -> Iterator[int]:
 
 def source_rows(tokens_dir: Path) -> Any:
     """The train rows of prepared data: texts and labels, as Arrow."""
-    from datasets import load_from_disk
-
-    rows = load_from_disk(str(tokens_dir / "train"))
+    rows = PreparedRows(tokens_dir).dataset("train")
     return rows.select_columns([name for name in (*TEXTS, "labels") if name in rows.column_names]).with_format("arrow")

@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS
 from kd_dist.data.blocks import grouped
+from kd_dist.data.prepared_rows import PreparedRows, open_lengths
 
 SPLIT_ROWS = 10_000
 
@@ -125,9 +126,7 @@ def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: in
 
     num_validation = len(rows) // every
     size = num_validation if split == "validation" else len(rows) - num_validation
-    lengths = np.lib.format.open_memmap(
-        output / f"{split}_lengths.npy", mode="w+", dtype=np.min_scalar_type(max(max_length, 256)), shape=(size,)
-    )
+    lengths = open_lengths(output, split, size, max_length)
     schema = rows.features.arrow_schema
     schema = schema.remove(schema.get_field_index("truncated"))
     histogram = np.zeros(max_length + 1, dtype=np.int64)
@@ -139,7 +138,9 @@ def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: in
             lengths[written : written + len(table)] = row_lengths
             histogram += np.bincount(row_lengths, minlength=max_length + 1)
             written += len(table)
-    datasets.Dataset.from_file(str(path)).save_to_disk(output / split, **({} if size else {"num_shards": 1}))
+    datasets.Dataset.from_file(str(path)).save_to_disk(
+        PreparedRows(output).split_folder(split), **({} if size else {"num_shards": 1})
+    )
     path.unlink()
     return histogram
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError
-from kd_dist.files import link, read_json
+from kd_dist.files import link
 
 FORMAT_VERSION = 2  # raise it when the same options and files would give other rows: old caches are then left alone
 
@@ -53,7 +54,7 @@ def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, 
     cached = target.exists()
     if not cached:
         _build(target, arguments)
-    statistics = read_json(target / "statistics.json")
+    statistics = PreparedRows(target).statistics
     _replace_link(place, target)
     return {**statistics, "cached": cached}
 
@@ -63,7 +64,7 @@ def _build(target: Path, arguments: dict[str, Any]) -> None:
         prepare(output_dir=target, **arguments)
     except OSError as error:
         # Another process built the same corpus in the meantime: its copy is as good.
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not (target / "statistics.json").exists():
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not PreparedRows(target).exist():
             raise
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.blocks import TextStatistics, blocks
+from kd_dist.data.prepared_rows import write_statistics, write_tokenizer
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.tokenizing import token_budget, tokenise_blocks
 from kd_dist.errors import CorpusError
-from kd_dist.files import temporary_folder, write_json
+from kd_dist.files import temporary_folder
 
 
 def prepare(
@@ -60,10 +61,10 @@ def prepare(
         if not len(rows):
             raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
         statistics |= write_splits(rows, work, output, max_length, validation_fraction)
-        tokenizer.save_pretrained(output / "tokenizer")
+        write_tokenizer(output, tokenizer)
         statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         statistics["seconds"] = round(time.monotonic() - started, 3)
-        write_json(output / "statistics.json", statistics)
+        write_statistics(output, statistics)
         os.rename(output, output_dir)
     return statistics
 

@@ -13,9 +13,10 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, left_out
-from kd_dist.data.labels import Labels, has_generic_names, is_finite_number
+from kd_dist.data.labels import Labels, has_generic_names
+from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.data.row_labels import number_problem
 from kd_dist.errors import CorpusError, RunError, nearest
-from kd_dist.files import read_json
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,19 @@ def read_split(tokens: Path, split: str) -> Examples:
     Raises:
         RunError: the data has no labels, or no such rows.
     """
-    from datasets import load_from_disk
-
-    statistics = read_json(tokens / "statistics.json")
-    if not {"task", "test_rows"} <= statistics.keys():  # of texts without labels, the task is what a model is for
-        raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
-    if split == "test" and not statistics["test_rows"]:
+    prepared = PreparedRows(tokens)
+    if not prepared.are_labelled():
+        raise prepared.without_labels()
+    if split == "test" and not prepared.num_rows("test"):
         print("the data has no test rows: scores are those on the validation rows", flush=True)
         return read_split(tokens, "validation")
-    if not statistics[f"{split}_rows"]:
+    if not prepared.num_rows(split):
         raise RunError(f"{tokens} has no {split} rows: set data.{split} to a file, or leave it out to split some off")
-    rows = load_from_disk(str(tokens / split))
+    rows = prepared.dataset(split)
     return Examples(
         split=split,
-        task=statistics["task"],
-        label2id=read_json(tokens / "label2id.json"),
+        task=prepared.labels.task,
+        label2id=prepared.label2id,
         texts=rows["text"][:],
         text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
         labels=np.array(rows["labels"][:]),
@@ -67,7 +66,7 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
         CorpusError: files or rows that cannot be used; no row that can; or, unless bad rows are skipped, a label that
             the model does not have or a number that is none.
     """
-    labels, split = Labels(data, label2id), ", ".join(Path(file).name for file in data.train)
+    labels, split = Labels(data.task, label2id), ", ".join(Path(file).name for file in data.train)
     rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
     kept = []
     for row in _as_the_model_says(rows, labels):
@@ -78,13 +77,13 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
     if not kept:
         raise CorpusError(f"no row of {split} is left to score ({left_out(bad_rows.counts)})")
     pairs = [row.text_pair for row in kept if row.text_pair is not None]
-    numbers = np.array([labels.encoded(row) for row in kept])
+    numbers = np.array([labels.encode(row.labels) for row in kept])
     return Examples(split, data.task, label2id, [row.text for row in kept], pairs or None, numbers)
 
 
 def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
     """Numbers in place of labels mean those of a model that has no names for its own."""
-    if labels.data.task == "regression" or not has_generic_names(labels.ids):
+    if labels.task == "regression" or not has_generic_names(labels.ids):
         return rows
 
     def named(label: str) -> str:
@@ -95,9 +94,8 @@ def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRo
 
 def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
     """(reason, message) when the row has a label that cannot be scored."""
-    if labels.data.task == "regression":
-        number = row.labels[0]
-        return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+    if labels.task == "regression":
+        return number_problem(row)
     unknown = [label for label in row.labels if label not in labels.ids]
     if not unknown:
         return None

@@ -22,11 +22,18 @@ from kd_dist.data.columns import parse_columns
 from kd_dist.data.data_report import Report, summary
 from kd_dist.data.labelled_rows import RawRow
 from kd_dist.data.labels import Labels
-from kd_dist.data.prepared_rows import SPLITS
+from kd_dist.data.prepared_rows import (
+    SPLITS,
+    PreparedRows,
+    open_lengths,
+    write_data_report,
+    write_encoding,
+    write_statistics,
+)
 from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.data.splits import load_splits
 from kd_dist.data.tokenizers import load_fast_tokenizer
-from kd_dist.files import atomic_path, replaced_folder, write_json
+from kd_dist.files import atomic_path, replaced_folder
 
 ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
 
@@ -67,16 +74,15 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
             )
         report["seconds"] = round(time.monotonic() - started, 3)
         statistics = _statistics(data, tokenizer, labels, preprocessing, report)
-        tokenizer.save_pretrained(output / "tokenizer")
-        preprocessing.save(output)
-        for name, content in {"label2id": labels.ids, "statistics": statistics, "data_report": report}.items():
-            write_json(output / f"{name}.json", content)
+        write_encoding(output, tokenizer, preprocessing, labels)
+        write_statistics(output, statistics)
+        write_data_report(output, report)
         _write_texts(splits["train"], texts_file)
     return report
 
 
 def _statistics(
-    data: LabelledData, tokenizer: Any, labels: "Labels", preprocessing: Preprocessing, report: Report
+    data: LabelledData, tokenizer: Any, labels: Labels, preprocessing: Preprocessing, report: Report
 ) -> dict[str, Any]:
     return {
         "vocabulary_size": len(tokenizer),
@@ -84,7 +90,7 @@ def _statistics(
         "max_length": data.max_length,
         "word_starts": False,
         "task": data.task,
-        "num_labels": max(1, len(labels.ids)),
+        "num_labels": labels.num_labels,
         "pairs": preprocessing.pairs,
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         "truncated_rows": sum(report[split]["truncated"] for split in SPLITS),
@@ -136,8 +142,9 @@ def write_split(
     else:
         dataset = datasets.Dataset.from_dict({name: [] for name in features}, features)
     lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy()
-    np.save(output / f"{split}_lengths.npy", lengths.astype(np.min_scalar_type(max(preprocessing.max_length, 256))))
-    dataset.remove_columns("truncated").save_to_disk(output / split, num_shards=None if rows else 1)
+    open_lengths(output, split, len(lengths), preprocessing.max_length)[:] = lengths
+    folder = PreparedRows(output).split_folder(split)
+    dataset.remove_columns("truncated").save_to_disk(folder, num_shards=None if rows else 1)
     return {
         "tokens": int(lengths.sum()),
         "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),
@@ -153,7 +160,7 @@ def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> A
         "multi_label": datasets.List(datasets.Value("float32")),
         "regression": datasets.Value("float32"),
     }
-    columns = {"text": datasets.Value("string"), "labels": label[labels.data.task]}
+    columns = {"text": datasets.Value("string"), "labels": label[labels.task]}
     if preprocessing.pairs:
         columns["text_pair"] = datasets.Value("string")
     columns["input_ids"] = datasets.List(datasets.Value("int32"))
@@ -173,7 +180,7 @@ def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Pa
             columns = {
                 "text": [row.text for row in group],
                 "text_pair": [row.text_pair for row in group],
-                "labels": [labels.encoded(row) for row in group],
+                "labels": [labels.encode(row.labels) for row in group],
             }
             writer.write_batch(pa.record_batch({name: columns[name] for name in names}, schema=schema))
 

@@ -11,6 +11,7 @@ from kd_dist.data.data_report import Report, describe_rows, label_report
 from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, SPLITS
+from kd_dist.data.row_labels import find_labels, resolve_labels
 from kd_dist.errors import CorpusError
 
 Splits = dict[str, list[RawRow]]
@@ -24,16 +25,16 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     Equal files, settings and seed give equal rows.
 
     Raises:
-        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `Labels` refuse; a label without a training row
-            (unless bad rows are skipped: it then keeps its index); no row for training or none for validation.
+        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `find_labels` refuse; a label without a training
+            row (unless bad rows are skipped: it then keeps its index); no row for training or none for validation.
     """
     columns = parse_columns(data.columns)
     bad_rows = {split: BadRows(skip=data.bad_rows == "skip") for split in SPLITS}
     given = [split for split in SPLITS if getattr(data, split)]
     splits = {split: RowReader(data, columns, bad_rows[split]).read(getattr(data, split)) for split in given}
     refuse_header_as_row(splits["train"], data)
-    labels = Labels.of(data, splits["train"])
-    splits = {split: labels.resolved(rows, split, bad_rows[split]) for split, rows in splits.items()}
+    labels = find_labels(data, splits["train"])
+    splits = {split: resolve_labels(rows, labels, data, split, bad_rows[split]) for split, rows in splits.items()}
     splits = split_off(splits, data)
     report: Report = {"task": data.task, "duplicates_in_train": _num_duplicates(splits["train"])}
     report["leaks"] = {**count_leaks(splits), "removed": data.remove_leaked}
@@ -41,7 +42,7 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
         held_out = {row.key for split in HELD_OUT for row in splits[split]}
         splits["train"] = [row for row in splits["train"] if row.key not in held_out]
     splits = {split: _drawn(rows, data, [data.seed, 1, i]) for i, (split, rows) in enumerate(splits.items())}
-    _check(splits, labels)
+    _check(splits, labels, data)
     report |= {split: describe_rows(rows, labels, bad_rows[split]) for split, rows in splits.items()}
     return splits, labels, report | label_report(splits["train"], report["train"]["labels"])
 
@@ -96,7 +97,7 @@ def _drawn(rows: list[RawRow], data: LabelledData, seed: list[int]) -> list[RawR
     return [row for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped]
 
 
-def _check(splits: Splits, labels: Labels) -> None:
+def _check(splits: Splits, labels: Labels, data: LabelledData) -> None:
     for split, way_out in (("train", "data.remove_leaked=false keeps them"), ("validation", "give data.validation")):
         if not splits[split]:
             raise CorpusError(
@@ -104,8 +105,8 @@ def _check(splits: Splits, labels: Labels) -> None:
             )
     with_rows = {label for row in splits["train"] for label in row.labels}
     empty = [name for name in labels.ids if name not in with_rows]
-    if empty and labels.data.bad_rows == "error":
-        drawn = "" if labels.data.max_rows is None else f", or data.max_rows={labels.data.max_rows} left them out"
+    if empty and data.bad_rows == "error":
+        drawn = "" if data.max_rows is None else f", or data.max_rows={data.max_rows} left them out"
         raise CorpusError(
             f"no training row for the label {', '.join(map(repr, empty[:10]))} ({len(empty)} of {len(labels.ids)}), or "
             f"all of its rows stand in validation or test too{drawn}; data.bad_rows=skip goes on without"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xxhash
 
-from kd_dist.data.prepared_rows import TEXTS
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
 
 
 class TeacherOutputs(Protocol):
@@ -23,13 +23,12 @@ class TokenRows:
     def __init__(
         self, tokens_dir: Path, split: str, pad_token_id: int, teacher_outputs: TeacherOutputs | None = None
     ) -> None:
-        from datasets import load_from_disk  # slow to import, and planning batches does not need it
-
-        rows = load_from_disk(str(tokens_dir / split))
+        prepared = PreparedRows(tokens_dir)
+        rows = prepared.dataset(split)
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs
-        self.lengths: np.ndarray = np.load(tokens_dir / f"{split}_lengths.npy", mmap_mode="r")
+        self.lengths: np.ndarray = prepared.lengths(split)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -9,7 +9,7 @@ used.
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from kd_dist.config.stages import UnlabelledStage
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import find_files
-from kd_dist.data.prepared_rows import TEXTS, held_out_texts, share_held_out
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held_out, write_encoding, write_statistics
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
 from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import CorpusError, RunError
-from kd_dist.files import read_json, replaced_folder, write_json
+from kd_dist.files import read_json, replaced_folder
 from kd_dist.runs.fingerprints import input_files
 
 Statistics = dict[str, Any]
@@ -51,7 +52,7 @@ def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
     """
     submitted, now = (
         {path: facts for path, *facts in files}
-        for files in (_read_json(stage_dir / "inputs.json")["files"], input_files(stage))
+        for files in (read_json(stage_dir / "inputs.json")["files"], input_files(stage))
     )
     problems = [f"{path} is gone" for path in submitted if path not in now]
     problems += [f"{path} has changed" for path in submitted if path in now and submitted[path] != now[path]]
@@ -101,14 +102,16 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
             "max_length": recipe.preprocessing.max_length,
             "word_starts": False,
             "pairs": recipe.preprocessing.pairs,
-            **recipe.facts,
+            "task": recipe.labels.task,
+            "num_labels": recipe.labels.num_labels,
+            **recipe.held_out_rows,
             **made,
             **asdict(counts),
             "texts_held_out": counts.texts - len(rows),
             "files": [str(file) for file in files],
             "seconds": round(time.monotonic() - started, 3),
         }
-        write_json(output / "statistics.json", statistics)
+        write_statistics(output, statistics)
     return statistics
 
 
@@ -136,23 +139,30 @@ def _some(files: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a text becomes a row, and what is known of labels.
+    """How a text becomes a row, and the labels of the model that it is for.
 
-    `tokens`: the labelled rows that say so; None when a classifier does. `facts` are of the labels and of the rows that
-    are shared, as `statistics.json` of labelled rows has them.
+    Attributes:
+        tokens: the labelled rows that say so; None when a classifier does.
+        held_out_rows: the sizes of the validation and test rows that are shared with `tokens`, as its statistics have
+            them.
     """
 
     preprocessing: Preprocessing
     tokenizer_path: str
-    tokens: Path | None
-    label2id: dict[str, int]
-    facts: Statistics
+    labels: Labels
+    tokens: PreparedRows | None = None
+    held_out_rows: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tokens: str | None, model: str | None) -> "Recipe":
-        """Raises what `prepare` raises."""
+        """Read the recipe of labelled rows or, without them, of a classifier.
+
+        Raises:
+            UserError: a `model` that is no classifier.
+            RunError: `tokens` was not written by a `labelled` stage, or neither is given.
+        """
         if tokens:
-            return cls._of_labelled_rows(Path(tokens))
+            return cls._of_labelled_rows(PreparedRows(Path(tokens)))
         if model:
             return cls._of_classifier(Path(model))
         raise RunError(
@@ -160,13 +170,13 @@ class Recipe:
         )
 
     @classmethod
-    def _of_labelled_rows(cls, tokens: Path) -> "Recipe":
+    def _of_labelled_rows(cls, rows: PreparedRows) -> "Recipe":
         try:
-            statistics, label2id = (_read_json(tokens / f"{name}.json") for name in ("statistics", "label2id"))
-            facts = {name: statistics[name] for name in ("task", "num_labels", "validation_rows", "test_rows")}
+            labels = Labels(ids=rows.label2id, task=rows.statistics["task"])
+            sizes = {f"{split}_rows": rows.num_rows(split) for split in HELD_OUT}
         except (FileNotFoundError, KeyError) as error:
-            raise RunError(f"data.tokens={tokens} was not written by a `labelled` stage ({error})") from error
-        return cls(Preprocessing.load(tokens), str(tokens / "tokenizer"), tokens, label2id, facts)
+            raise RunError(f"data.tokens={rows.folder} was not written by a `labelled` stage ({error})") from error
+        return cls(rows.preprocessing, str(rows.tokenizer_folder), labels, rows, sizes)
 
     @classmethod
     def _of_classifier(cls, model: Path) -> "Recipe":
@@ -175,23 +185,16 @@ class Recipe:
             preprocessing = Preprocessing.load(model)
         else:
             preprocessing = Preprocessing(max_length=default_max_length(num_positions(config)))
-        task = task_of(config)
-        names = label_names(config)
+        task, names = task_of(config), label_names(config)
         ids = {} if task == "regression" else {name: index for index, name in enumerate(names)}
-        return cls(preprocessing, str(model), None, ids, {"task": task, "num_labels": len(names)})
+        return cls(preprocessing, str(model), Labels(task, ids))
 
-    def share(self, tokenizer: Any, output: Path, output_dir: Path) -> None:
-        """Put everything into `output` that does not come of the texts."""
+    def share(self, tokenizer: Any, output: Path, place: Path) -> None:
+        """Write everything to `output`, which will be at `place`, that does not depend on the texts."""
         if self.tokens:
-            share_held_out(self.tokens, output, output_dir)
-            return
-        tokenizer.save_pretrained(output / "tokenizer")
-        self.preprocessing.save(output)
-        write_json(output / "label2id.json", self.label2id)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path)
+            share_held_out(self.tokens, output, place)
+        else:
+            write_encoding(output, tokenizer, self.preprocessing, self.labels)
 
 
 @dataclass
@@ -244,7 +247,7 @@ def _tokenised(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> 
 
 _worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
 
-_worker_held_out = functools.lru_cache(maxsize=1)(held_out_texts)
+_worker_held_out = functools.lru_cache(maxsize=1)(PreparedRows.held_out_texts)
 
 
 def _encode_unit(batch: dict[str, list], recipe: Recipe, columns: Sequence[str]) -> dict[str, list]:

@@ -25,6 +25,8 @@ from kd_dist.config.stages import (
 from kd_dist.config.tasks import METRICS
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.discovery import find_files, labelled_files
+from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
+from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.data.readers import find_plain_texts
 from kd_dist.errors import CorpusError, UserError
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
@@ -188,8 +190,8 @@ def _recipe_problems(stage: UnlabelledStage) -> list[str]:
         if stage.model is None:
             return ["data.tokens names no labelled rows, and there is no model.path: one must say how texts are made"]
         return _model_problems(stage)
-    if not tokens.startswith(WIRE) and not (Path(tokens) / "preprocessing.json").exists():
-        return [f"data.tokens={tokens} was not written by a `labelled` stage (no preprocessing.json in it)"]
+    if not tokens.startswith(WIRE) and not PreparedRows(Path(tokens)).have_preprocessing():
+        return [f"data.tokens={tokens} was not written by a `labelled` stage (no {FILE_NAME} in it)"]
     return []
 
 
@@ -226,8 +228,8 @@ def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
 
 def _token_problems(job: Job, stage: TrainStage) -> list[str]:
     if not stage.data.tokens.startswith(WIRE):
-        if not (Path(stage.data.tokens) / "statistics.json").exists():
-            return [f"data.tokens={stage.data.tokens} was not written by a prepare stage (no statistics.json in it)"]
+        if not PreparedRows(Path(stage.data.tokens)).exist():
+            return [f"data.tokens={stage.data.tokens} was not written by a prepare stage (no {STATISTICS} in it)"]
         return []
     prepare = job.stages[wired_stage(stage.data.tokens)]
     wants_words = isinstance(stage.objective, MlmObjective) and stage.objective.whole_word_masking

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.files import read_json, replaced_folder, write_json, write_text
 from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.students import num_parameters
@@ -78,8 +79,8 @@ def _save_model(objective: Objective, directory: Path) -> None:
 def _copy_preprocessing(stage_dir: Path, directory: Path) -> None:
     """How labelled texts became tokens, so that prediction does the same."""
     tokens = Path(read_json(stage_dir / "config.json")["data"]["tokens"])
-    if (tokens / "preprocessing.json").exists():
-        shutil.copyfile(tokens / "preprocessing.json", directory / "preprocessing.json")
+    if (tokens / FILE_NAME).exists():
+        shutil.copyfile(tokens / FILE_NAME, directory / FILE_NAME)
 
 
 def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stages import AugmentedStage, AugmentStage
 from kd_dist.data import labelled
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import train_tokenizer
@@ -483,7 +484,7 @@ def test_copies_end_where_training_sees_no_more(world, stage_of, collected_of, l
     assert originals == [text, english.strip(), "国家经济"]
     preprocessing, tokenizer = Preprocessing.load(tokens), AutoTokenizer.from_pretrained(world.mlm)
     for number, original in enumerate(originals[:2]):
-        seen = augmenter.Window(tokens)(original)
+        seen = augmenter.Window(PreparedRows(tokens))(original)
         assert len(tokenizer.tokenize(seen)) == 24
         assert original.startswith(seen)
         assert preprocessing.encode(tokenizer, [seen]) == preprocessing.encode(tokenizer, [original])
@@ -505,11 +506,11 @@ def test_the_window_is_as_wide_as_the_words_of_the_vocabulary(world, tmp_path, l
     text = " 国家经济工作人民" * 50
     for segment, expected in (("word", 24), ("none", 12), ("char", 12)):
         tokens = long_rows(text, text, tokenizer=tmp_path / "words", segment=segment)
-        seen = augmenter.Window(tokens)(text.strip())
+        seen = augmenter.Window(PreparedRows(tokens))(text.strip())
         preprocessing, tokenizer = Preprocessing.load(tokens), AutoTokenizer.from_pretrained(tokens / "tokenizer")
         assert len(seen.replace(" ", "")) == 2 * expected
         assert preprocessing.encode(tokenizer, [seen]) == preprocessing.encode(tokenizer, [text])
-        assert augmenter.Window(tokens)("国家 经济") == "国家 经济"
+        assert augmenter.Window(PreparedRows(tokens))("国家 经济") == "国家 经济"
 
 
 def test_a_million_characters_cost_what_a_row_costs(world, stage_of, long_rows):
@@ -665,8 +666,8 @@ def test_a_teacher_that_names_its_labels_by_number_alone(world, stage_of, tmp_pa
     config |= {"id2label": {"0": "2", "1": "0", "2": "1"}}
     config.pop("label2id", None)
     (tmp_path / "named" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    confidence = Confidence(str(tmp_path / "named"), world.tokens, CPU)
-    plain = Confidence(str(world.classifier), world.tokens, CPU)
+    confidence = Confidence(str(tmp_path / "named"), PreparedRows(world.tokens), CPU)
+    plain = Confidence(str(world.classifier), PreparedRows(world.tokens), CPU)
     rows = [("国家经济",), ("人民生活",), ("北京",)]
     assert confidence(rows, [2, 0, 1]).tolist() == plain(rows, [0, 1, 2]).tolist()
 

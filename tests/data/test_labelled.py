@@ -199,7 +199,7 @@ def test_label_names(tmp_path: Path):
     train = write(tmp_path / "a.tsv", [("2", "一"), ("0", "二"), ("财经", "三"), ("1", "四")])
     splits, labels, _ = load_splits(LabelledData(train=train, validation=train, remove_leaked=False, label_names=names))
     assert labels.ids == {"体育": 0, "财经": 1, "教育": 2}
-    assert [labels.encoded(row) for row in splits["train"]] == [2, 0, 1, 1]
+    assert [labels.encode(row.labels) for row in splits["train"]] == [2, 0, 1, 1]
 
 
 def test_the_order_of_labels():
@@ -359,7 +359,7 @@ def test_an_index_outside_the_label_names(tmp_path: Path):
     ("names", "expected"),
     [
         (["a", "", "b"], "line 2: empty, but names follow"),
-        (["a", "b", "a"], "line 3: 'a' stands in line 1 already"),
+        (["a", "b", "a"], "line 3: 'a' is in line 1 already"),
         ([""], "names.txt: no label names"),
     ],
 )

@@ -21,11 +21,12 @@ from kd_dist.config.jobs import find_job
 from kd_dist.config.sections.data import LabelledData, UnlabelledData
 from kd_dist.config.stages import AugmentStage, UnlabelledStage
 from kd_dist.data import arrow_rows, blocks, labelled, unlabelled
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import CorpusError, RunError, UserError
 from kd_dist.files import write_json
-from kd_dist.objectives.finetune import Labels
 from kd_dist.planning.architectures import prepared_by as _prepared_by
 from kd_dist.planning.checks import _stage_problems
 from kd_dist.runs.fingerprints import input_files
@@ -125,7 +126,7 @@ def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text
     batch = TokenRows(tokens, "train", 0).collate(np.array([3, 5]))
     assert batch.keys() == {"input_ids", "attention_mask"}
     assert batch["input_ids"][0][: batch["attention_mask"][0].sum()].tolist() == ids(tokens)[3]
-    assert Labels.load(tokens) == Labels.load(labelled.tokens)
+    assert PreparedRows(tokens).labels == PreparedRows(labelled.tokens).labels
     for split in ("validation", "test"):
         assert (tokens / split).is_symlink()
         shared, own = (TokenRows(folder, split, 0).collate(np.arange(4)) for folder in (tokens, labelled.tokens))
@@ -165,7 +166,7 @@ def test_a_classifier_says_how_texts_are_made_and_rows_are_held_out(run: Run, la
         assert ids(tokens) == [row for number, row in enumerate(expected) if number % 10 != 9]
         assert np.load(tokens / "validation_lengths.npy").tolist() == [len(row) for row in expected[9::10]]
         assert (statistics(tokens)["train_rows"], statistics(tokens)["validation_rows"]) == (45, 5)
-        assert Labels.load(tokens) == Labels("single_label", {"finance": 0, "sport": 1}, 2)
+        assert PreparedRows(tokens).labels == Labels("single_label", {"finance": 0, "sport": 1})
         assert len(TokenRows(tokens, "validation", 0)) == 5
 
 
@@ -219,9 +220,7 @@ def test_pairs(run: Run, tiny: TinyWorld, tmp_path, lines):
     with pytest.raises(CorpusError, match=r"b.txt, line 2: 1 texts with tabs between them, expected 2"):
         run(write(tmp_path / "b.txt", ["一\t二", "三"]), tokens=str(tmp_path / "pairs"))
     pq.write_table(pa.table({"text": ["一"]}), tmp_path / "b.parquet")
-    with pytest.raises(
-        CorpusError, match=r"b.parquet: no column 'text_pair'; .* the second text of a pair has"
-    ):
+    with pytest.raises(CorpusError, match=r"b.parquet: no column 'text_pair'; .* the second text of a pair has"):
         run(tmp_path / "b.parquet", tokens=str(tmp_path / "pairs"))
 
 

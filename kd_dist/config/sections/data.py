@@ -32,8 +32,8 @@ class CorpusData(Section):
 class LabelledData(Section):
     PATHS = ("train", "validation", "test", "hint_words", "label_names")
     train: Words = Field(
-        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, Arrow, plain or .gz; or "
-        "a folder of folders, each a class with a document in every file"
+        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "or a folder of folders, each a class with a document in every file"
     )
     validation: Words = Field(default=[], description="the same; none: split off train")
     test: Words = Field(default=[], description="the same; none: split off train when there is no validation either")
