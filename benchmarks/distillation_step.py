@@ -38,8 +38,8 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 from transformers.masking_utils import eager_mask
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import TokenData
-from kd_dist.config.sections.objectives import TinyBertObjective
 from kd_dist.config.sections.training import Optim
 from kd_dist.data.corpus_rows import prepare
 from kd_dist.data.discovery import find_files

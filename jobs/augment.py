@@ -1,18 +1,18 @@
-"""More labelled texts out of those there are, as a folder that training reads."""
+"""More labelled text out of what there is, as a folder that training reads."""
 
-from jobs.tinybert_general import TEACHER
-from jobs.tinybert_task import DATA
+from jobs.finetune import ENCODER, FOLLOWS, LABELLED
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import AugmentedData, PlainTokenData
-from kd_dist.config.stages import AugmentedStage, AugmentStage, LabelledStage
+from kd_dist.config.stages import AugmentedStage, AugmentStage
 
 JOB = Job(
     name="augment",
     description="TinyBERT's data augmentation of labelled text, as an array of shards",
     stages={
-        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
-        "augmentation": AugmentStage(teacher=TEACHER, data=PlainTokenData(tokens="@prepare/tokens")),
-        "augmented": AugmentedStage(data=AugmentedData(tokens="@prepare/tokens", shards="@augmentation/shards")),
+        "labelled": LABELLED,
+        "augmentation": AugmentStage(encoder=ENCODER, data=PlainTokenData(tokens="@labelled/tokens")),
+        "augmented": AugmentedStage(data=AugmentedData(tokens="@labelled/tokens", shards="@augmentation/shards")),
     },
     result="augmented",
+    follows=FOLLOWS,
 )

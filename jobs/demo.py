@@ -4,22 +4,24 @@ from typing import Any
 
 from jobs.tinybert_task import task_stages, with_equal_training
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.objectives.mlm import MlmObjective
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import CorpusData, LabelledData, TokenData
-from kd_dist.config.sections.models import Student, Teacher, Tokenizer
-from kd_dist.config.sections.objectives import FinetuneObjective, MlmObjective, TinyBertObjective
+from kd_dist.config.sections.models import Encoder, Student, Teacher, Tokenizer, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
 from kd_dist.config.sections.training import Cadence, Optim, Selection, Train
-from kd_dist.config.stages import AnyStage, LabelledStage, PrepareStage, SampleTextStage, TrainStage
+from kd_dist.config.stages import AnyStage, CorpusStage, LabelledStage, SampleTextStage, TrainStage
 
 TOKENS = TokenData(tokens="@corpus/tokens")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=100, evaluate_every_n_steps=100)
-TEACHER, STUDENT = Teacher(path="@pretrain/export"), Student(config="bert_tiny_2l_64")
+PRETRAINED, STUDENT = "@pretrain/export", Student(config="bert_tiny_2l_64")
 
 
 def _shortened(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
-    """Stages with other training settings, by stage and section."""
+    """Return the stages with other training settings, by stage and section."""
     changed = {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
-    return with_equal_training(stages | changed, stages | changed)[0]
+    return with_equal_training(stages | changed, given=())[0]
 
 
 JOB = Job(
@@ -27,7 +29,7 @@ JOB = Job(
     description="real Chinese text to a teacher, reviews to a classifier and its tiny student; minutes on two cores",
     stages={
         "texts": SampleTextStage(),
-        "corpus": PrepareStage(
+        "corpus": CorpusStage(
             data=CorpusData(corpus=["@texts/texts"], max_length=64, word_starts=True),
             tokenizer=Tokenizer(vocabulary_size=6000),
             resources=CpuResources(cpus=2, timeout_minutes=30),
@@ -41,7 +43,7 @@ JOB = Job(
             cadence=CADENCE,
         ),
         "general": TrainStage(
-            teacher=TEACHER,
+            teacher=Teacher(path=PRETRAINED),
             student=STUDENT,
             data=TOKENS,
             objective=TinyBertObjective(),
@@ -49,14 +51,14 @@ JOB = Job(
             optim=Optim(learning_rate=1e-3),
             cadence=CADENCE,
         ),
-        "prepare": LabelledStage(
+        "labelled": LabelledStage(
             data=LabelledData(train=["@texts/reviews.tsv"], max_length=64, max_rows=3000),
-            teacher=TEACHER,
+            tokenizer=TokenizerSource(path=PRETRAINED),
             resources=CpuResources(cpus=2, timeout_minutes=30),
         ),
         "finetune": TrainStage(
-            teacher=TEACHER,
-            data=TokenData(tokens="@prepare/tokens"),
+            encoder=Encoder(path=PRETRAINED),
+            data=TokenData(tokens="@labelled/tokens"),
             objective=FinetuneObjective(),
             train=Train(epochs=2, global_batch_size=32),
             optim=Optim(learning_rate=5e-4),
@@ -65,9 +67,9 @@ JOB = Job(
         ),
         **_shortened(
             task_stages(
-                base=TEACHER,
                 teacher="@finetune/export",
-                tokens="@prepare/tokens",
+                donor=PRETRAINED,
+                tokens="@labelled/tokens",
                 student=Student(path="@general/export"),
             ),
             layers={"train": Train(epochs=2, global_batch_size=32), "optim": Optim(learning_rate=1e-3)},

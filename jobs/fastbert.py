@@ -1,19 +1,16 @@
-"""FastBERT: a classifier that samples leave as soon as it is sure, from a pretrained encoder and labelled texts."""
+"""FastBERT: a classifier with early exit, from a pretrained encoder and labelled texts."""
 
-from jobs.finetune import FINETUNE
-from jobs.tinybert_general import TEACHER
-from jobs.tinybert_task import DATA
+from jobs.finetune import FINETUNE, FOLLOWS, LABELLED
 from kd_dist.config.job import Job, bypassed, without
+from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.sections.data import PlainTokenData, TokenData, UnlabelledData
 from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
 from kd_dist.config.sections.models import Model
-from kd_dist.config.sections.objectives import FastBertObjective
 from kd_dist.config.sections.training import Optim, Train
 from kd_dist.config.stages import (
     AnyStage,
     CalibrateStage,
     EvaluateStage,
-    LabelledStage,
     ReportStage,
     TrainStage,
     UnlabelledStage,
@@ -29,36 +26,37 @@ STAGE1 = TrainStage(
 
 JOB = Job(
     name="fastbert",
-    description="fine-tune an encoder, teach its layers to answer early, and find out when they may",
+    description="fine-tune an encoder, train an exit after each layer, and calibrate when samples take it",
     stages={
-        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
-        "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@prepare/tokens")),
+        "labelled": LABELLED,
+        "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@labelled/tokens")),
         "finetune": FINETUNE,
         "check": EvaluateStage(
             evaluate=Evaluate(models={"teacher": "@finetune/export"}, split="validation", speed=False),
-            data=PlainTokenData(tokens="@prepare/tokens"),
+            data=PlainTokenData(tokens="@labelled/tokens"),
             guards=Guards(),
         ),
         "self_distill": STAGE1,
         "calibration": CalibrateStage(
-            model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@prepare/tokens")
+            model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@labelled/tokens")
         ),
         "evaluation": EvaluateStage(
             evaluate=Evaluate(
                 models={"teacher": "@check/model", "fastbert": "@calibration/export"},
                 speeds=[0, 0.1, 0.3, 0.5, 0.8, 1.0],
             ),
-            data=PlainTokenData(tokens="@prepare/tokens"),
+            data=PlainTokenData(tokens="@labelled/tokens"),
         ),
         "report": ReportStage(page=ReportOptions(stages=["@evaluation"])),
     },
     result="calibration",
     seeded=["self_distill", "calibration"],
+    follows=FOLLOWS,
 )
 
 
 def adapt(job: Job) -> Job:
-    """Leave out what the settings make needless, and say so."""
+    """Leave out what the settings make unnecessary, and say so."""
     stages, notes = job.stages, []
     unlabelled, calibration = stages["unlabelled"], stages["calibration"]
     assert isinstance(unlabelled, UnlabelledStage)
@@ -73,7 +71,7 @@ def adapt(job: Job) -> Job:
             stages = _without_teacher(stages)
             notes.append("its own last classifier is what it is compared with; check.evaluate.models names another")
     elif not unlabelled.data.unlabelled:
-        stages = without(bypassed(stages, "@unlabelled/tokens", by="@prepare/tokens"), "unlabelled")
+        stages = without(bypassed(stages, "@unlabelled/tokens", by="@labelled/tokens"), "unlabelled")
         notes.append("branches learn from the training texts; data.unlabelled names others")
     if names_classifier:
         stages = without(stages, "finetune")

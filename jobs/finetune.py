@@ -1,37 +1,45 @@
 """A classifier from a pretrained encoder and labelled text."""
 
-from jobs.tinybert_general import TEACHER
+from jobs.tinybert_general import PRETRAINED
 from jobs.tinybert_task import CADENCE, DATA
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.data import PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate, ReportOptions
-from kd_dist.config.sections.models import Model
-from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.sections.models import Encoder, Model, TokenizerSource
 from kd_dist.config.sections.training import Optim, Selection, Train
-from kd_dist.config.stages import EvaluateStage, ExportStage, LabelledStage, ReportStage, TrainStage
+from kd_dist.config.stages import EvaluateStage, LabelledStage, ReportStage, ServeStage, TrainStage
 
+ENCODER = Encoder(path=PRETRAINED)
+LABELLED = LabelledStage(data=DATA, tokenizer=TokenizerSource(path=PRETRAINED))
 FINETUNE = TrainStage(
-    teacher=TEACHER,
-    data=TokenData(tokens="@prepare/tokens"),
+    encoder=ENCODER,
+    data=TokenData(tokens="@labelled/tokens"),
     objective=FinetuneObjective(),
     train=Train(epochs=3, global_batch_size=32),
     optim=Optim(learning_rate=5e-5),
     selection=Selection(),
     cadence=CADENCE,
 )
+FOLLOWS = {
+    "encoder.path": ["tokenizer.path"],
+    # Who has a teacher in mind names it so: it is this encoder, fine-tuned.
+    "teacher.path": ["encoder.path", "tokenizer.path"],
+}
 
 JOB = Job(
     name="finetune",
     description="train a classifier from a pretrained encoder, measure and export it",
     stages={
-        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
+        "labelled": LABELLED,
         "finetune": FINETUNE,
         "evaluation": EvaluateStage(
-            evaluate=Evaluate(models={"teacher": "@finetune/export"}), data=PlainTokenData(tokens="@prepare/tokens")
+            evaluate=Evaluate(models={"teacher": "@finetune/export"}), data=PlainTokenData(tokens="@labelled/tokens")
         ),
-        "serving": ExportStage(model=Model(path="@finetune/export"), data=PlainTokenData(tokens="@prepare/tokens")),
+        "serving": ServeStage(model=Model(path="@finetune/export"), data=PlainTokenData(tokens="@labelled/tokens")),
         "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     },
     result="serving",
     seeded=["finetune"],
+    follows=FOLLOWS,
 )

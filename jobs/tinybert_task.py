@@ -1,17 +1,21 @@
 """TinyBERT task distillation: a fine-tuned teacher and labelled texts to a small classifier."""
 
+from collections.abc import Iterable
+
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import LabelledData, PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
-from kd_dist.config.sections.models import Model, Student, Teacher
-from kd_dist.config.sections.objectives import FinetuneObjective, SoftLabelsObjective, TinyBertObjective
+from kd_dist.config.sections.models import Donor, Model, Student, Teacher, TokenizerSource
 from kd_dist.config.sections.training import Cadence, Optim, Selection, Train
 from kd_dist.config.stages import (
     AnyStage,
     EvaluateStage,
-    ExportStage,
     LabelledStage,
     ReportStage,
+    ServeStage,
     TeacherOutputsStage,
     TrainStage,
 )
@@ -23,17 +27,20 @@ COMPARED = ("layers", "distill", "alone")
 LENGTH = ("steps", "epochs", "global_batch_size")  # what decides how long a training is
 
 
-def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -> dict[str, AnyStage]:
-    """From a trained classifier, `teacher`, to a student that is measured, exported and shown.
+def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
+    """Return the stages from a trained classifier to a student that is measured, exported and shown.
 
-    `tokens` are the rows to distil on and `student` where distillation starts; `@prepare/tokens` holds the rows to
-    score. `base` is only there for a student that is to be made of its layers.
+    Args:
+        teacher: The trained classifier, a path or a wire.
+        donor: The model whose layers the student without distillation may start from.
+        tokens: The rows to distil on; `@labelled/tokens` holds the rows to score.
+        student: Where distillation starts.
     """
     checked = Teacher(path="@check/model")
     return {
         "check": EvaluateStage(
             evaluate=Evaluate(models={"teacher": teacher}, split="validation", speed=False),
-            data=PlainTokenData(tokens="@prepare/tokens"),
+            data=PlainTokenData(tokens="@labelled/tokens"),
             guards=Guards(),
         ),
         "outputs": TeacherOutputsStage(teacher=checked, data=PlainTokenData(tokens=tokens)),
@@ -56,8 +63,8 @@ def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -
             cadence=CADENCE,
         ),
         "alone": TrainStage(
-            teacher=base,
             student=Student(),
+            donor=Donor(path=donor),
             data=TokenData(tokens=tokens),
             objective=FinetuneObjective(),
             train=Train(epochs=8, global_batch_size=32),
@@ -69,27 +76,25 @@ def task_stages(*, base: Teacher, teacher: str, tokens: str, student: Student) -
             evaluate=Evaluate(
                 models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
             ),
-            data=PlainTokenData(tokens="@prepare/tokens"),
+            data=PlainTokenData(tokens="@labelled/tokens"),
         ),
-        "serving": ExportStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@prepare/tokens")),
+        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
         "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 
-def with_equal_training(
-    stages: dict[str, AnyStage], defaults: dict[str, AnyStage]
-) -> tuple[dict[str, AnyStage], list[str]]:
-    """The student without distillation is trained for as long as both stages of distillation together; and notes.
+def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    """Train the student without distillation for as long as both stages of distillation together; return notes too.
 
-    `defaults` are the stages as the job's file has them: a length that was set for `alone` stays, and is noted.
+    A length that is given for `alone` itself stays, and is noted.
 
     Raises:
-        UserError: the lengths of the two stages have no sum, and none was set for `alone`.
+        UserError: The lengths of the two stages have no sum, and none is given for `alone`.
     """
     layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
-    if own := [key for key in LENGTH if _is_set_for_alone(key, stages, defaults)]:
-        given = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
-        return stages, [f"the student without distillation is trained for a length of its own: {given}"]
+    if own := [key for key in LENGTH if f"alone.train.{key}" in given]:
+        shown = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
+        return stages, [f"the student without distillation is trained for a length of its own: {shown}"]
     unit, other = _unit(layers), _unit(distill)
     if unit != other:
         raise UserError(_no_sum(layers, unit, distill, other))
@@ -110,14 +115,6 @@ def _unit(train: Train) -> str:
     return "epochs" if train.steps is None else "steps"
 
 
-def _is_set_for_alone(key: str, stages: dict[str, AnyStage], defaults: dict[str, AnyStage]) -> bool:
-    """Whether a length is neither the default one nor one that a key without a stage gave to all three."""
-    now, before = ({name: getattr(_train_of(which, name), key) for name in COMPARED} for which in (stages, defaults))
-    like_alone = {name for name in COMPARED if now[name] == now["alone"] != before[name]}
-    given_to_all = len(like_alone) > 1 and None not in now.values()
-    return "alone" in like_alone and not given_to_all
-
-
 def _no_sum(layers: Train, key: str, distill: Train, other: str) -> str:
     return (
         "the student without distillation is to be trained for as long as layers and distill together, but "
@@ -127,42 +124,41 @@ def _no_sum(layers: Train, key: str, distill: Train, other: str) -> str:
 
 
 def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
-    """What the distilled student is compared with, for the user to know."""
+    """Say where the student that the distilled one is compared with starts from."""
     alone = stages["alone"]
     assert isinstance(alone, TrainStage)
     assert alone.student is not None
     layers = alone.student.teacher_layers
-    start = alone.student.path or (f"the teacher's layers {layers}" if layers else "random weights")
+    start = alone.student.path or (f"layers {layers} of {alone.donor_path()}" if layers else "random weights")
     return f"the student without distillation starts from {start} (alone.student.path)"
 
 
-TEACHER = Teacher(path="teacher")
+TEACHER = "teacher"
 
 JOB = Job(
     name="tinybert_task",
     description="distil a fine-tuned teacher into a small classifier on labelled text",
     stages={
-        "prepare": LabelledStage(data=DATA, teacher=TEACHER),
-        **task_stages(base=TEACHER, teacher="teacher", tokens="@prepare/tokens", student=Student()),
+        "labelled": LabelledStage(data=DATA, tokenizer=TokenizerSource(path=TEACHER)),
+        **task_stages(teacher=TEACHER, donor=TEACHER, tokens="@labelled/tokens", student=Student()),
     },
     result="serving",
     seeded=["layers", "distill", "alone"],
+    follows={"teacher.path": ["tokenizer.path", "donor.path"]},
 )
 
 
 def adapt(job: Job) -> Job:
     """Train both students for as long, and check the teacher that is named."""
-    stages, notes = with_equal_training(_with_checked_teacher(job.stages), JOB.stages)
+    stages, notes = with_equal_training(_with_checked_teacher(job), job.given)
     return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
 
 
-def _with_checked_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
-    """`teacher.path` is what distillation starts from, unless `check.evaluate.models` names another classifier."""
-    prepare, check, default = stages["prepare"], stages["check"], JOB.stages["check"]
-    assert isinstance(prepare, LabelledStage)
+def _with_checked_teacher(job: Job) -> dict[str, AnyStage]:
+    """Check `teacher.path`, unless `check.evaluate.models` names another classifier."""
+    check = job.stages["check"]
     assert isinstance(check, EvaluateStage)
-    assert isinstance(default, EvaluateStage)
-    if check.evaluate.models != default.evaluate.models:
-        return stages
-    evaluate = check.evaluate.model_copy(update={"models": {"teacher": prepare.teacher.path}})
-    return stages | {"check": check.model_copy(update={"evaluate": evaluate})}
+    if "teacher.path" not in job.given or "check.evaluate.models" in job.given:
+        return job.stages
+    evaluate = check.evaluate.model_copy(update={"models": {"teacher": job.given["teacher.path"]}})
+    return job.stages | {"check": check.model_copy(update={"evaluate": evaluate})}

@@ -11,8 +11,8 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from benchmarks import distillation_step
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
-from kd_dist.config.sections.objectives import TinyBertObjective
 from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError
 

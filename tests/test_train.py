@@ -15,9 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.data import LabelledData, TokenData
-from kd_dist.config.sections.models import Student, Teacher
-from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.sections.models import Student, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import LabelledStage, TrainStage
 from kd_dist.runs.fingerprints import stage_fingerprint
@@ -108,7 +108,7 @@ def manifest(stage_dir: Path) -> dict[str, object]:
 
 def test_the_export_names_the_corpus_it_learnt_from(root: Path, plain: subprocess.CompletedProcess[str]) -> None:
     run_dir = root / "runs" / "tinybert_general" / "plain"
-    assert manifest(run_dir / "distill")["data_fingerprint"] == (run_dir / "prepare" / "tokens").resolve().name
+    assert manifest(run_dir / "distill")["data_fingerprint"] == (run_dir / "corpus" / "tokens").resolve().name
     assert len(list((root / "runs" / "cache" / "corpus").iterdir())) == 1
 
 
@@ -122,7 +122,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, labelled: LabelledWorld) -> 
     """A student that learns from labels alone, under another seed than the job's."""
     prepare = LabelledStage(
         data=LabelledData(train=[str(labelled.files / "train.tsv")], max_length=48, num_workers=1),
-        teacher=Teacher(path=str(labelled.teacher)),
+        tokenizer=TokenizerSource(path=str(labelled.teacher)),
     )
     training = TrainStage(
         student=Student(config=str(labelled.student)),
@@ -215,7 +215,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_even_past_a_damaged_checkpoin
     flip_last_byte(newest / "weights.safetensors")
     result = launched.finish()
     assert result.returncode == 0, result.stderr
-    assert "prepare: complete, skipped" in result.stdout
+    assert "corpus: complete, skipped" in result.stdout
     assert f"checkpoint {newest.name} is damaged" in result.stderr
     assert "resumed at step 20" in result.stderr
     assert_close(weights(root, "interrupted"), weights(root, "torchrun"), tolerance=0.0)

@@ -105,6 +105,7 @@ class Augmenter:
 
         rows, confidence = PreparedRows(Path(stage.data.tokens)), None
         if stage.augment.keep_confidence is not None:
+            assert stage.teacher.path is not None  # as `sources_of` has seen
             confidence = Confidence(stage.teacher.path, rows, own_device())
         candidates = Candidates.of(stage.augment, sources, own_device())
         return cls(stage.augment, candidates, Window(rows), confidence)

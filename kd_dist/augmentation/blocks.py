@@ -45,7 +45,7 @@ def manifest_of(stage: AugmentStage, sources: Sources, num_rows: int) -> dict[st
         "rows": num_rows,
         "block_rows": BLOCK_ROWS,
         "data": files_at(PreparedRows(Path(stage.data.tokens)).split_folder("train")),
-        "teacher": files_at(Path(stage.teacher.path)) if stage.augment.keep_confidence is not None else None,
+        "teacher": files_at(Path(stage.teacher.path)) if stage.teacher.path and stage.augment.keep_confidence else None,
     } | {name: path and files_at(Path(path)) for name, path in sources._asdict().items()}
 
 

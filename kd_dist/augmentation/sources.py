@@ -17,7 +17,7 @@ class Sources(NamedTuple):
 
 def sources_of(stage: AugmentStage) -> Sources:
     """What the settings come to. Raises RunError when that is nothing, or not what an option says it is."""
-    settings, teacher = stage.augment, stage.teacher.path
+    settings, encoder, teacher = stage.augment, stage.encoder.path, stage.teacher.path
     if settings.mlm_path is not None and not has_language_model_head(settings.mlm_path):
         raise RunError(
             f"augment.mlm_path={settings.mlm_path} has no masked-language-model head, only an encoder: give a model "
@@ -25,12 +25,12 @@ def sources_of(stage: AugmentStage) -> Sources:
         )
     if settings.word_vectors is not None and not Path(settings.word_vectors).is_file():
         raise RunError(f"augment.word_vectors={settings.word_vectors}: no such file")
-    if settings.keep_confidence is not None and not has_classifier_head(teacher):
-        raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher} is none")
-    model = settings.mlm_path or (teacher if has_language_model_head(teacher) else None)
+    if settings.keep_confidence is not None and (teacher is None or not has_classifier_head(teacher)):
+        raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher or 'none'} is none")
+    model = settings.mlm_path or (encoder if has_language_model_head(encoder) else None)
     if model is None and settings.word_vectors is None:
         raise RunError(
-            f"nothing proposes words: teacher.path={teacher} has no masked-language-model head. Set augment.mlm_path "
+            f"nothing proposes words: encoder.path={encoder} has no masked-language-model head. Set augment.mlm_path "
             "to a model that has one, or augment.word_vectors to a word2vec file"
         )
     if model is None and settings.multi_piece == "mask":

@@ -19,6 +19,10 @@ class Job(Section):
     result: str = Field(description="the stage whose export becomes the export of the whole job")
     seeded: list[str] = Field(default=[], description="stages that --seeds repeats")
     notes: list[str] = Field(default=[], description="what the settings made of the job, for the user to know")
+    follows: dict[str, list[str]] = Field(
+        default={}, description="a setting and those that take its value, unless they are given themselves"
+    )
+    given: dict[str, Any] = Field(default={}, description="the settings that the user gave, as they were typed")
 
     def edges(self) -> dict[str, list[str]]:
         """Stage -> the stages of this job that it waits for, in order."""

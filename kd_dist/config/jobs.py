@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd_dist.config.former_runs import modernized_job
 from kd_dist.config.job import Job
 from kd_dist.config.overrides import (
-    apply_override,
+    apply_overrides,
     flatten,
     join_problems,
     options_of,
@@ -45,19 +46,19 @@ def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Jo
 
 
 def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> tuple[Job | None, list[str]]:
-    """The job with overlay and overrides applied as far as they can be, and what is wrong with them."""
+    """Apply overlay and overrides as far as they can be; return the job and what is wrong with them."""
     job = find_job(name)
     problems: list[str] = []
     content = read_overlay(overlay)
-    pairs = [split_override(text, problems) for text in overrides]
+    typed = [pair for text in overrides if (pair := split_override(text, problems))]
     if is_rerun := {"name", "stages"} <= content.keys():  # the job.json of a run
         job = _job_of_a_run(content, name, overlay)
     else:
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
-        pairs = [*flatten(by_stage, "", options_of(job)), *pairs]
+        typed = [*flatten(by_stage, "", options_of(job)), *typed]
     settings = job.model_dump()
-    for key, value in (pair for pair in pairs if pair is not None):
-        apply_override(job, settings, key, value, problems)
+    apply_overrides(job, settings, typed, problems)
+    settings["given"] = job.given | dict(typed)
     resolved = validated_job(settings, problems)
     if resolved is not None and not is_rerun:
         try:
@@ -75,7 +76,7 @@ def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -
     if content.get("name") != name:
         raise UserError(f"--config {overlay} describes the job `{content.get('name')}`, not `{name}`")
     problems: list[str] = []
-    job = validated_job(dict(content), problems)
+    job = validated_job(modernized_job(dict(content)), problems)
     if job is None:
         raise UserError(f"--config {overlay}: {join_problems(problems)}")
     return job

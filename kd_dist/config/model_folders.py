@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.families import OFFSET_POSITIONS
+from kd_dist.config.families import FAMILIES, with_common_names
 from kd_dist.config.tasks import Task
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
@@ -12,27 +12,32 @@ from kd_dist.files import read_json
 CLASSIFIER = "ForSequenceClassification"
 MASKED_LANGUAGE_MODELS = ("MaskedLM", "PreTraining")
 
-# First part of the names of a prediction head's weights: BERT and ERNIE; RoBERTa; ALBERT; ELECTRA; DistilBERT.
-PREDICTION_HEADS = ("cls.predictions.", "lm_head.", "predictions.", "generator_lm_head.", "vocab_")
+# What a config.json must say of an encoder for it to be trained.
+NUMBERS = ("num_hidden_layers", "num_attention_heads", "hidden_size")
+
+Config = dict[str, Any]
 
 
 def has_language_model_head(path: str) -> bool:
-    """Whether a Hugging Face folder predicts words; a name that is no folder here (a hub's) is believed to.
+    """Say whether a Hugging Face folder predicts masked words; a hub name is assumed to.
 
-    Raises UserError for a damaged config.json or weights file.
+    Raises:
+        UserError: A damaged config.json or weights file.
     """
     folder = Path(path)
     if not folder.is_dir():
         return True
+    heads = tuple(family.masked_head_weights for family in FAMILIES.values())
     if any(name.endswith(MASKED_LANGUAGE_MODELS) for name in _architectures(folder)):
         return True
-    return any(name.startswith(PREDICTION_HEADS) for file in folder.glob("*.safetensors") for name in _weights(file))
+    return any(name.startswith(heads) for file in folder.glob("*.safetensors") for name in _weights(file))
 
 
 def has_classifier_head(path: str) -> bool:
-    """Whether a Hugging Face folder says it is a sequence classifier; a hub name is believed to be one.
+    """Say whether a Hugging Face folder calls itself a sequence classifier; a hub name is assumed to be one.
 
-    Raises UserError for a damaged config.json.
+    Raises:
+        UserError: A damaged config.json.
     """
     folder = Path(path)
     return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))
@@ -44,7 +49,7 @@ def _architectures(folder: Path) -> list[str]:
 
 
 def _weights(file: Path) -> list[str]:
-    """Names of the weights: a safetensors file begins with the length of its JSON header (uint64, little-endian)."""
+    """Return the names in a safetensors file; it begins with the length of its JSON header (uint64, little-endian)."""
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         # Text in its place, such as a Git LFS pointer, reads as a length of exabytes.
@@ -61,15 +66,12 @@ def _json_object(content: bytes, file: Path) -> dict[str, Any]:
     return found
 
 
-# A family may call the same number by another name.
-ALIASES = {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads", "hidden_size": "dim"}
-
-NUMBERS = tuple(ALIASES)
-
-Config = dict[str, Any]
-
-
 def read_config(file: Path) -> Config:
+    """Read a config.json, with BERT's names of its settings.
+
+    Raises:
+        UserError: It is no readable JSON object.
+    """
     try:
         content = read_json(file)
     except (ValueError, OSError) as error:
@@ -79,20 +81,17 @@ def read_config(file: Path) -> Config:
     return with_common_names(content)
 
 
-def with_common_names(content: Config) -> Config:
-    return {name: content[alias] for name, alias in ALIASES.items() if alias in content} | content
-
-
 def num_positions(config: Config) -> int | None:
     """Return how many tokens, special ones included, a model has positions for; None where its config does not say.
 
     `config` is what stands in config.json, or `PretrainedConfig.to_dict()`.
     """
     config = inside(config)
+    family = FAMILIES.get(config.get("model_type", ""))
     limit, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
     if not isinstance(limit, int):
         return None
-    return limit - (padding or 0) - 1 if config.get("model_type") in OFFSET_POSITIONS else limit
+    return limit - (padding or 0) - 1 if family and family.offset_positions else limit
 
 
 def inside(config: Config) -> Config:
@@ -140,7 +139,9 @@ def read_classifier_config(directory: Path) -> Config:
 
 def no_classifier(directory: Path, reason: str) -> str:
     """Say that a folder holds no trained classifier, and what makes it one."""
-    return (
-        f"{directory} is no trained classifier: {reason}. Fine-tune it on labelled rows first "
-        f"(`--job finetune teacher.path={directory} data.train=FILE`), and give the export of that run"
-    )
+    return f"{directory} is no trained classifier: {reason}; {make_classifier_hint(directory)}"
+
+
+def make_classifier_hint(path: str | Path) -> str:
+    """Say how an encoder becomes a classifier."""
+    return f"give the export of `--job finetune encoder.path={path} data.train=FILE`"

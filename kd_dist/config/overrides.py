@@ -42,8 +42,8 @@ def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
 
 
 def options_of(job: Job) -> set[str]:
-    """Every `section.key` and `stage.section.key` of a job."""
-    keys = {key for stage in job.stages.values() for key in stage.options()}
+    """Return every key of a job that can be set: of all stages, of one stage, and those that others follow."""
+    keys = {key for stage in job.stages.values() for key in stage.options()} | job.follows.keys()
     return keys | {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
 
 
@@ -56,24 +56,52 @@ def flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Itera
             yield f"{prefix}{key}", value
 
 
-def apply_override(job: Job, settings: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
-    stage_name, _, rest = key.partition(".")
-    if stage_name in job.stages:
-        if rest not in set(job.stages[stage_name].options()):
-            problems.append(_unknown(key, job))
-            return
-        targets, target_key = [stage_name], rest
-    else:
-        having = [name for name, stage in job.stages.items() if key in set(stage.options())]
-        targets, target_key = [name for name in having if key not in job.stages[name].wires()], key
-        if not having:
-            problems.append(_unknown(key, job))
-        elif not targets:
-            ways = " or ".join(f"{name}.{key}=..." for name in having)
-            problems.append(f"`{key}` is fed by an earlier stage; {ways} sets it all the same and cuts that edge")
-    for name in targets:
-        section, field = target_key.split(".")
-        settings["stages"][name][section][field] = value
+def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, Any]], problems: list[str]) -> None:
+    """Put the given values into `settings`, and into the settings that follow one of them and are not given themselves.
+
+    A key of all stages (`section.key`) reaches every stage that has it, but no field that an earlier stage feeds; a key
+    of one stage (`stage.section.key`) sets that field too, and so cuts the edge.
+    """
+    for key, value in given:
+        followers = [name for name in job.follows.get(key, []) if name not in job.given]
+        for follower in followers:
+            for target in _unwired(job, follower):
+                _put(settings, target, follower, value)
+    for key, value in given:
+        if key in job.follows and not _unwired(job, key):
+            continue  # it has reached all that it is for
+        for target, option in _targets(job, key, problems):
+            _put(settings, target, option, value)
+
+
+def _targets(job: Job, key: str, problems: list[str]) -> list[tuple[str, str]]:
+    """Return (stage, `section.key`) of every field that the key sets."""
+    stage, _, option = key.partition(".")
+    if stage in job.stages:
+        if option in set(job.stages[stage].options()):
+            return [(stage, option)]
+        problems.append(_unknown(key, job))
+        return []
+    having, free = _stages_with(job, key), _unwired(job, key)
+    if not having:
+        problems.append(_unknown(key, job))
+    elif not free:
+        ways = " or ".join(f"{name}.{key}=..." for name in having)
+        problems.append(f"`{key}` is fed by an earlier stage; {ways} sets it all the same and cuts that edge")
+    return [(name, key) for name in free]
+
+
+def _stages_with(job: Job, key: str) -> list[str]:
+    return [name for name, stage in job.stages.items() if key in set(stage.options())]
+
+
+def _unwired(job: Job, key: str) -> list[str]:
+    return [name for name in _stages_with(job, key) if key not in job.stages[name].wires()]
+
+
+def _put(settings: dict[str, Any], stage: str, option: str, value: Any) -> None:
+    section, field = option.split(".")
+    settings["stages"][stage][section][field] = value
 
 
 def _unknown(key: str, job: Job) -> str:

@@ -1,11 +1,11 @@
-"""The stages that a job can be made of, and the job itself.
+"""The stages that a job can be made of.
 
-A string that begins with `@` names an output of an earlier stage (`@prepare/tokens`); such a field is *wired*: it is an
-edge of the stage graph, and it is replaced by a path in the run folder when the run is written.
+A string that begins with `@` names an output of an earlier stage (`@labelled/tokens`); such a field is *wired*: it is
+an edge of the stage graph, and becomes a path in the run folder when the run is written.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args
 
 from pydantic import Field
 
@@ -20,28 +20,34 @@ from kd_dist.config.sections.data import (
     UnlabelledData,
 )
 from kd_dist.config.sections.evaluation import Calibrate, Evaluate, Guards, ReportOptions
-from kd_dist.config.sections.models import Model, Student, Teacher, Tokenizer
-from kd_dist.config.sections.objectives import (
-    FastBertObjective,
-    FinetuneObjective,
-    MlmObjective,
-    SoftLabelsObjective,
-    TinyBertObjective,
+from kd_dist.config.sections.models import (
+    Donor,
+    Encoder,
+    FilterTeacher,
+    Model,
+    Student,
+    Teacher,
+    Tokenizer,
+    TokenizerSource,
 )
+from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Selection, Tracking, Train
 
 WIRE = "@"
 
 
+OBJECTIVES = frozenset(section.model_fields["name"].default for section in objective_sections())
+
+if TYPE_CHECKING:
+    AnyObjective = ObjectiveSection
+else:
+    AnyObjective = Annotated[Union[objective_sections()], Field(discriminator="name")]  # noqa: UP007 - not known here
+
+
 def wired_stage(value: str) -> str:
-    """The stage that a wire names: `prepare` of `@prepare/tokens`."""
+    """Return the stage that a wire names: `labelled` of `@labelled/tokens`."""
     return value.removeprefix(WIRE).split("/")[0]
-
-
-AnyObjective = TinyBertObjective | MlmObjective | FinetuneObjective | SoftLabelsObjective | FastBertObjective
-
-OBJECTIVES = frozenset(objective.model_fields["name"].default for objective in get_args(AnyObjective))
 
 
 class Stage(Section):
@@ -119,25 +125,18 @@ class SampleTextStage(Stage):
     resources: CpuResources = CpuResources(cpus=1, timeout_minutes=10)
 
 
-class PrepareStage(Stage):
-    """Text files to tokenised, memory-mapped Arrow. Needs no GPU."""
+class CorpusStage(Stage):
+    """Raw text to tokenized, memory-mapped Arrow: `tokens/`. Needs no GPU."""
 
-    kind: Literal["prepare"] = "prepare"
+    kind: Literal["corpus"] = "corpus"
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
     data: CorpusData
-    teacher: Teacher | None = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer = Tokenizer()
     resources: CpuResources = CpuResources()
-
-    def tokenizer_path(self) -> str | None:
-        """Where the tokenizer comes from; None when a vocabulary is to be trained on the corpus."""
-        if self.teacher is not None:
-            return self.teacher.path
-        return self.tokenizer.path if self.tokenizer is not None else None
 
 
 class LabelledStage(Stage):
-    """Labelled texts to tokenised, memory-mapped Arrow splits. Needs no GPU.
+    """Labelled texts to tokenized, memory-mapped Arrow splits. Needs no GPU.
 
     `tokens/` is what training reads, `texts/train.txt` the texts alone.
     """
@@ -145,7 +144,7 @@ class LabelledStage(Stage):
     kind: Literal["labelled"] = "labelled"
     entry: ClassVar[str] = "kd_dist.data.labelled:run"
     data: LabelledData
-    teacher: Teacher
+    tokenizer: TokenizerSource
     resources: CpuResources = CpuResources()
 
 
@@ -164,7 +163,8 @@ class AugmentStage(Stage):
 
     kind: Literal["augment"] = "augment"
     entry: ClassVar[str] = "kd_dist.augmentation.stage:run"
-    teacher: Teacher
+    encoder: Encoder
+    teacher: FilterTeacher = FilterTeacher()
     data: PlainTokenData
     augment: Augment = Augment()
     resources: ShardResources = ShardResources()
@@ -217,10 +217,10 @@ class CalibrateStage(Stage):
         return []
 
 
-class ExportStage(Stage):
+class ServeStage(Stage):
     """A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked."""
 
-    kind: Literal["export"] = "export"
+    kind: Literal["serve"] = "serve"
     entry: ClassVar[str] = "kd_dist.serving.stage:run"
     model: Model
     data: PlainTokenData
@@ -228,18 +228,21 @@ class ExportStage(Stage):
 
 
 class TrainStage(Stage):
-    """Everything that learns: one objective, one student, and a teacher where the objective wants one.
+    """Train one model with one objective, and a teacher where the objective wants one.
 
-    Without a `student` it is the teacher that is trained; `model` is a classifier that learns to exit early.
+    What is trained is the `student`; without one the `encoder`; or branches of the classifier `model`. A student may
+    start from layers of its `donor`, which is the teacher unless another is named.
     """
 
     kind: Literal["train"] = "train"
     entry: ClassVar[str] = "kd_dist.training.stage:run"
     teacher: Teacher | None = None
+    encoder: Encoder | None = None
     student: Student | None = None
+    donor: Donor | None = None
     model: Model | None = None
     data: TokenData
-    objective: Annotated[AnyObjective, Field(discriminator="name")]
+    objective: AnyObjective
     train: Train = Train()
     selection: Selection | None = None
     optim: Optim = Optim()
@@ -259,13 +262,12 @@ class TrainStage(Stage):
         return content
 
     def problems(self) -> list[str]:
-        found = self.train.problems(self.resources.world_size())
-        if isinstance(self.objective, TinyBertObjective) and self.objective.temperature != 1.0:
-            found.append(
-                f"objective.temperature={self.objective.temperature} softens predictions, but this stage distils "
-                "layers only; leave it at 1"
-            )
-        return found
+        return [*self.train.problems(self.resources.world_size()), *self.objective.problems(self)]
+
+    def donor_path(self) -> str | None:
+        """Return the model whose layers `student.teacher_layers` names."""
+        source = self.donor or self.teacher
+        return source.path if source else None
 
 
 class ReportStage(Stage):
@@ -279,7 +281,7 @@ class ReportStage(Stage):
 
 _Stages = (
     SampleTextStage
-    | PrepareStage
+    | CorpusStage
     | LabelledStage
     | UnlabelledStage
     | AugmentStage
@@ -288,7 +290,7 @@ _Stages = (
     | TrainStage
     | EvaluateStage
     | CalibrateStage
-    | ExportStage
+    | ServeStage
     | ReportStage
 )
 

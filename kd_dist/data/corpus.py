@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from kd_dist.config.stages import PrepareStage
+from kd_dist.config.stages import CorpusStage
 from kd_dist.data.corpus_cache import cached_prepare
 from kd_dist.data.discovery import find_files
 from kd_dist.data.tokenizers import train_tokenizer
 
 
-def run(stage: PrepareStage, stage_dir: Path, shard: int) -> None:
+def run(stage: CorpusStage, stage_dir: Path, shard: int) -> None:
     """Make `stage_dir`/tokens: a link to the prepared corpus, which is built unless an equal one is cached.
 
     Raises:
@@ -33,11 +33,9 @@ def run(stage: PrepareStage, stage_dir: Path, shard: int) -> None:
     print(f"{stage_dir.name}: {statistics['rows']:,} rows, {statistics['tokens']:,} tokens, {how}", flush=True)
 
 
-def _tokenizer(stage: PrepareStage, stage_dir: Path, files: list[Path]) -> str:
-    path = stage.tokenizer_path()
-    if path is not None:
-        return path
-    assert stage.tokenizer is not None
+def _tokenizer(stage: CorpusStage, stage_dir: Path, files: list[Path]) -> str:
+    if stage.tokenizer.path is not None:
+        return stage.tokenizer.path
     trained = stage_dir / "tokenizer"
     if not (trained / "tokenizer_config.json").exists():
         data = stage.data

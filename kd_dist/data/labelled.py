@@ -46,7 +46,7 @@ def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
     Raises:
         CorpusError: rows, labels or settings that cannot be used; the message names file and line.
     """
-    report = prepare(stage.data, stage.teacher.path, stage_dir / "tokens", stage_dir / "texts" / "train.txt")
+    report = prepare(stage.data, stage.tokenizer.path, stage_dir / "tokens", stage_dir / "texts" / "train.txt")
     print(summary(stage_dir.name, report), flush=True)
 
 

@@ -52,13 +52,14 @@ def output_layer(classifier: PreTrainedModel) -> nn.Linear:
 
 
 def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
-    """The stage's student, or its teacher where it has no student: random, pretrained, or out of teacher layers."""
-    student = stage.student or Student(path=stage.teacher.path if stage.teacher else None)
+    """Build the stage's student, or load the encoder of one without: random, pretrained, or from layers of a donor."""
+    student = stage.student or Student(path=stage.encoder.path if stage.encoder else None)
     if student.path is not None:
         model = _load(mapping, student.path, AutoConfig.from_pretrained(student.path), settings)
     elif student.teacher_layers is not None:
-        assert stage.teacher is not None
-        model = _from_teacher_layers(mapping, stage.teacher.path, student.teacher_layers, settings)
+        donor = stage.donor_path()
+        assert donor is not None
+        model = _from_layers(mapping, donor, student.teacher_layers, settings)
     else:
         config = student_config(student.config, tokenizer)
         config.update(settings)
@@ -89,8 +90,8 @@ def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[s
     return load_quietly(model_class.from_pretrained, path, config=config, **options)
 
 
-def _from_teacher_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:
-    """A student as wide as the teacher, whose layer i starts as the teacher's layer `layers[i - 1]`."""
+def _from_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:
+    """Build a student as wide as the donor, whose layer i starts as the donor's layer `layers[i - 1]`."""
     whole = _load(mapping, path, AutoConfig.from_pretrained(path), settings)
     config = copy.deepcopy(whole.config)
     config.num_hidden_layers = len(layers)

@@ -5,19 +5,47 @@ The backbone and its head are frozen and in eval mode; labels are not looked at.
 Shapes: B batch, L layers, C classes.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from kd_dist.config.sections.objectives import FastBertObjective
+from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.errors import RunError
+from kd_dist.files import write_text
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
-from kd_dist.objectives.base import Objective
+from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import prediction_divergence
+
+README = """\
+# A text classifier with early exit (FastBERT)
+
+A text leaves after the first layer that is sure of its label: `speed`, from 0 (all layers) to 1 (the first), says how
+sure. The classes of this model are those of `kd_dist`: put the folder that holds the package on `PYTHONPATH`, and run
+this in the folder of this file.
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import kd_dist.early_exit  # makes this kind of model known to transformers
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSequenceClassification.from_pretrained(".").eval()
+texts = tokenizer(["一段文字", "另一段更长的文字"], padding=True, return_tensors="pt")
+exits = model.classify([texts], model.exit_rule(speed=0.5))  # without a speed: the thresholds in config.json
+print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # numbers of the labels, and the layers that gave them
+```
+
+From files, with texts cut into tokens as in training (preprocessing.json):
+
+```
+python kd_dist/predict.py --model FOLDER --speed 0.5 < texts.txt
+```
+"""
 
 
 class FastBert(Objective):
@@ -34,10 +62,14 @@ class FastBert(Objective):
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"branches": float(len(batch["input_ids"]))}
 
-    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         *branches_LBC, last_BC = self.student.all_logits(model_inputs(self.student, batch))
         errors = [prediction_divergence(own_BC, last_BC, self.student.task, self._direction) for own_BC in branches_LBC]
-        return {"branches": torch.stack(errors).sum()}
+        return Outcome({"branches": torch.stack(errors).sum()})
+
+    def save_extras(self, directory: Path) -> None:
+        """Say in a README.md how such a model is loaded, since transformers alone does not know it."""
+        write_text(directory / "README.md", README)
 
 
 def build(stage: TrainStage, tokenizer: Any) -> FastBert:

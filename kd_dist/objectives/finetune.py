@@ -6,20 +6,19 @@ Shapes: B batch, S sequence, C classes.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.config.sections.objectives import FinetuneObjective
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.stages import TrainStage
+from kd_dist.config.tasks import Task
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
-from kd_dist.evaluation.scores import scores
 from kd_dist.models.students import build_classifier, output_layer
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
-from kd_dist.objectives.base import PREDICTION, Objective
+from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import label_count, label_error
 
 
@@ -31,20 +30,17 @@ class Finetune(Objective):
     def __init__(self, student: PreTrainedModel, labels: Labels, class_weights_C: Tensor | None) -> None:
         super().__init__()
         self.student = student
-        self._task = labels.task
+        self.task: Task = labels.task
         self.register_buffer("class_weights_C", class_weights_C, persistent=False)
         self._weights_on_cpu = class_weights_C
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        return {"label": float(label_count(batch["labels"], self._task, self._weights_on_cpu))}
+        return {"label": float(label_count(batch["labels"], self.task, self._weights_on_cpu))}
 
-    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         logits_BC = self.student(**model_inputs(self.student, batch)).logits
-        sums = {"label": label_error(logits_BC, batch["labels"], self._task, self.class_weights_C)}
-        return sums if self.training else sums | {PREDICTION: logits_BC}
-
-    def scores(self, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return scores(self._task, logits_BC, labels)
+        error = label_error(logits_BC, batch["labels"], self.task, self.class_weights_C)
+        return Outcome({"label": error}, logits_BC)
 
 
 def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels) -> PreTrainedModel:

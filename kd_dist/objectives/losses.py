@@ -14,18 +14,17 @@ Shapes: B batch, S sequence, D width, H heads, C classes, N rows; of one head: K
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kd_dist.config.sections.objectives import Direction
+from kd_dist.config.objectives.fastbert import Direction
+from kd_dist.config.sections.objective import Compat
 from kd_dist.config.tasks import Task
 from kd_dist.models.attention import Attention
-
-Compat = Literal["none", "huawei"]
 
 # A value, and how to compute its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.config.sections.objectives import MlmObjective
+from kd_dist.config.families import FAMILIES
+from kd_dist.config.objectives.mlm import MlmObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.students import build_masked_language_model
 from kd_dist.models.teacher import Batch, Encoded
-from kd_dist.objectives.base import Objective
+from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import masked_language_model_error
-
-HEADS = ("cls", "lm_head", "predictions")  # where the families keep their prediction head
 
 KEPT = -100
 
@@ -30,7 +29,9 @@ class MaskedLanguageModel(Objective):
         self._settings = settings
         self._mask_id, self._vocabulary_size = tokenizer.mask_token_id, len(tokenizer)
         self._special_ids = torch.tensor(sorted(tokenizer.all_special_ids))
-        self._head = next(name for name in HEADS if hasattr(student, name))
+        head = FAMILIES[student.config.model_type].masked_head
+        assert head is not None  # as its section has seen
+        self._head = head
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Adds `labels` (B, S): the true token where one is to be predicted, -100 elsewhere."""
@@ -58,12 +59,12 @@ class MaskedLanguageModel(Objective):
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"mlm": float((batch["labels"] != KEPT).sum())}
 
-    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         """Cross-entropy summed over the predicted positions; the head runs on those positions only."""
         outputs = self.student.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         predicted = batch["labels"] != KEPT
         logits_NV = getattr(self.student, self._head)(outputs.last_hidden_state[predicted])
-        return {"mlm": masked_language_model_error(logits_NV, batch["labels"][predicted])}
+        return Outcome({"mlm": masked_language_model_error(logits_NV, batch["labels"][predicted])})
 
 
 def build(stage: TrainStage, tokenizer: Any) -> MaskedLanguageModel:

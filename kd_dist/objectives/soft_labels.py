@@ -7,17 +7,16 @@ Shapes: B batch, C classes.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.config.sections.objectives import SoftLabelsObjective
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.stages import TrainStage
+from kd_dist.config.tasks import Task
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import PreparedRows
-from kd_dist.evaluation.scores import scores
 from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
-from kd_dist.objectives.base import PREDICTION, Objective
+from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.finetune import build_labelled_classifier
 from kd_dist.objectives.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
 
@@ -30,14 +29,15 @@ class SoftLabels(Objective):
     ) -> None:
         super().__init__()
         self.student = student
-        self._labels, self._settings, self._teacher_runs = labels, settings, teacher_runs
+        self.task: Task = labels.task
+        self._num_labels, self._settings, self._teacher_runs = labels.num_labels, settings, teacher_runs
         self._terms = {name for name, weight in settings.weights().items() if weight > 0}
 
     def wanted(self) -> Wanted | None:
         return Wanted(logits=True) if self._teacher_runs and self._terms - {"hard"} else None
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        size, num_labels, task = len(batch["input_ids"]), self._labels.num_labels, self._labels.task
+        size, num_labels, task = len(batch["input_ids"]), self._num_labels, self.task
         counts = {
             "soft": soft_label_count(size, num_labels, task, self._settings.compat),
             "hard": float(label_count(batch["labels"], task)),
@@ -45,9 +45,9 @@ class SoftLabels(Objective):
         }
         return {term: float(counts[term]) for term in sorted(self._terms)}
 
-    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         logits_BC = self.student(**model_inputs(self.student, batch)).logits
-        task, settings = self._labels.task, self._settings
+        task, settings = self.task, self._settings
         sums: dict[str, Tensor] = {}
         if "hard" in self._terms:
             sums["hard"] = label_error(logits_BC, batch["labels"], task)
@@ -57,10 +57,7 @@ class SoftLabels(Objective):
             sums["soft"] = soft_label_error(
                 logits_BC, _target(batch, teacher), task, temperature=settings.temperature, compat=settings.compat
             )
-        return sums if self.training else sums | {PREDICTION: logits_BC}
-
-    def scores(self, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return scores(self._labels.task, logits_BC, labels)
+        return Outcome(sums, logits_BC)
 
 
 def _target(batch: Batch, teacher: Encoded | None) -> Tensor:

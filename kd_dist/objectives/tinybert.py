@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.students import build_encoder
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
-from kd_dist.objectives.base import Objective
+from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import (
     attention_score_count,
     attention_score_error,
@@ -77,7 +77,7 @@ class TinyBert(Objective):
         counts = {"attention": attention, "hidden": hidden, "embeddings": hidden}
         return {term: counts[term] for term in sorted(self._terms)}
 
-    def forward(self, batch: Batch, teacher: Encoded | None) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         assert teacher is not None
         wanted = Wanted(frozenset(self._hidden_layers()), frozenset(self._attention_layers()))
         student = encode(self.student, batch, wanted)
@@ -91,7 +91,7 @@ class TinyBert(Objective):
             target_BSD = teacher.hidden_states[self._teacher_layer(layer)]
             error = hidden_state_error(projected_BSD, target_BSD, mask_BS, compat=self._compat)
             sums["hidden" if layer else "embeddings"].append(error)
-        return {term: torch.stack(values).sum() for term, values in sums.items()}
+        return Outcome({term: torch.stack(values).sum() for term, values in sums.items()})
 
     def save_extras(self, directory: Path) -> None:
         """The projections, for a later stage that goes on distilling this student."""

@@ -10,21 +10,24 @@ from kd_dist.planning.checks import check_job
 
 
 def with_fetched_models(job: Job) -> Job:
-    """Hub names replaced by the folders they were fetched to: compute nodes often have no internet.
+    """Replace hub names by the folders they were fetched to: compute nodes often have no internet.
 
     Raises:
-        UserError: a name that is neither a folder nor on the hub, no way to the hub, or a model that cannot be used.
+        UserError: A name that is neither a folder nor on the hub, no way to the hub, or a model that cannot be used.
     """
-    fetched = job.with_stages(lambda stage: stage.with_sections(_with_local_models))
+
+    def local(section: str, key: str, path: str) -> str:
+        if path.startswith(WIRE) or Path(path).exists():
+            return path
+        typed = next((key for key, value in job.given.items() if value == path), f"{section}.{key}")
+        return _fetched(path, typed)
+
+    def with_local_models(name: str, section: Section) -> Section:
+        return section.with_changed(section.MODELS, lambda key, path: local(name, key, path))
+
+    fetched = job.with_stages(lambda stage: stage.with_sections(with_local_models))
     check_job(fetched)  # what was fetched may be no encoder
     return fetched
-
-
-def _with_local_models(name: str, section: Section) -> Section:
-    def local(key: str, path: str) -> str:
-        return path if path.startswith(WIRE) or Path(path).exists() else _fetched(path, f"{name}.{key}")
-
-    return section.with_changed(section.MODELS, local)
 
 
 def _fetched(name: str, key: str) -> str:

@@ -20,7 +20,7 @@ Texts = tuple[str, ...]
 def data_sections(run: RunRecord) -> list[Html]:
     """What each stage that makes data has made, so far."""
     made = {
-        "prepare": _corpus,
+        "corpus": _corpus,
         "unlabelled": _corpus,
         "labelled": _labelled,
         "augment": _augmented_rows,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from kd_dist.config.former_runs import modernized_job, modernized_stage
 from kd_dist.config.stages import WIRE
 from kd_dist.config.tasks import METRICS, Task
 from kd_dist.errors import RunError, UserError
@@ -136,6 +137,7 @@ def read_run(run_dir: Path) -> RunRecord:
     job = read_json(run_dir / "job.json")
     if job is None:
         raise UserError(f"{run_dir} is not a run folder: it has no job.json")
+    job = modernized_job(job)
     return RunRecord(
         directory=run_dir,
         job=job,
@@ -152,7 +154,7 @@ def _read_stage(directory: Path, settings: Row) -> StageRecord:
         name=directory.name,
         directory=directory,
         settings=settings,
-        config=read_json(directory / "config.json") or settings,
+        config=modernized_stage(read_json(directory / "config.json") or settings),
         wired_to=list(dict.fromkeys(_wired(settings))),
         metrics=metrics,
         damage=damage,

@@ -92,7 +92,7 @@ def _evaluation(run: RunRecord, compared: Sequence[Comparison]) -> list[Html]:
         *(by_speed(comparison) for comparison in compared),
         *(calibration(stage) for stage in run.of_kind("calibrate")),
         *(by_class(comparison) for comparison in compared),
-        *(serving(stage) for stage in run.of_kind("export")),
+        *(serving(stage) for stage in run.of_kind("serve")),
     ]
 
 

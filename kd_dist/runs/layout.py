@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from kd_dist.config.former_runs import modernized_job, modernized_stage
 from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import WIRE, AnyStage, Stage
@@ -115,7 +116,7 @@ def _refuse_another_run(job: Job, run_dir: Path, changed: list[str]) -> None:
 
     What a stage is fed belongs to it, so that the difference may lie in a stage before it.
     """
-    before = read_json(run_dir / "job.json")["stages"]
+    before = modernized_job(read_json(run_dir / "job.json"))["stages"]
     differing = [f"{name}: a stage that the run does not have" for name in job.stages if name not in before]
     kept = {name for name in changed if _is_worth_keeping(run_dir / name)}
     concerned = [name for name in changed if name in before and kept.intersection(_with_dependents(job, [name]))]
@@ -144,12 +145,11 @@ def _differences(stage: Any, before: dict[str, Any], stage_dir: Path) -> list[st
 
 
 def read_job(run_dir: Path) -> Job:
-    """The resolved job as its run folder describes it."""
-    return Job.model_validate_json((run_dir / "job.json").read_text(encoding="utf-8"))
+    """Read the resolved job as its run folder describes it."""
+    return Job.model_validate(modernized_job(read_json(run_dir / "job.json")))
 
 
 def read_stage(stage_dir: Path) -> Any:
-    """The stage as its run folder describes it."""
-
+    """Read a stage as its run folder describes it."""
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    return adapter.validate_python(read_json(stage_dir / "config.json"))
+    return adapter.validate_python(modernized_stage(read_json(stage_dir / "config.json")))

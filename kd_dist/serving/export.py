@@ -14,39 +14,11 @@ from typing import Any
 from transformers.utils import logging
 
 from kd_dist.data.preprocessing import FILE_NAME
-from kd_dist.files import read_json, replaced_folder, write_json, write_text
-from kd_dist.models.early_exit import FastBertForSequenceClassification
+from kd_dist.files import read_json, replaced_folder, write_json
 from kd_dist.models.students import num_parameters
 from kd_dist.objectives.base import Objective
 from kd_dist.runs.environment import git_state
 from kd_dist.runs.fingerprints import stage_fingerprint
-
-BRANCHES_README = """\
-# A text classifier with early exit (FastBERT)
-
-A text leaves after the first layer that is sure of its label: `speed`, from 0 (all layers) to 1 (the first), says how
-sure. The classes of this model are those of `kd_dist`: put the folder that holds the package on `PYTHONPATH`, and run
-this in the folder of this file.
-
-```python
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-import kd_dist.early_exit  # makes this kind of model known to transformers
-
-tokenizer = AutoTokenizer.from_pretrained(".")
-model = AutoModelForSequenceClassification.from_pretrained(".").eval()
-texts = tokenizer(["一段文字", "另一段更长的文字"], padding=True, return_tensors="pt")
-exits = model.classify([texts], model.exit_rule(speed=0.5))  # without a speed: the thresholds in config.json
-print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # numbers of the labels, and the layers that gave them
-```
-
-From files, with texts cut into tokens as in training (preprocessing.json):
-
-```
-python kd_dist/predict.py --model FOLDER --speed 0.5 < texts.txt
-```
-"""
 
 
 def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
@@ -60,8 +32,6 @@ def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[s
         tokenizer.save_pretrained(directory)
         objective.save_extras(directory)
         _copy_preprocessing(stage_dir, directory)
-        if isinstance(objective.student, FastBertForSequenceClassification):
-            write_text(directory / "README.md", BRANCHES_README)
         write_json(directory / "manifest.json", _manifest(objective, stage_dir, scores))
     return stage_dir / "export"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kd_dist.config.stages import ExportStage
+from kd_dist.config.stages import ServeStage
 from kd_dist.data.examples import read_split
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing
 from kd_dist.files import replaced_folder, write_json, write_text
@@ -21,7 +21,7 @@ from kd_dist.serving.tokenizer import save_cleaning_tokenizer
 NOT_COPIED = ("onnx", "README.md", "checkpoint-*", "*.onnx", "*.bin", "*.h5", "*.msgpack", ".*")
 
 
-def run(stage: ExportStage, stage_dir: Path, shard: int) -> None:
+def run(stage: ServeStage, stage_dir: Path, shard: int) -> None:
     """The export stage: `stage_dir`/export, there as a whole or not at all, and `stage_dir`/onnx_check.json.
 
     Raises:

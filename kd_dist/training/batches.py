@@ -1,8 +1,8 @@
-"""Which rows make step n: a pure function of (seed, step), so a run resumes anywhere from its step number alone.
+"""Decide which rows make step n: a pure function of (seed, step), so a run resumes anywhere from its step number alone.
 
 Positions 0, 1, 2, ... run through the epochs without a break: position p is row `permutation(p mod rows)` of epoch
 `p div rows`, and every epoch has a permutation of its own, computed for just the positions asked for. A *window* of
-`bucket_steps` steps is sorted by length and cut into steps, so that the rows of a step have like lengths; the steps
+`bucket_steps` steps is sorted by length and cut into steps, so that the rows of a step have similar lengths; the steps
 of a window are then put in random order. Within a step, micro-batches follow one another in length, and micro-batch k
 goes to rank k mod world size: ranks that work side by side have the same amount of work.
 """
@@ -10,6 +10,7 @@ goes to rank k mod world size: ranks that work side by side have the same amount
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from kd_dist.data.permutation import mix, permuted
 
@@ -24,10 +25,24 @@ class MicroBatch:
     seed: int
 
 
-class BatchPlan:
-    """The rows of every step of a run.
+@dataclass
+class PreparedBatch:
+    """A micro-batch on the CPU, ready to be moved: its tensors, the counts of its terms, and its random seed."""
 
-    `lengths`: tokens of every row, an array that may be memory-mapped. `global_batch_size` rows make a step.
+    tensors: dict[str, Tensor]
+    counts: dict[str, float]
+    seed: int
+
+
+class BatchPlan:
+    """Decide the rows of every step of a run.
+
+    Args:
+        lengths: Tokens of every row, an array that may be memory-mapped.
+        global_batch_size: Rows of a step.
+        micro_batch_size: Rows of a forward pass.
+        bucket_steps: Steps whose rows are sorted by length together.
+        seed: Decides the order of rows and the seed of every micro-batch.
     """
 
     def __init__(
@@ -41,11 +56,11 @@ class BatchPlan:
         self._window: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def epoch(self, step: int) -> float:
-        """Passes over the data after `step` steps."""
+        """Return the passes over the data after `step` steps."""
         return step * self._global / len(self._lengths)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
-        """The micro-batches of step `step` (the first step is 1) that `rank` runs, in order."""
+        """Return the micro-batches of step `step` (the first step is 1) that `rank` runs, in order."""
         rows = self.rows(step).reshape(-1, self._micro)
         return [
             MicroBatch(step, index, rows[index], mix(self._seed, step, index))
@@ -53,14 +68,14 @@ class BatchPlan:
         ]
 
     def rows(self, step: int) -> np.ndarray:
-        """All rows of a step, shortest first."""
+        """Return all rows of a step, shortest first."""
         window, place = divmod(step - 1, self._bucket_steps)
         if self._window[0] != window:
             self._window = (window, self._open_window(window))
         return self._window[1][place]
 
     def _open_window(self, window: int) -> np.ndarray:
-        """(bucket_steps, global_batch_size) rows: like lengths in a row, rows in random order."""
+        """Return (bucket_steps, global_batch_size) rows: similar lengths in each step, steps in random order."""
         size = self._bucket_steps * self._global
         positions = np.arange(window * size, (window + 1) * size, dtype=np.int64)
         epochs, offsets = np.divmod(positions, len(self._lengths))

@@ -1,32 +1,23 @@
-"""What is measured while training."""
+"""Meters of a training run: time, losses, memory, and use of the GPU."""
 
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kd_dist.models.device import own_device
+from kd_dist.training.batches import PreparedBatch
 
 Means = dict[str, float]
 
 
-@dataclass
-class PreparedBatch:
-    """A micro-batch on the CPU, ready to be moved: its tensors, the counts of its terms, and its random seed."""
-
-    tensors: dict[str, Tensor]
-    counts: dict[str, float]
-    seed: int
-
-
 class Stopwatch:
-    """Seconds spent in a part of the step. On a GPU it reads events, so that measuring does not wait for kernels."""
+    """Measure the seconds spent in a part of the step; on a GPU by events, so as not to wait for kernels."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -46,7 +37,7 @@ class Stopwatch:
             self._seconds += time.perf_counter() - self._started
 
     def read(self) -> float:
-        """Seconds since the last reading."""
+        """Return the seconds since the last reading."""
         for begin, end in self._events:
             end.synchronize()
             self._seconds += begin.elapsed_time(end) / 1000
@@ -55,7 +46,7 @@ class Stopwatch:
 
 
 class Interval:
-    """What is summed up between two logged steps on this rank."""
+    """Sum up what happens between two logged steps on this rank."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -65,12 +56,15 @@ class Interval:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """What happens inside does not count as training time."""
+        """Leave what happens inside out of the training time."""
         begun = time.perf_counter()
         yield
         self.started += time.perf_counter() - begun
 
-    def add_batch(self, batch: PreparedBatch) -> None:
+    def add_batch(self, batch: PreparedBatch, terms: Mapping[str, Tensor]) -> None:
+        """Add a micro-batch and its share of each loss term."""
+        for term, value in terms.items():
+            self.terms[term] = self.terms[term].to(value.device) + value.detach().double()
         mask = batch.tensors["attention_mask"]
         self.samples += mask.shape[0]
         self.tokens += int(mask.sum())
@@ -78,7 +72,7 @@ class Interval:
 
 
 def memory_and_use() -> Means:
-    """Peak memory of this rank: of its GPU where there is one, else of the process."""
+    """Return the peak memory of this rank: of its GPU where there is one, else of the process."""
     if not torch.cuda.is_available():
         unit = 1024**3 if sys.platform == "darwin" else 1024**2
         return {"speed/memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
@@ -86,7 +80,7 @@ def memory_and_use() -> Means:
 
 
 def _gpu_use() -> Means:
-    """Nothing where the driver does not tell, as for parts of a GPU."""
+    """Return the use of the GPU; nothing where the driver does not report it, as for parts of a GPU."""
     import pynvml
 
     try:

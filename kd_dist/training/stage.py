@@ -1,4 +1,4 @@
-"""The train stage: everything that one stage of training needs, set up, run and exported."""
+"""The train stage: set up, run and export everything that one stage of training needs."""
 
 import os
 import statistics
@@ -9,8 +9,6 @@ import torch
 from transformers import AutoConfig
 
 from kd_dist.config.model_folders import num_positions
-from kd_dist.config.sections.objectives import FinetuneObjective, MlmObjective
-from kd_dist.config.seeds import seed_of
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
 from kd_dist.data.prepared_rows import PreparedRows
@@ -21,7 +19,7 @@ from kd_dist.models.device import own_device
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
-from kd_dist.runs.metrics import read_metrics
+from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
 from kd_dist.runs.tracking import make_tracker
 from kd_dist.serving.export import export
@@ -37,8 +35,8 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     """Train one stage from wherever it stands to its export. Every rank calls it.
 
     Raises:
-        Preempted: a signal asked to stop; calling it again goes on.
-        UserError: a setting or a file is wrong.
+        Preempted: A signal asked to stop; calling it again goes on.
+        UserError: A setting or a file is wrong.
     """
     engine.start()
     with Preemption() as preemption:
@@ -116,18 +114,18 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     """Refuse rows that a model has no embedding or position for: a GPU would only say `device-side assert`."""
     statistics = PreparedRows(tokens).statistics
     configs = {"student": objective.student.config}
-    if stage.teacher is not None and stage.student is not None:
+    if stage.teacher is not None:
         configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
     for name, config in configs.items():
         for what, needed, there in (
             ("ids of tokens", statistics["vocabulary_size"], config.vocab_size),
             ("positions", statistics["max_length"], num_positions(config.to_dict())),
         ):
-            if needed > there:
+            if there is not None and needed > there:
                 raise RunError(
                     f"{tokens} needs {needed:,} {what}, but the {name} has {there:,}: prepare it anew for it"
                 )
-    if isinstance(stage.objective, MlmObjective) and stage.objective.whole_word_masking > statistics["word_starts"]:
+    if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word borders, which whole-word masking needs: prepare it with data.word_starts=true"
         )
@@ -152,26 +150,19 @@ def _make_deterministic(stage: TrainStage) -> None:
 
 
 def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
-    """Export and score, on rank 0."""
-    rows = read_metrics(stage_dir / "metrics.jsonl")
-    # The latest value of each, but no evaluation of a later step than the one whose weights are kept.
-    kept = [row for row in rows if row["global_step"] <= trainer.kept_step]
-    metrics = {key: value for row in kept for key, value in row.items()}
-    scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("train/", "evaluation/"))}
+    """Export the model and add its row to the results. Rank 0 alone."""
+    metrics = {name: value if is_finite(value) else None for name, value in sorted(trainer.kept_metrics.items())}
+    scores = {name: value for name, value in metrics.items() if name.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
-    row: dict[str, Any] = {"stage": stage_dir.name, "model": _trained_model(stage)}
-    row |= {} if (seed := seed_of(stage_dir.name)) is None else {"seed": seed}
-    row |= {"split": "validation", "steps": trainer.kept_step, "parameters": num_parameters(objective.student)}
-    row |= {key.removeprefix("evaluation/"): value for key, value in scores.items() if key.startswith("evaluation/")}
-    speeds = [values["speed/samples_per_second"] for values in rows if "speed/samples_per_second" in values]
-    row["training_samples_per_second"] = round(statistics.median(speeds), 1)
+    row: dict[str, Any] = {
+        "stage": stage_dir.name,
+        "model": stage.objective.result_name(has_student=stage.student is not None),
+        "seed": stage.train.seed,
+        "split": "validation",
+        "steps": trainer.kept_step,
+        "parameters": num_parameters(objective.student),
+    }
+    row |= {name.removeprefix("evaluation/"): value for name, value in scores.items() if name.startswith("evaluation/")}
+    if trainer.speeds:  # none where a run that had ended was only exported
+        row["training_samples_per_second"] = round(statistics.median(trainer.speeds), 1)
     add_result(stage_dir.parent, row)
-
-
-def _trained_model(stage: TrainStage) -> str:
-    """What results call the model that the stage trains."""
-    if stage.model is not None:
-        return "fastbert"
-    if stage.student is None:
-        return "teacher"
-    return "student_alone" if isinstance(stage.objective, FinetuneObjective) else "student"

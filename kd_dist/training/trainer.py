@@ -1,36 +1,34 @@
 """The loop: resume, step, log, evaluate, save, and stop when asked to. It knows no method, no model, no scheduler."""
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from kd_dist.config.stages import TrainStage
-from kd_dist.data.permutation import mix
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import Preempted, RunError
-from kd_dist.models.device import own_device
 from kd_dist.models.teacher import Teacher
-from kd_dist.objectives.base import PREDICTION, Objective
+from kd_dist.objectives.base import Objective
 from kd_dist.runs.tracking import NullTracker
 from kd_dist.training import distributed
-from kd_dist.training.batches import BatchPlan
+from kd_dist.training.batches import BatchPlan, PreparedBatch
 from kd_dist.training.checkpoint import Checkpoint, good_weights, newest_good, read_checkpoint, save_checkpoint
 from kd_dist.training.engine import Engine
-from kd_dist.training.meters import Interval, Means, PreparedBatch, Stopwatch, memory_and_use
+from kd_dist.training.forward import Forward
+from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
+from kd_dist.training.validation import Validator
 
 
 class Trainer:
-    """Trains one objective to its last step, or to where its selection says that more is useless.
+    """Train one objective to its last step, or until its selection says that more is useless.
 
-    Its own state is `step`, `refused_in_a_row` and what the selection has seen.
+    Its own state is `step`, `refused_in_a_row`, the metrics so far and what the selection has seen.
     """
 
     def __init__(
@@ -48,8 +46,7 @@ class Trainer:
         preemption: Preemption,
         best: Best | None = None,
     ) -> None:
-        self._stage, self._engine, self._objective, self._teacher = stage, engine, objective, teacher
-        self._rows, self._validation_rows = rows, validation_rows
+        self._stage, self._engine, self._objective, self._rows = stage, engine, objective, rows
         self._plan = BatchPlan(
             rows.lengths,
             global_batch_size=stage.train.global_batch_size,
@@ -58,6 +55,15 @@ class Trainer:
             seed=stage.train.seed,
         )
         self._weights = stage.objective.weights()
+        self._forward = Forward(engine, teacher)
+        self._validator = Validator(
+            self._forward,
+            objective,
+            validation_rows,
+            self._weights,
+            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            seed=stage.train.seed,
+        )
         self._best = best
         self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
         self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
@@ -66,13 +72,16 @@ class Trainer:
         self.step = 0
         self.refused_in_a_row = 0
         self._saved_step = -1
+        self._latest: Means = {}
+        self._of_best: Means = {}
+        self.speeds: list[float] = []
 
     def train(self) -> None:
-        """Run to the last step, and end with the best weights where there is a selection. All ranks call it together.
+        """Run to the last step, and end with the best weights where there is a selection. Collective.
 
         Raises:
-            Preempted: a signal asked to stop; the state is saved.
-            RunError: too many refused steps in a row, or a checkpoint that could not be written.
+            Preempted: A signal asked to stop; the state is saved.
+            RunError: Too many refused steps in a row, or a checkpoint that could not be written.
         """
         self._resume()
         self._objective.train()
@@ -83,7 +92,7 @@ class Trainer:
             if self._tracker.is_due(self.step):
                 self._log(metrics)
             with self._interval.pause():
-                improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate_and_compare()
+                improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate()
                 if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
                     self._save()
             if signal_number := self._preemption.agreed():
@@ -96,8 +105,13 @@ class Trainer:
         """The step whose weights are there after training."""
         return self._best.step if self._best is not None and self._best.step else self.step
 
+    @property
+    def kept_metrics(self) -> Means:
+        """The latest value of each metric that was logged up to `kept_step`."""
+        return self._of_best if self._best is not None and self._best.step else self._latest
+
     def close(self) -> None:
-        """Give back threads and memory; the next stage may run in the same process."""
+        """Release threads and memory; the next stage may run in the same process."""
         self._prefetcher.shutdown()
         self._engine.close()
 
@@ -107,21 +121,32 @@ class Trainer:
     def _is_over(self) -> bool:
         return self._best is not None and self._best.is_over()
 
-    def _evaluate_and_compare(self) -> bool:
-        """Evaluate; whether these are the best weights so far."""
-        metrics = self.evaluate()
-        return self._best is not None and bool(metrics) and self._best.update(self.step, metrics)
+    def _evaluate(self) -> bool:
+        """Evaluate; return whether these are the best weights so far. Collective."""
+        metrics = self._validator.evaluate()
+        if not metrics:
+            return False
+        self._record(metrics)
+        if self._best is None or not self._best.update(self.step, metrics):
+            return False
+        self._of_best = dict(self._latest)
+        return True
+
+    def _record(self, metrics: Means) -> None:
+        self._latest.update(metrics)
+        self._tracker.log(self.step, metrics)
 
     def _take_best(self) -> None:
         """Go back to the best weights. Collective; every rank reads them."""
         if self._best is None or not self._best.step:
             return
         self._engine.load_weights(good_weights(self._checkpoints, self.kept_step))
+        self._of_best = self._of_best or self._validator.evaluate()
         shown = f"{self._best.metric} {self._best.value:.4f}"
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
 
     def _batches(self) -> Iterator[list[PreparedBatch]]:
-        """This rank's micro-batches of each remaining step, prepared while the step before runs."""
+        """Yield this rank's micro-batches of each remaining step, prepared while the step before runs."""
         upcoming = self._prefetcher.submit(self._prepare, self.step + 1)
         for step in range(self.step + 1, self.total_steps + 1):
             if self._is_over():
@@ -143,28 +168,18 @@ class Trainer:
         return prepared
 
     def _train_step(self, batches: list[PreparedBatch]) -> Means:
-        """One optimizer step over the global batch."""
+        """Take one optimizer step over the global batch."""
         counts = _summed([batch.counts for batch in batches])
         for batch in batches:
             torch.manual_seed(batch.seed)
-            sums = self._forward(batch, self._teacher_time)
+            sums = self._forward(batch, self._teacher_time).sums
             terms = {term: total / counts[term] for term, total in sums.items()}
             self._engine.backward(torch.stack([self._weights[term] * value for term, value in terms.items()]).sum())
-            for term, value in terms.items():
-                self._interval.terms[term] = self._interval.terms[term].to(value.device) + value.detach().double()
-            self._interval.add_batch(batch)
+            self._interval.add_batch(batch, terms)
             outcome = self._engine.step(self.step)
         self._interval.steps += 1
         self._count_refusals(outcome.applied)
         return {"optim/learning_rate": outcome.learning_rate, "optim/gradient_norm": outcome.gradient_norm}
-
-    def _forward(self, batch: PreparedBatch, teacher_time: Stopwatch) -> dict[str, Tensor]:
-        tensors = {name: t.to(own_device(), non_blocking=True) for name, t in batch.tensors.items()}
-        targets = None
-        if self._teacher is not None:
-            with teacher_time:
-                targets = self._teacher(tensors)
-        return self._engine(tensors, targets)
 
     def _count_refusals(self, applied: bool) -> None:
         self.refused_in_a_row = 0 if applied else self.refused_in_a_row + 1
@@ -180,7 +195,7 @@ class Trainer:
             )
 
     def _log(self, metrics: Means) -> None:
-        """Means over the steps since the last logged one, over all ranks. Collective: ranks agree on when it is due."""
+        """Log means over the steps since the last logged one, over all ranks. Collective: ranks agree on when."""
         interval, self._interval = self._interval, Interval()
         seconds = time.perf_counter() - interval.started
         names = sorted(interval.terms)
@@ -189,65 +204,23 @@ class Trainer:
         *sums, samples, tokens, padded_tokens, teacher_seconds = distributed.sum_over_ranks([*own, *work])
         terms = {name: total / interval.steps for name, total in zip(names, sums, strict=True)}
         weighted = {name: self._weights[name] * value for name, value in terms.items()}
-        speed = samples / seconds
-        metrics = {
-            "train/loss": sum(weighted.values()),
-            **{f"train/{name}": value for name, value in terms.items()},
-            **{f"train/weighted/{name}": value for name, value in weighted.items()},
-            **metrics,
-            "optim/refused_in_a_row": self.refused_in_a_row,
-            "epoch": self._plan.epoch(self.step),
-            "speed/samples_per_second": speed,
-            "speed/tokens_per_second": tokens / seconds,
-            "speed/padding_share": 1 - tokens / padded_tokens,
-            **({"speed/teacher_share": teacher_seconds / seconds / distributed.world_size()} if self._teacher else {}),
-            **memory_and_use(),
-        }
-        self._tracker.log(self.step, metrics)
-
-    @torch.no_grad()
-    def evaluate(self) -> Means:
-        """Mean of every term over the held-out rows, without dropout, and scores of predictions. Collective."""
-        if not len(self._validation_rows):
-            return {}
-        self._objective.eval()
-        sums: dict[str, float] = defaultdict(float)
-        counts: dict[str, float] = defaultdict(float)
-        predictions: list[tuple[np.ndarray, np.ndarray]] = []
-        for batch in self._validation_batches():
-            outcome = self._forward(batch, Stopwatch())
-            if (logits_BC := outcome.pop(PREDICTION, None)) is not None:
-                predictions.append((logits_BC.float().cpu().numpy(), batch.tensors["labels"].numpy()))
-            for term, total in outcome.items():
-                sums[term] += float(total)
-                counts[term] += batch.counts[term]
-        self._objective.train()
-        names = sorted(name for name, weight in self._weights.items() if weight > 0)
-        totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
-        terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
-        loss = sum(self._weights[name] * value for name, value in terms.items())
-        scores = self._scores(predictions)
-        metrics = {f"evaluation/{name}": value for name, value in ({"loss": loss} | terms | scores).items()}
-        self._tracker.log(self.step, metrics)
-        return metrics
-
-    def _scores(self, predictions: list[tuple[np.ndarray, np.ndarray]]) -> Means:
-        """Scores of the predictions of all ranks. Collective."""
-        of_all = [pair for of_a_rank in distributed.gather(predictions) for pair in of_a_rank]
-        if not of_all:
-            return {}
-        logits, labels = zip(*of_all, strict=True)
-        return self._objective.scores(np.concatenate(logits), np.concatenate(labels))
-
-    def _validation_batches(self) -> Iterator[PreparedBatch]:
-        """The held-out rows, shortest first; micro-batch k on rank k mod world size."""
-        size = self._stage.train.sequences_per_micro_batch()
-        order = self._validation_rows.lengths[:].argsort(kind="stable")
-        for index in range(distributed.rank(), -(-len(order) // size), distributed.world_size()):
-            seed = mix(self._stage.train.seed, 0, index)
-            rows = order[index * size : (index + 1) * size]
-            tensors = self._objective.prepare(self._validation_rows.collate(rows), seed)
-            yield PreparedBatch(tensors, self._objective.counts(tensors), seed)
+        teacher_share = teacher_seconds / seconds / distributed.world_size()
+        self.speeds.append(samples / seconds)
+        self._record(
+            {
+                "train/loss": sum(weighted.values()),
+                **{f"train/{name}": value for name, value in terms.items()},
+                **{f"train/weighted/{name}": value for name, value in weighted.items()},
+                **metrics,
+                "optim/refused_in_a_row": self.refused_in_a_row,
+                "epoch": self._plan.epoch(self.step),
+                "speed/samples_per_second": samples / seconds,
+                "speed/tokens_per_second": tokens / seconds,
+                "speed/padding_share": 1 - tokens / padded_tokens,
+                **({"speed/teacher_share": teacher_share} if self._forward.teacher else {}),
+                **memory_and_use(),
+            }
+        )
 
     def _save(self) -> None:
         """Write a checkpoint unless this step has one. Collective; rank 0 writes, and all ranks learn how it went."""
@@ -256,11 +229,8 @@ class Trainer:
         tensors, state = self._engine.save()
         failure = None
         if distributed.rank() == 0:
-            state |= {"refused_in_a_row": self.refused_in_a_row}
-            best_step = 0
-            if self._best is not None:
-                state["best"], best_step = self._best.state(), self._best.step
-            checkpoint = Checkpoint(self.step, tensors, state)
+            best_step = 0 if self._best is None else self._best.step
+            checkpoint = Checkpoint(self.step, tensors, state | self._state())
             try:
                 save_checkpoint(self._checkpoints, checkpoint, self._stage.cadence.keep_checkpoints, best_step)
             except RunError as error:
@@ -269,17 +239,18 @@ class Trainer:
             raise failure
         self._saved_step = self.step
 
+    def _state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the trainer itself."""
+        metrics = {"latest": self._latest, "of_best": self._of_best}
+        best = {} if self._best is None else {"best": self._best.state()}
+        return {"refused_in_a_row": self.refused_in_a_row, "metrics": metrics} | best
+
     def _resume(self) -> None:
         """Go on from the newest good checkpoint, if there is one. Collective; rank 0 decides which one that is."""
         found = newest_good(self._checkpoints) if distributed.rank() == 0 else None
         path, damaged = distributed.broadcast(found)
         if path is not None:
-            checkpoint = read_checkpoint(path)
-            self._engine.load(checkpoint.tensors, checkpoint.state)
-            self.step = self._saved_step = checkpoint.step
-            self.refused_in_a_row = checkpoint.state["refused_in_a_row"]
-            if self._best is not None:
-                self._best.load(checkpoint.state["best"])
+            self._load(read_checkpoint(path))
         self._tracker.start(self.step)
         for line in damaged:
             self._tracker.message(line)
@@ -287,9 +258,19 @@ class Trainer:
             self._tracker.message(f"resumed at step {self.step}")
         self._interval = Interval()
 
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Take up the state of a checkpoint. Collective."""
+        self._engine.load(checkpoint.tensors, checkpoint.state)
+        self.step = self._saved_step = checkpoint.step
+        self.refused_in_a_row = checkpoint.state["refused_in_a_row"]
+        if self._best is not None:
+            self._best.load(checkpoint.state["best"])
+        if metrics := checkpoint.state.get("metrics"):  # earlier versions kept them in metrics.jsonl alone
+            self._latest, self._of_best = metrics["latest"], metrics["of_best"]
+
 
 def _summed(counts: list[dict[str, float]]) -> dict[str, float]:
-    """Counts of the global batch: over this rank's micro-batches and over all ranks."""
+    """Return the counts of the global batch: over this rank's micro-batches and over all ranks."""
     names = sorted(counts[0])
     totals = distributed.sum_over_ranks([sum(batch[name] for batch in counts) for name in names])
     return {name: total if total > 0 else 1.0 for name, total in zip(names, totals, strict=True)}

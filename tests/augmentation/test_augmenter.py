@@ -123,14 +123,19 @@ def stage_of(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     def write(
         name: str = "augment",
         *,
-        teacher: Path = world.encoder,
+        encoder: Path = world.encoder,
+        teacher: Path | None = None,
         tokens: Path = world.tokens,
         shards: int = 1,
         **settings: Any,
     ) -> Path:
         settings = {"copies": 4, "candidates": 6, "word_vectors": str(world.vectors)} | settings
         stage = AugmentStage(
-            teacher={"path": str(teacher)}, data={"tokens": str(tokens)}, augment=settings, resources={"shards": shards}
+            encoder={"path": str(encoder)},
+            teacher={"path": teacher and str(teacher)},
+            data={"tokens": str(tokens)},
+            augment=settings,
+            resources={"shards": shards},
         )
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
@@ -623,7 +628,7 @@ def test_blocks_of_other_settings_are_refused(stage_of):
         ({"word_vectors": "/no/such.txt"}, r"augment.word_vectors=/no/such.txt: no such file"),
         ({"mlm_path": "ENCODER"}, r"augment.mlm_path=.*encoder has no masked-language-model head"),
         ({"multi_piece": "mask"}, r"augment.multi_piece=mask needs a masked language model: set augment.mlm_path"),
-        ({"keep_confidence": 0.5}, r"augment.keep_confidence needs a classifier, and teacher.path=.*encoder is none"),
+        ({"keep_confidence": 0.5}, r"augment.keep_confidence needs a classifier, and teacher.path=none is none"),
     ],
 )
 def test_settings_that_cannot_work_are_said_at_the_start(world, stage_of, settings, message):
@@ -634,11 +639,11 @@ def test_settings_that_cannot_work_are_said_at_the_start(world, stage_of, settin
     assert not (stage_dir / "shards").exists()
 
 
-def test_a_teacher_with_a_head_proposes_words_itself(world, stage_of):
-    with_teacher, with_path = stage_of("teacher", teacher=world.mlm), stage_of("path", mlm_path=str(world.mlm))
-    run_entry(with_teacher)
+def test_an_encoder_with_a_head_proposes_words_itself(world, stage_of):
+    with_encoder, with_path = stage_of("encoder", encoder=world.mlm), stage_of("path", mlm_path=str(world.mlm))
+    run_entry(with_encoder)
     run_entry(with_path)
-    assert _rows(with_teacher) == _rows(with_path)
+    assert _rows(with_encoder) == _rows(with_path)
 
 
 def test_only_copies_that_the_teacher_is_sure_of_are_kept(world, stage_of, capsys):

@@ -39,9 +39,9 @@ def test_later_override_wins() -> None:
 
 
 def test_key_leaves_wired_fields_alone() -> None:
-    settings = {name: load_job("demo", ["data.max_length=32"]).stages[name].data for name in ("prepare", "distill")}
-    assert settings["prepare"].max_length == 32
-    assert settings["distill"].tokens == "@prepare/tokens"
+    settings = {name: load_job("demo", ["data.max_length=32"]).stages[name].data for name in ("labelled", "distill")}
+    assert settings["labelled"].max_length == 32
+    assert settings["distill"].tokens == "@labelled/tokens"
 
 
 def test_key_that_is_wired_in_every_stage_is_refused_with_the_way_out() -> None:
@@ -79,7 +79,7 @@ def test_optional_numbers_on_the_command_line(text: str, value: int | None) -> N
 
 
 def test_value_may_hold_an_equals_sign() -> None:
-    assert load_job("tinybert_general", ["data.corpus=a=b.txt"]).stages["prepare"].data.corpus == ["a=b.txt"]
+    assert load_job("tinybert_general", ["data.corpus=a=b.txt"]).stages["corpus"].data.corpus == ["a=b.txt"]
 
 
 # ------------------------------------------------------------ mistakes
@@ -113,7 +113,7 @@ def test_override_without_equals_sign_is_explained() -> None:
     [
         ("train.steps=abc", "distill.train.steps: input should be a valid integer"),
         ("train.steps=0", "distill.train.steps: input should be greater than or equal to 1"),
-        ("data.pack=maybe", "prepare.data.pack: input should be a valid boolean"),
+        ("data.pack=maybe", "corpus.data.pack: input should be a valid boolean"),
         ("engine.precision=fp16", "distill.engine.precision: input should be 'fp32' or 'bf16'"),
         ("engine.zero_stage=3", "distill.engine.zero_stage: input should be"),
         ("objective.compat=google", "distill.objective.compat: input should be 'none' or 'huawei'"),
@@ -132,7 +132,7 @@ def test_bad_value_names_its_key_and_what_was_expected(override: str, said: str)
 def test_all_problems_are_reported_at_once() -> None:
     message = refusal("trian.steps=1", "train.steps=x", "data.max_length=1", "data.tokens=t", "oops")
     assert message.startswith("5 problems:\n")
-    for part in ("trian.steps", "distill.train.steps", "prepare.data.max_length", "`data.tokens`", "`oops`"):
+    for part in ("trian.steps", "distill.train.steps", "corpus.data.max_length", "`data.tokens`", "`oops`"):
         assert part in message
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.sections.data import LabelledData, PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate, ReportOptions
-from kd_dist.config.sections.models import Student, Teacher
-from kd_dist.config.sections.objectives import FinetuneObjective, SoftLabelsObjective
+from kd_dist.config.sections.models import Student, Teacher, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.seeds import seed_of, with_seeds
 from kd_dist.config.stages import EvaluateStage, LabelledStage, ReportStage, TeacherOutputsStage, TrainStage
@@ -34,7 +35,7 @@ def job() -> Job:
         name="task",
         description="a task",
         stages={
-            "prepare": LabelledStage(data=LabelledData(train=["a.tsv"]), teacher=Teacher(path="teacher")),
+            "prepare": LabelledStage(data=LabelledData(train=["a.tsv"]), tokenizer=TokenizerSource(path="teacher")),
             "outputs": TeacherOutputsStage(teacher=Teacher(path="teacher"), data=rows),
             "layers": training(),
             "distill": training(student=Student(path="@layers/export")),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.config.sections.models import Teacher
+from kd_dist.config.sections.models import TokenizerSource
 from kd_dist.config.stages import LabelledStage
 from kd_dist.data import labelled
 from kd_dist.data.labels import label_order
@@ -41,7 +41,7 @@ def numbered(name: str, count: int) -> list[tuple[str, str]]:
 
 
 def run_stage(stage_dir: Path, tiny: TinyWorld, **settings: Any) -> Path:
-    stage = LabelledStage(data=LabelledData(**settings), teacher=Teacher(path=str(tiny.teacher)))
+    stage = LabelledStage(data=LabelledData(**settings), tokenizer=TokenizerSource(path=str(tiny.teacher)))
     stage_dir.mkdir(parents=True, exist_ok=True)
     (stage_dir / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
     run_entry(stage_dir)

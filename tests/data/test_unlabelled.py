@@ -28,7 +28,7 @@ from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import CorpusError, RunError, UserError
 from kd_dist.files import write_json
 from kd_dist.planning.architectures import prepared_by as _prepared_by
-from kd_dist.planning.checks import _stage_problems
+from kd_dist.planning.checks import stage_problems
 from kd_dist.runs.fingerprints import input_files
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.stage_runner import run_stage
@@ -247,7 +247,7 @@ def test_saved_datasets_and_shards_of_the_augment_stage_are_read(run: Run, label
     rows = load_from_disk(str(labelled.tokens / "train"))["text"][:]
     _write_vectors(tmp_path / "vectors.txt", rows)
     stage = AugmentStage(
-        teacher={"path": str(labelled.teacher)},
+        encoder={"path": str(labelled.teacher)},
         data={"tokens": str(labelled.tokens)},
         augment={"copies": 2, "candidates": 4, "word_vectors": str(tmp_path / "vectors.txt")},
     )
@@ -404,7 +404,7 @@ def test_files_that_were_not_there_at_the_submission(submitted: Path, tmp_path, 
 def test_what_a_stage_before_has_made_is_no_change(tmp_path: Path, labelled: LabelledWorld, lines):
     data = UnlabelledData(unlabelled=["@augmentation/shards"], num_workers=1)
     stages = {
-        "augmentation": AugmentStage(teacher={"path": str(labelled.teacher)}, data={"tokens": str(labelled.tokens)}),
+        "augmentation": AugmentStage(encoder={"path": str(labelled.teacher)}, data={"tokens": str(labelled.tokens)}),
         "unlabelled": UnlabelledStage(data=data, model={"path": str(labelled.teacher)}),
     }
     run_dir = open_run(Job(name="b", description="", stages=stages, result="unlabelled"), tmp_path / "runs", "a")
@@ -429,7 +429,7 @@ def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_fil
 
 def problems(model: str | None = None, **data: Any) -> str:
     stage = UnlabelledStage(data=UnlabelledData(**data), model={"path": model} if model else None)
-    return "; ".join(_stage_problems(find_job("finetune"), stage, needs_corpus=True))
+    return "; ".join(stage_problems(find_job("finetune"), stage, reads_files=True))
 
 
 def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, tmp_path):
@@ -453,9 +453,9 @@ def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, 
 
 def test_checks_see_who_made_the_rows():
     job = find_job("finetune")
-    stage = UnlabelledStage(data=UnlabelledData(unlabelled=["a"], tokens="@prepare/tokens"))
+    stage = UnlabelledStage(data=UnlabelledData(unlabelled=["a"], tokens="@labelled/tokens"))
     by_model = UnlabelledStage(data=UnlabelledData(unlabelled=["a"]), model={"path": "model"})
-    finetune = job.stages["finetune"].rewired(lambda wire: wire.replace("@prepare/tokens", "@texts/tokens"))
-    for source, expected in ((stage, job.stages["prepare"]), (by_model, by_model)):
+    finetune = job.stages["finetune"].rewired(lambda wire: wire.replace("@labelled/tokens", "@texts/tokens"))
+    for source, expected in ((stage, job.stages["labelled"]), (by_model, by_model)):
         with_texts = job.model_copy(update={"stages": {**job.stages, "texts": source}})
         assert _prepared_by(with_texts, finetune) == expected

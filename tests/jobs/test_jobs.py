@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names, load_job
 from kd_dist.config.paths import REPOSITORY
@@ -67,7 +68,7 @@ def all_sections(base: type[Section] = Section) -> Iterator[type[Section]]:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_job_resolves(name: str) -> None:
-    check_job(load_job(name, []), needs_corpus=False)
+    check_job(load_job(name, []), reads_files=False)
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -136,13 +137,13 @@ def test_tinybert_general_has(key: str) -> None:
 
 def test_tinybert_general_defaults() -> None:
     stages = find_job("tinybert_general").stages
-    assert stages["prepare"].data.corpus == ["data/*.txt"]
-    assert {stages[name].teacher.path for name in ("prepare", "distill")} == {"google-bert/bert-base-chinese"}
+    assert stages["corpus"].data.corpus == ["data/*.txt"]
+    assert stages["corpus"].tokenizer.path == stages["distill"].teacher.path == "google-bert/bert-base-chinese"
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs" / "models").glob("*.json")), ids=lambda file: file.stem)
 def test_shipped_student_passes_the_checks(file: Path) -> None:
-    check_job(load_job("pretrain", [f"student.config={file.stem}"]), needs_corpus=False)
+    check_job(load_job("pretrain", [f"student.config={file.stem}"]), reads_files=False)
 
 
 # ------------------------------------------------------------------------------------- what settings make of `tinybert`
@@ -163,7 +164,7 @@ def teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_corpus_general_distillation_reads_the_training_texts() -> None:
     job = tinybert()
-    assert job.stages["corpus"].data.corpus == ["@prepare/texts"]
+    assert job.stages["corpus"].data.corpus == ["@labelled/texts"]
     assert any("training texts" in note for note in job.notes)
     assert tinybert("data.corpus=more.txt").stages["corpus"].data.corpus == ["more.txt"]
 
@@ -186,16 +187,18 @@ def test_a_student_of_teacher_layers_needs_no_general_distillation() -> None:
 def test_augmentation_is_left_out_visibly_where_nothing_proposes_words() -> None:
     job = tinybert()
     assert not {"augmentation", "augmented"} & set(job.stages)
-    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@prepare/tokens"}
+    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@labelled/tokens"}
     assert any(note.startswith("no augmentation") for note in job.notes)
 
 
-@pytest.mark.parametrize("source", ["teacher.path=MLM", "augment.mlm_path=MLM", "augment.word_vectors=vectors.txt"])
+@pytest.mark.parametrize(
+    "source", ["encoder.path=MLM", "teacher.path=MLM", "augment.mlm_path=MLM", "augment.word_vectors=vectors.txt"]
+)
 def test_augmentation_takes_part_where_something_does(source: str) -> None:
     job = tinybert(source)
     assert {"augmentation", "augmented"} <= set(job.stages)
     assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@augmented/tokens"}
-    assert job.stages["evaluation"].data.tokens == "@prepare/tokens"
+    assert job.stages["evaluation"].data.tokens == "@labelled/tokens"
 
 
 def test_a_filter_asks_the_trained_teacher() -> None:
@@ -259,13 +262,14 @@ def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
     assert load_job("tinybert_task", ["teacher.path=DIR"]).stages["check"].evaluate.models == {"teacher": "DIR"}
     named = load_job("tinybert_task", ["teacher.path=DIR", "check.evaluate.models=teacher:TRAINED"])
     assert named.stages["check"].evaluate.models == {"teacher": "TRAINED"}
-    assert named.stages["prepare"].teacher.path == "DIR"
+    assert named.stages["labelled"].tokenizer.path == "DIR"
 
 
-def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model() -> None:
+def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").touch()
     settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]
-    assert tinybert(*settings).stages["augmentation"].augment.mlm_path is None
-    assert tinybert(*settings, "teacher.path=MLM").stages["augmentation"].augment.mlm_path == "MLM"
+    assert sources_of(tinybert(*settings).stages["augmentation"]).masked_language_model is None
+    assert sources_of(tinybert(*settings, "encoder.path=MLM").stages["augmentation"]).masked_language_model == "MLM"
 
 
 def test_a_run_can_be_repeated_from_its_own_description(tmp_path: Path) -> None:
@@ -288,7 +292,7 @@ def fastbert(*overrides: str) -> Job:
 def test_without_texts_branches_learn_from_the_training_rows() -> None:
     job = fastbert()
     assert "unlabelled" not in job.stages
-    assert job.stages["self_distill"].data.tokens == "@prepare/tokens"
+    assert job.stages["self_distill"].data.tokens == "@labelled/tokens"
     assert job.notes == ["branches learn from the training texts; data.unlabelled names others"]
     assert job.wire_problems() == []
 
@@ -296,9 +300,9 @@ def test_without_texts_branches_learn_from_the_training_rows() -> None:
 def test_with_texts_branches_learn_from_them_and_are_judged_by_labelled_rows() -> None:
     job = fastbert("data.unlabelled=more.txt")
     assert job.stages["unlabelled"].data.unlabelled == ["more.txt"]
-    assert job.stages["unlabelled"].data.tokens == "@prepare/tokens"
+    assert job.stages["unlabelled"].data.tokens == "@labelled/tokens"
     assert job.stages["self_distill"].data.tokens == "@unlabelled/tokens"
-    assert {job.stages[name].data.tokens for name in ("check", "calibration", "evaluation")} == {"@prepare/tokens"}
+    assert {job.stages[name].data.tokens for name in ("check", "calibration", "evaluation")} == {"@labelled/tokens"}
     assert job.notes == []
 
 
@@ -312,7 +316,7 @@ def test_a_trained_classifier_needs_no_fine_tuning() -> None:
 
 def test_branches_that_are_there_are_only_calibrated_and_measured() -> None:
     job = fastbert("check.evaluate.models=teacher:TRAINED", "calibration.model.path=BRANCHED")
-    assert list(job.stages) == ["prepare", "check", "calibration", "evaluation", "report"]
+    assert list(job.stages) == ["labelled", "check", "calibration", "evaluation", "report"]
     assert [note.split(":")[0].split(",")[0] for note in job.notes] == ["no self-distillation", "no fine-tuning"]
     assert job.seeded == ["calibration"]
     assert job.wire_problems() == []
@@ -320,7 +324,7 @@ def test_branches_that_are_there_are_only_calibrated_and_measured() -> None:
 
 def test_branches_without_a_separate_classifier_are_measured_once() -> None:
     job = fastbert("calibration.model.path=BRANCHED")
-    assert list(job.stages) == ["prepare", "calibration", "evaluation", "report"]
+    assert list(job.stages) == ["labelled", "calibration", "evaluation", "report"]
     assert job.stages["evaluation"].evaluate.models == {"fastbert": "@calibration/export"}
     assert [note.split(";")[0] for note in job.notes] == [
         "no self-distillation, and data.unlabelled is not read: BRANCHED has its branches",
@@ -333,8 +337,8 @@ def test_branches_without_a_separate_classifier_are_measured_once() -> None:
 def test_branches_grow_on_what_passed_the_guard_and_the_calibrated_model_is_the_result() -> None:
     job = fastbert()
     assert job.stages["check"].guards is not None
-    assert job.edges()["self_distill"] == ["prepare", "check"]
-    assert job.edges()["calibration"] == ["prepare", "self_distill"]
+    assert job.edges()["self_distill"] == ["labelled", "check"]
+    assert job.edges()["calibration"] == ["labelled", "self_distill"]
     assert list(job.stages["evaluation"].evaluate.models.values()) == ["@check/model", "@calibration/export"]
     assert job.result == "calibration"
 

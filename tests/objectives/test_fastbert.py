@@ -18,10 +18,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.fastbert import FastBertObjective
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Model, Teacher
-from kd_dist.config.sections.objectives import FastBertObjective, FinetuneObjective
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows
@@ -81,12 +82,12 @@ def test_the_loss_is_the_published_sum_over_branches(
         p, q = (teacher, student) if direction == "teacher_student" else (student, teacher)
         expected += (p * (p / q).log()).sum(1).mean()
     assert method.counts(batch) == {"branches": 8.0}
-    torch.testing.assert_close(method(batch, None)["branches"] / 8, expected)
+    torch.testing.assert_close(method(batch, None).sums["branches"] / 8, expected)
 
 
 def test_only_branches_learn(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method = built(stage(labelled))
-    method(batch, None)["branches"].backward()
+    method(batch, None).sums["branches"].backward()
     for name, parameter in method.student.named_parameters():
         assert (parameter.grad is not None and bool(parameter.grad.any())) == name.startswith(BRANCHES), name
         assert parameter.requires_grad == name.startswith(BRANCHES)
@@ -95,7 +96,7 @@ def test_only_branches_learn(labelled: LabelledWorld, batch: dict[str, torch.Ten
 def test_there_is_no_dropout_in_training(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method = built(stage(labelled))
     assert method.student.backbone.config.hidden_dropout_prob > 0
-    assert torch.equal(method(batch, None)["branches"], method(batch, None)["branches"])
+    assert torch.equal(method(batch, None).sums["branches"], method(batch, None).sums["branches"])
     plain = load_classifier(labelled.teacher).model
     with torch.no_grad():
         last = method.student.all_logits(model_inputs(method.student, batch))[-1]
@@ -105,10 +106,10 @@ def test_there_is_no_dropout_in_training(labelled: LabelledWorld, batch: dict[st
 def test_mixed_precision_learns_the_same(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method = built(stage(labelled))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = method(batch, None)["branches"]
+        mixed = method(batch, None).sums["branches"]
     mixed.backward()
     assert mixed.dtype == torch.float32
-    torch.testing.assert_close(mixed, method(batch, None)["branches"], atol=0.05, rtol=0.05)
+    torch.testing.assert_close(mixed, method(batch, None).sums["branches"], atol=0.05, rtol=0.05)
     assert all(parameter.grad.isfinite().all() for parameter in method.student.branches.parameters())
 
 
@@ -116,14 +117,14 @@ def test_padding_changes_nothing(labelled: LabelledWorld, batch: dict[str, torch
     method = built(stage(labelled))
     wider = {name: nn.functional.pad(t, (0, 5)) if t.ndim == 2 else t for name, t in batch.items()}
     wider["input_ids"][:, -5:] = 9
-    torch.testing.assert_close(method(wider, None)["branches"], method(batch, None)["branches"])
+    torch.testing.assert_close(method(wider, None).sums["branches"], method(batch, None).sums["branches"])
 
 
 def test_each_layer_runs_once(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method, calls = built(stage(labelled)), []
     for number, layer in enumerate(method.student.layers.layers):
         layer.register_forward_hook(lambda *_, number=number: calls.append(number))
-    method(batch, None)["branches"].backward()
+    method(batch, None).sums["branches"].backward()
     assert calls == [0, 1, 2]
 
 
@@ -140,7 +141,7 @@ def test_nothing_of_the_backbone_is_kept_for_backward_but_what_branches_read(
     for layer in method.student.layers.layers:
         layer.register_forward_hook(lambda *_: inside.append(len(kept)))
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = method(batch, None)["branches"]
+        loss = method(batch, None).sums["branches"]
     rows, length, width, narrow, heads = *batch["input_ids"].shape, 32, 8, 2
     wide = [tensor for tensor in kept.values() if tensor.numel() >= rows * length * width]
     assert len(wide) == NUM_BRANCHES  # the states after each layer but the last
@@ -161,7 +162,7 @@ def test_branches_of_an_earlier_run_learn_on(
     method = build(stage(labelled, tmp_path), None)
     for name, value in first.student.state_dict().items():
         assert torch.equal(method.student.state_dict()[name], value)
-    method(batch, None)["branches"].backward()
+    method(batch, None).sums["branches"].backward()
     assert all(parameter.grad is not None for parameter in method.student.branches.parameters())
     assert all(parameter.grad is None for parameter in method.student.backbone.parameters())
 
@@ -173,7 +174,7 @@ def test_a_small_student_can_be_the_backbone(
     student = save_classifier(tmp_path / "student", tiny.tokenizer, num_hidden_layers=4, **settings)
     method = built(stage(labelled, student))
     assert len(method.student.branches) == 3
-    assert method(batch, None)["branches"] > 0
+    assert method(batch, None).sums["branches"] > 0
 
 
 def test_models_that_cannot_leave_early_are_refused(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kd_dist.config.families import FAMILIES, OFFSET_POSITIONS
+from kd_dist.config.families import FAMILIES
 from kd_dist.config.model_folders import num_positions
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
@@ -107,7 +107,7 @@ def test_missing_default_corpus_is_refused_when_it_is_needed(tmp_path: Path, ref
 
 def test_named_missing_corpus_is_refused_by_a_dry_run_too(tmp_path: Path) -> None:
     message = refused(tmp_path, "--job", "tinybert_general", "--dry-run", "data.corpus=nothing/*.txt")
-    assert "prepare: data.corpus: no text file matches" in message
+    assert "corpus: data.corpus: no text file matches" in message
     assert "give existing files, globs, or folders" in message
 
 
@@ -180,7 +180,7 @@ def test_every_missing_corpus_is_named(corpus: Path) -> None:
 
 
 def test_tokens_that_were_not_prepared_are_refused(tmp_path: Path) -> None:
-    assert "was not written by a prepare stage" in problems(f"distill.data.tokens={tmp_path}")
+    assert "holds no prepared rows" in problems(f"distill.data.tokens={tmp_path}")
 
 
 def test_whole_words_need_word_borders() -> None:
@@ -307,9 +307,9 @@ def test_sequences_longer_than_the_positions_are_refused() -> None:
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
 @pytest.mark.parametrize("settings", [{}, {"pad_token_id": 1}])
 def test_positions_that_a_family_never_uses_do_not_count(tmp_path: Path, family: str, settings: dict[str, Any]) -> None:
-    teacher = f"teacher.path={model(tmp_path, model_type=family, max_position_embeddings=514, **settings)}"
+    teacher = f"encoder.path={model(tmp_path, model_type=family, max_position_embeddings=514, **settings)}"
     message = problems(teacher, "data.max_length=513", job="finetune")
-    assert "finetune: data.max_length=513 is more than the 512 positions of teacher.path=" in message
+    assert "finetune: data.max_length=513 is more than the 512 positions of encoder.path=" in message
     load_checked_job("finetune", [teacher, "data.max_length=512"], plan_only=True)
 
 
@@ -318,7 +318,7 @@ def test_login_node_and_models_agree_on_the_positions(family: str) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(family)
-    offset = config.pad_token_id + 1 if family in OFFSET_POSITIONS else 0
+    offset = config.pad_token_id + 1 if FAMILIES[family].offset_positions else 0
     assert num_positions(config.to_dict()) == config.max_position_embeddings - offset
 
 
@@ -356,7 +356,7 @@ def test_branches_on_a_model_without_a_trained_head_are_refused(
     path = classifier(tmp_path, architectures=architectures)
     message = refused_here("--job", "fastbert_stage1", "--cluster", "local", path, texts)
     assert f"self_distill: {path} has no trained classification head, and branches learn from that" in message
-    assert f"`--job finetune teacher.path={tmp_path / 'model'} data.train=FILE`, or use `--job fastbert`" in message
+    assert f"`--job finetune encoder.path={tmp_path / 'model'} data.train=FILE`, or use `--job fastbert`" in message
 
 
 def test_a_model_that_is_only_checked_before_needs_a_trained_head_too(tmp_path: Path) -> None:
@@ -369,14 +369,14 @@ def test_a_teacher_of_labels_needs_a_trained_head(tmp_path: Path) -> None:
     encoder = model(tmp_path, architectures=["BertForMaskedLM"])
     message = problems(f"teacher.path={encoder}", job="tinybert_task")
     assert message.startswith(f"check: {encoder} has no trained classification head")
-    assert f"`--job finetune teacher.path={encoder} data.train=FILE`, or use `--job tinybert`" in message
+    assert f"`--job finetune encoder.path={encoder} data.train=FILE`, or use `--job tinybert`" in message
     (encoder / "config.json").write_text("{")
     assert "config.json" in problems(f"teacher.path={encoder}", job="tinybert_task")
 
 
 def test_a_single_layer_has_nothing_to_leave_before(tmp_path: Path, texts: str) -> None:
     message = problems(classifier(tmp_path, num_hidden_layers=1), texts, job="fastbert_stage1")
-    assert message.endswith("has a single layer: there is nothing to leave before")
+    assert message.endswith("has a single layer: there is no layer before the last to exit from")
     names = {"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None}
     shape = {"model_type": "distilbert", "n_layers": 1, "n_heads": 12, "dim": 768}
     path = classifier(tmp_path, name="distilled", **names, **shape)
@@ -398,7 +398,10 @@ def test_every_problem_of_early_exit_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_number_has_no_uncertainty(tmp_path: Path) -> None:
     message = problems("data.task=regression", f"teacher.path={model(tmp_path)}", job="fastbert")
-    assert "self_distill: data.task=regression predicts a number, which has no uncertainty to leave early by" in message
+    assert (
+        "self_distill: data.task=regression predicts a number, which has no uncertainty that early exit could go by"
+        in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -411,7 +414,7 @@ def test_a_classifier_that_predicts_a_number_gets_no_branches(
 ) -> None:
     path = classifier(tmp_path, **settings)
     message = problems(path, texts, job="fastbert_stage1")
-    assert message == f"self_distill: {path} predicts a number, which has no uncertainty to leave early by"
+    assert message == f"self_distill: {path} predicts a number, which has no uncertainty that early exit could go by"
 
 
 def test_a_single_label_that_may_be_absent_can_get_branches(tmp_path: Path, texts: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.data import PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate
-from kd_dist.config.sections.models import Student, Teacher
-from kd_dist.config.sections.objectives import TinyBertObjective
+from kd_dist.config.sections.models import Encoder, Student, Teacher
 from kd_dist.config.stages import AugmentStage, EvaluateStage, SampleTextStage, Stage, TrainStage
 from kd_dist.errors import UserError
 from kd_dist.planning.hub import with_fetched_models
@@ -40,7 +40,7 @@ def test_every_model_that_a_section_names_is_fetched(hub: Path) -> None:
     models = {"teacher": "a/teacher", "student": "@texts/export"}
     fetched = with_fetched_models(
         job(
-            augment=AugmentStage(teacher=Teacher(path="a/teacher"), data=rows, augment=Augment(mlm_path="a/mlm")),
+            augment=AugmentStage(encoder=Encoder(path="a/teacher"), data=rows, augment=Augment(mlm_path="a/mlm")),
             evaluate=EvaluateStage(evaluate=Evaluate(models=models), data=rows),
         )
     ).stages

@@ -16,7 +16,7 @@ from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import model_config_file, with_absolute_paths
 from kd_dist.config.sections.data import LabelledData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate
-from kd_dist.config.sections.models import Teacher
+from kd_dist.config.sections.models import Encoder, TokenizerSource
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import AugmentStage, EvaluateStage, LabelledStage, SampleTextStage, Stage
 from kd_dist.errors import RunError, UserError
@@ -75,7 +75,7 @@ def test_folder_holds_the_resolved_configuration(tmp_path: Path, settings: list[
 
 def test_stage_configuration_has_paths_in_place_of_wires(tmp_path: Path, settings: list[str]) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
-    assert read_stage(run_dir / "distill").data.tokens == str(run_dir / "prepare" / "tokens")
+    assert read_stage(run_dir / "distill").data.tokens == str(run_dir / "corpus" / "tokens")
     assert read_stage(run_dir / "report").inputs() == set()
     assert not [path for path in run_dir.glob("*/config.json") if '"@' in path.read_text(encoding="utf-8")]
 
@@ -88,7 +88,7 @@ def test_every_stage_has_a_log_folder(tmp_path: Path, settings: list[str]) -> No
 def test_relative_paths_become_absolute(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     stages = job(["data.corpus=corpus,later/*.txt", "student.config=student.json"]).stages
-    assert stages["prepare"].data.corpus == [str(tmp_path / "corpus"), str(tmp_path / "later" / "*.txt")]
+    assert stages["corpus"].data.corpus == [str(tmp_path / "corpus"), str(tmp_path / "later" / "*.txt")]
     assert stages["distill"].student.config == str(tmp_path / "student.json")
 
 
@@ -104,7 +104,9 @@ def one_stage(stage: Stage) -> Job:
 def test_every_path_becomes_absolute_even_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = LabelledData(train=["a/*.tsv", "b.tsv"], hint_words="hints.txt")
-    stage = with_absolute_paths(one_stage(LabelledStage(data=data, teacher=Teacher(path="a/b")))).stages["one"]
+    stage = with_absolute_paths(one_stage(LabelledStage(data=data, tokenizer=TokenizerSource(path="a/b")))).stages[
+        "one"
+    ]
     assert stage.data.train == [str(tmp_path / "a" / "*.tsv"), str(tmp_path / "b.tsv")]
     assert (stage.data.hint_words, stage.data.label_names) == (str(tmp_path / "hints.txt"), None)
 
@@ -203,7 +205,7 @@ def all_complete(run_dir: Path) -> Path:
         ("optim.learning_rate=0.5", "distill.optim.learning_rate: 0.0001 -> 0.5"),
         ("train.steps=7", "distill.train.steps: None -> 7"),
         ("engine.precision=bf16", "distill.engine.precision: 'fp32' -> 'bf16'"),
-        ("data.max_length=64", "prepare.data.max_length: 128 -> 64"),
+        ("data.max_length=64", "corpus.data.max_length: 128 -> 64"),
         ("objective.layer_map=1,2,3,4", "distill.objective.layer_map: None -> [1, 2, 3, 4]"),
     ],
 )
@@ -226,7 +228,7 @@ def test_run_id_of_another_configuration_is_refused(
 def test_run_id_with_changed_input_files_is_refused(tmp_path: Path, settings: list[str], corpus: Path) -> None:
     all_complete(open_run(job(settings), tmp_path / "runs", "a"))
     (corpus / "a.txt").write_text("别的\n", encoding="utf-8")
-    with pytest.raises(UserError, match="prepare: its input files have changed\nchoose another --run-id"):
+    with pytest.raises(UserError, match="corpus: its input files have changed\nchoose another --run-id"):
         open_run(job(settings), tmp_path / "runs", "a")
 
 
@@ -269,21 +271,21 @@ def task(rows: list[str], *more: str, name: str = "finetune") -> Job:
 def test_rows_that_a_stage_refused_are_mended_in_place(tmp_path: Path, rows: list[str], way_out: str) -> None:
     run_dir = open_run(task(rows), tmp_path / "runs", "a")
     with pytest.raises(RunError, match=r"rows.tsv(, line |:)2"):
-        run_stage(run_dir / "prepare")
-    leave(run_dir / "prepare", "log/rank_0.txt", "tokenizer/of_other_rows", "wandb.json")
+        run_stage(run_dir / "labelled")
+    leave(run_dir / "labelled", "log/rank_0.txt", "tokenizer/of_other_rows", "wandb.json")
     if way_out == "file":
         file = tmp_path / "rows.tsv"
         file.write_text(file.read_text(encoding="utf-8").replace("no label\n", ""), encoding="utf-8")
     open_run(task(rows, *(["data.bad_rows=skip"] if way_out == "setting" else [])), tmp_path / "runs", "a")
-    assert left(run_dir / "prepare") == {"log"}
-    assert (run_dir / "prepare" / "log" / "rank_0.txt").exists()
-    run_stage(run_dir / "prepare")
-    assert is_complete(run_dir / "prepare")
+    assert left(run_dir / "labelled") == {"log"}
+    assert (run_dir / "labelled" / "log" / "rank_0.txt").exists()
+    run_stage(run_dir / "labelled")
+    assert is_complete(run_dir / "labelled")
 
 
 def test_after_a_refused_teacher_the_run_goes_on_with_it(tmp_path: Path, rows: list[str]) -> None:
     run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
-    done = ["prepare", "finetune", "corpus", "general"]
+    done = ["labelled", "finetune", "corpus", "general"]
     for name in done:
         complete(run_dir / name, seconds=1.0)
     open_run(task(rows, "guards.teacher=warn", name="tinybert"), tmp_path / "runs", "a")
@@ -307,16 +309,16 @@ def test_stage_behind_a_changed_one_keeps_what_it_has_and_the_change_is_named(
     leave(run_dir / "distill", f"{STEP}/state.json")
     with pytest.raises(UserError) as caught:
         open_run(job(settings, "data.max_length=64"), tmp_path / "runs", "a")
-    assert str(caught.value).splitlines()[1:-1] == ["  prepare.data.max_length: 128 -> 64"]
+    assert str(caught.value).splitlines()[1:-1] == ["  corpus.data.max_length: 128 -> 64"]
     assert (run_dir / "distill" / STEP).exists()
 
 
 def test_what_may_change_is_not_named_beside_what_must_not(tmp_path: Path, settings: list[str]) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
-    complete(run_dir / "prepare", seconds=1.0)
+    complete(run_dir / "corpus", seconds=1.0)
     with pytest.raises(UserError) as caught:
         open_run(job(settings, "data.max_length=64", "train.seed=1"), tmp_path / "runs", "a")
-    assert str(caught.value).splitlines()[1:-1] == ["  prepare.data.max_length: 128 -> 64"]
+    assert str(caught.value).splitlines()[1:-1] == ["  corpus.data.max_length: 128 -> 64"]
 
 
 # ------------------------------------------------------------ a stage whose folder was removed
@@ -330,7 +332,7 @@ def test_removed_stage_and_what_depends_on_it_run_anew(
     shutil.rmtree(run_dir / "finetune")
     leave(run_dir / "serving", f"{STEP}/state.json", "export/config.json", "log/rank_0.txt")
     open_run(task(rows), tmp_path / "runs", "a")
-    assert [name for name in task(rows).stages if is_complete(run_dir / name)] == ["prepare"]
+    assert [name for name in task(rows).stages if is_complete(run_dir / name)] == ["labelled"]
     assert left(run_dir / "serving") == {"log"}
     assert (run_dir / "serving" / "log" / "rank_0.txt").exists()
     told = "evaluation, serving, report: to run anew, since the folder of a stage before was removed\n"
@@ -339,7 +341,7 @@ def test_removed_stage_and_what_depends_on_it_run_anew(
 
 def test_checkpoint_does_not_go_on_from_another_teacher(tmp_path: Path, rows: list[str]) -> None:
     run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
-    for name in ("prepare", "finetune", "check", "general"):
+    for name in ("labelled", "finetune", "check", "general"):
         complete(run_dir / name, seconds=1.0)
     leave(run_dir / "layers", f"{STEP}/state.json")
     leave(run_dir / "alone", f"{STEP}/state.json")
@@ -355,15 +357,15 @@ def test_removed_stage_may_change_with_all_that_depends_on_it(tmp_path: Path, se
     shutil.rmtree(run_dir / "distill")
     open_run(job(settings, "train.seed=1"), tmp_path / "runs", "a")
     assert read_stage(run_dir / "distill").train.seed == 1
-    assert [is_complete(run_dir / name) for name in ("prepare", "distill", "report")] == [True, False, False]
+    assert [is_complete(run_dir / name) for name in ("corpus", "distill", "report")] == [True, False, False]
 
 
 def test_refused_run_loses_nothing(tmp_path: Path, settings: list[str]) -> None:
     run_dir = all_complete(open_run(job(settings), tmp_path / "runs", "a"))
     shutil.rmtree(run_dir / "distill")
-    with pytest.raises(UserError, match=r"prepare.data.max_length: 128 -> 64"):
+    with pytest.raises(UserError, match=r"corpus.data.max_length: 128 -> 64"):
         open_run(job(settings, "data.max_length=64"), tmp_path / "runs", "a")
-    assert [is_complete(run_dir / name) for name in ("prepare", "report")] == [True, True]
+    assert [is_complete(run_dir / name) for name in ("corpus", "report")] == [True, True]
 
 
 # ------------------------------------------------------------ fingerprints
@@ -395,7 +397,7 @@ def test_changed_architecture_changes_the_stage_that_trains_it(settings: list[st
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ("data.max_length=64", ["prepare", "distill", "report"]),
+        ("data.max_length=64", ["corpus", "distill", "report"]),
         ("train.seed=1", ["distill", "report"]),
         ("resources.nodes=2", []),
         ("cadence.log_every_n_steps=1", []),
@@ -480,7 +482,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def augment(tmp_path: Path, shards: int) -> Path:
     stage = AugmentStage(
-        teacher=Teacher(path="none/such"),
+        encoder=Encoder(path="none/such"),
         data=PlainTokenData(tokens=str(tmp_path / "tokens")),
         resources=ShardResources(shards=shards),
     )

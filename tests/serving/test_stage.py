@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertTokenizer, pipeline
 
 from kd_dist.config.sections.data import PlainTokenData
 from kd_dist.config.sections.models import Model
-from kd_dist.config.stages import ExportStage
+from kd_dist.config.stages import ServeStage
 from kd_dist.data.cleaning import clean
 from kd_dist.data.examples import read_split
 from kd_dist.data.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ def stage_dir(tiny, tmp_path: Path) -> Path:
     write_json(model / "manifest.json", {"stage": "distill", "scores": {"evaluation/accuracy": 0.875}})
     (model / "README.md").write_text("of the model before", encoding="utf-8")
     tokens = write_tokens(tmp_path / "tokens", TEXTS, [0, 1, 2] * 3, test=3)
-    stage = ExportStage(model=Model(path=str(model)), data=PlainTokenData(tokens=str(tokens)))
+    stage = ServeStage(model=Model(path=str(model)), data=PlainTokenData(tokens=str(tokens)))
     directory = tmp_path / "run" / "export"
     directory.mkdir(parents=True)
     write_json(directory / "config.json", stage.model_dump())

@@ -134,8 +134,8 @@ def test_a_stage_that_fails_takes_the_stages_after_it_along(launcher: Launcher, 
     empty.write_text("\n")
     launcher.settings[0] = f"data.corpus={empty}"
     run_dir, jobs = launcher.start("failing", 1, 1)
-    assert launcher.slurm.wait_for(jobs["prepare"], ["FAILED", "COMPLETED"])["JobState"] == "FAILED"
+    assert launcher.slurm.wait_for(jobs["corpus"], ["FAILED", "COMPLETED"])["JobState"] == "FAILED"
     assert launcher.slurm.wait_for(jobs["distill"], ["CANCELLED"])["JobState"] == "CANCELLED"
-    log = launcher.logs(run_dir / "prepare")
+    log = launcher.logs(run_dir / "corpus")
     assert "error: no text in" in log
     assert "Traceback" not in log

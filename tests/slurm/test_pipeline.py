@@ -18,7 +18,7 @@ from tests.slurm.cluster import PrivateCluster, eventually
 pytestmark = pytest.mark.slurm
 ENDED = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"]
 STAGES = [
-    "prepare",
+    "labelled",
     "finetune",
     "corpus",
     "general",
@@ -35,7 +35,7 @@ STAGES = [
 ]
 
 
-FASTBERT_STAGES = ["prepare", "unlabelled", "finetune", "check", "self_distill", "calibration", "evaluation", "report"]
+FASTBERT_STAGES = ["labelled", "unlabelled", "finetune", "check", "self_distill", "calibration", "evaluation", "report"]
 
 
 class Pipeline:

@@ -58,15 +58,22 @@ def _signal_at(patch: pytest.MonkeyPatch, stop_at: int | None) -> None:
 def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
     from kd_dist.training.trainer import Trainer
 
-    forward = Trainer._forward
+    step = Trainer._train_step
 
-    def poisoned(self: Trainer, batch: Any, teacher_time: Any) -> Any:
-        sums = forward(self, batch, teacher_time)
-        if self.step in steps and os.environ["RANK"] == "0":
-            sums["hidden"] = sums["hidden"] * float("nan")
-        return sums
+    def poisoned_step(self: Trainer, batches: Any) -> Any:
+        forward = self._forward
 
-    patch.setattr(Trainer, "_forward", poisoned)
+        def poisoned(batch: Any, teacher_time: Any) -> Any:
+            outcome = forward(batch, teacher_time)
+            outcome.sums["hidden"] = outcome.sums["hidden"] * float("nan")
+            return outcome
+
+        with pytest.MonkeyPatch.context() as within:
+            if self.step in steps and os.environ["RANK"] == "0":
+                within.setattr(self, "_forward", poisoned)
+            return step(self, batches)
+
+    patch.setattr(Trainer, "_train_step", poisoned_step)
 
 
 # ----------------------------------------------------------------------------------------------- the runs, made once

@@ -16,7 +16,7 @@ class Augment(Section):
     candidates: int = Field(default=15, ge=1, description="words that may take the place of one (M)")
     probability: float = Field(default=0.4, gt=0, le=1, description="chance of a word to be replaced (p)")
     mlm_path: Name = Field(
-        default=None, description="masked language model that proposes words; none: the teacher, if it has such a head"
+        default=None, description="masked language model that proposes words; none: the encoder, if it has such a head"
     )
     word_vectors: Name = Field(
         default=None, description="word2vec file, text or binary, plain or .gz: near words for those of several pieces"

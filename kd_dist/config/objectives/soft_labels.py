@@ -1,0 +1,25 @@
+"""Settings of distilling the prediction."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from kd_dist.config.sections.objective import Compat, ObjectiveSection
+
+
+class SoftLabelsObjective(ObjectiveSection):
+    """Distillation of the prediction (Hinton et al. 2015; TinyBERT's equation 10)."""
+
+    reads_teacher_outputs: ClassVar[bool] = True
+
+    name: Literal["soft_labels"] = Field(default="soft_labels", description="learn from the teacher's prediction")
+    temperature: float = Field(default=1.0, gt=0, description="softens teacher and student before they are compared")
+    compat: Compat = Field(
+        default="none", description="huawei: the published reduction (mean over classes too, no temperature squared)"
+    )
+    soft_weight: float = Field(default=1.0, ge=0, description="weight of the cross-entropy with the teacher")
+    hard_weight: float = Field(default=0.0, ge=0, description="weight of the cross-entropy with the label")
+    logits_weight: float = Field(default=0.0, ge=0, description="weight of the squared difference of the logits")
+
+    def weights(self) -> dict[str, float]:
+        return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}

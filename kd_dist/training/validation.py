@@ -1,0 +1,92 @@
+"""Evaluate on held-out rows while training."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from kd_dist.data.permutation import mix
+from kd_dist.data.token_rows import TokenRows
+from kd_dist.evaluation.scores import scores
+from kd_dist.objectives.base import Objective
+from kd_dist.training import distributed
+from kd_dist.training.batches import PreparedBatch
+from kd_dist.training.forward import Forward
+from kd_dist.training.meters import Means, Stopwatch
+
+Predictions = list[tuple[np.ndarray, np.ndarray]]  # logits (B, C) and labels of each batch
+
+
+class Validator:
+    """Score an objective on held-out rows, shared out among the ranks.
+
+    Args:
+        forward: Runs a batch.
+        objective: What is evaluated; it is in train mode before and after.
+        rows: The held-out rows; there may be none.
+        weights: The weight of each loss term; terms of weight 0 are left out.
+        micro_batch_size: Rows of a forward pass.
+        seed: Decides everything random about a batch, such as masking.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        objective: Objective,
+        rows: TokenRows,
+        weights: Mapping[str, float],
+        *,
+        micro_batch_size: int,
+        seed: int,
+    ) -> None:
+        self._forward, self._objective, self._rows = forward, objective, rows
+        self._weights = {name: weight for name, weight in sorted(weights.items()) if weight > 0}
+        self._micro_batch_size, self._seed = micro_batch_size, seed
+
+    @torch.no_grad()
+    def evaluate(self) -> Means:
+        """Return the mean of every term over the held-out rows, without dropout, and scores of predictions. Collective.
+
+        The names begin with `evaluation/`; nothing is returned where there are no rows.
+        """
+        if not len(self._rows):
+            return {}
+        self._objective.eval()
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, float] = defaultdict(float)
+        predictions: Predictions = []
+        for batch in self._batches():
+            outcome = self._forward(batch, Stopwatch())
+            if outcome.logits_BC is not None:
+                predictions.append((outcome.logits_BC.float().cpu().numpy(), batch.tensors["labels"].numpy()))
+            for term, total in outcome.sums.items():
+                sums[term] += float(total)
+                counts[term] += batch.counts[term]
+        self._objective.train()
+        found = self._means(sums, counts) | self._scores(predictions)
+        return {f"evaluation/{name}": value for name, value in found.items()}
+
+    def _means(self, sums: Mapping[str, float], counts: Mapping[str, float]) -> Means:
+        """Divide the sums of all ranks by their counts; the loss is the weighted sum. Collective."""
+        names = list(self._weights)
+        totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
+        terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
+        return {"loss": sum(self._weights[name] * value for name, value in terms.items())} | terms
+
+    def _scores(self, predictions: Predictions) -> Means:
+        """Score the predictions of all ranks. Collective."""
+        gathered = [pair for of_a_rank in distributed.gather(predictions) for pair in of_a_rank]
+        if not gathered or self._objective.task is None:
+            return {}
+        logits, labels = zip(*gathered, strict=True)
+        return scores(self._objective.task, np.concatenate(logits), np.concatenate(labels))
+
+    def _batches(self) -> Iterator[PreparedBatch]:
+        """Yield this rank's held-out rows, shortest first; micro-batch k is for rank k mod world size."""
+        size = self._micro_batch_size
+        order = self._rows.lengths[:].argsort(kind="stable")
+        for index in range(distributed.rank(), -(-len(order) // size), distributed.world_size()):
+            seed = mix(self._seed, 0, index)
+            tensors = self._objective.prepare(self._rows.collate(order[index * size : (index + 1) * size]), seed)
+            yield PreparedBatch(tensors, self._objective.counts(tensors), seed)

@@ -1,0 +1,25 @@
+"""Stages of the tests of objectives, and the objectives they build."""
+
+from pathlib import Path
+
+import torch
+
+from kd_dist.config.sections.data import TokenData
+from kd_dist.config.sections.models import Encoder, Student
+from kd_dist.config.sections.models import Teacher as TeacherSettings
+from kd_dist.config.stages import TrainStage
+from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.objectives.base import build
+from tests.conftest import LabelledWorld
+
+
+def stage(labelled: LabelledWorld, objective: object, **settings: object) -> TrainStage:
+    path = str(labelled.teacher)
+    given = {"student": Student(config=str(labelled.student))} | settings
+    given |= {"teacher": TeacherSettings(path=path)} if given["student"] else {"encoder": Encoder(path=path)}
+    return TrainStage(data=TokenData(tokens=str(labelled.tokens)), objective=objective, **given)
+
+
+def built(described: TrainStage) -> object:
+    torch.manual_seed(0)
+    return build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer")).eval()

@@ -1,0 +1,78 @@
+"""A stage of training ends with the weights that its selection keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from kd_dist.config.job import Job
+from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.sections.training import Cadence, Selection, Train
+from kd_dist.data.token_rows import TokenRows
+from kd_dist.runs.layout import open_run
+from kd_dist.runs.metrics import read_metrics
+from kd_dist.runs.stage_runner import run_stage
+from tests.conftest import LabelledWorld
+from tests.objectives.builders import stage
+from tests.ranks import run_ranks
+
+
+def train(labelled: LabelledWorld, runs_dir: Path, run_id: str, **settings: object) -> Path:
+    described = stage(labelled, FinetuneObjective(), **settings)
+    job = Job(name="classify", description="", stages={"train": described}, result="train")
+    return open_run(job, runs_dir, run_id) / "train"
+
+
+def run_one_stage(directory: str) -> None:
+    """What every rank runs."""
+    run_stage(Path(directory))
+
+
+def evaluations(directory: Path) -> list[float]:
+    rows = read_metrics(directory / "metrics.jsonl")
+    return [row["evaluation/accuracy"] for row in rows if "evaluation/accuracy" in row]
+
+
+def test_the_best_step_is_exported_whatever_the_number_of_ranks(labelled: LabelledWorld, tmp_path: Path) -> None:
+    settings = {
+        "train": Train(steps=12, global_batch_size=8, micro_batch_size=4),
+        "selection": Selection(),
+        "cadence": Cadence(evaluate_every_n_steps=2, save_every_n_steps=5, keep_checkpoints=1, log_every_n_steps=2),
+    }
+    exports = []
+    for ranks in (1, 2):
+        directory = train(labelled, tmp_path, f"ranks{ranks}", **settings)
+        run_ranks(ranks, "tests.training.test_stage:run_one_stage", str(directory))
+        seen = evaluations(directory)
+        assert len(seen) == 6
+        model = AutoModelForSequenceClassification.from_pretrained(directory / "export").eval()
+        rows = TokenRows(labelled.tokens, "validation", 0)
+        held_out = rows.collate(np.arange(len(rows)))
+        with torch.no_grad():
+            logits_BC = model(held_out["input_ids"], held_out["attention_mask"]).logits
+        accuracy = float((logits_BC.argmax(1) == held_out["labels"]).float().mean())
+        assert accuracy == pytest.approx(max(seen))
+        best = 2 * (1 + seen.index(max(seen)))
+        kept = {path.name for path in (directory / "checkpoints").iterdir()}
+        assert kept == {f"step_{best:08d}", "step_00000012"}
+        assert model.config.id2label == {0: "finance", 1: "sport"}
+        exports.append(logits_BC)
+    torch.testing.assert_close(exports[0], exports[1], atol=1e-4, rtol=1e-4)
+
+
+def test_patience_ends_a_stage_early(labelled: LabelledWorld, tmp_path: Path) -> None:
+    directory = train(
+        labelled,
+        tmp_path,
+        "patient",
+        train=Train(steps=200, global_batch_size=8, micro_batch_size=4),
+        selection=Selection(patience=3),
+        cadence=Cadence(evaluate_every_n_steps=1, log_every_n_steps=1),
+    )
+    run_ranks(1, "tests.training.test_stage:run_one_stage", str(directory))
+    seen = evaluations(directory)
+    assert len(seen) < 200
+    assert len(seen) - 1 - seen.index(max(seen)) == 3
+    assert (directory / "COMPLETE").exists()
