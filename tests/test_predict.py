@@ -52,7 +52,7 @@ def test_a_filter_from_stdin_to_stdout(folder: Path) -> None:
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [label for label, _ in lines] == [label for label, _ in expected(folder)]
     assert [float(p) for _, p in lines] == pytest.approx([p for _, p in expected(folder)], abs=1e-4)
-    assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were cut"
+    assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were truncated"
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_text_of_a_million_characters(folder, tmp_path, monkeypatch, capsys) -
     (tmp_path / "cut.txt").write_text("体育\n" + "天气" * 100 + "\n旅游\n", encoding="utf-8")
     run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
     shown = capsys.readouterr()
-    assert shown.err == "note: 1 of 3 texts were longer than 32 tokens and were cut\n"
+    assert shown.err == "note: 1 of 3 texts were longer than 32 tokens and were truncated\n"
     run(monkeypatch, folder, "--input", str(tmp_path / "cut.txt"))
     assert shown.out == capsys.readouterr().out
 
@@ -229,7 +229,7 @@ def test_each_text_has_a_line_that_says_where_it_left(fast, tmp_path, monkeypatc
     classifier = load_classifier(fast).at(speed=0.5)
     alone = [predictions.predict(classifier, Preprocessing.load(fast), [(text,)], 1)[0][0] for text in TEXTS]
     assert shown.out.splitlines() == [f"{r['label']}\t{r['probability']:.4f}\t{r['exit_layer']}" for r in alone]
-    assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were cut\n"
+    assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were truncated\n"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_an_input_without_texts_gives_no_line(fast, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--speed", "1.5"], "error: --speed 1.5: a speed is a number from 0 (all layers) to 1 (leave at the first)"),
+        (["--speed", "1.5"], "error: --speed 1.5: a speed is a number from 0 (all layers) to 1 (exit at the first)"),
         (["--speed", "-0.1"], "error: --speed -0.1: a speed is a number from 0"),
         (["--speed", "nan"], "error: --speed nan: a speed is a number from 0"),
         (["--speed", "fast"], "error: --speed fast: a speed is a number from 0"),

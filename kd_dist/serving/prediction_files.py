@@ -20,7 +20,13 @@ Write = Callable[[list[Record]], None]
 
 @contextmanager
 def open_output(file: Path | None, columns: Sequence[str], classifier: Classifier) -> Iterator[Write]:
-    """Give what writes records to a file, which is there as a whole or not at all; without a file, to stdout."""
+    """Give a function that writes records to a file, which appears when the block ends without an error.
+
+    Args:
+        file: its suffix is one of `FORMATS`; None writes lines to stdout.
+        columns: the columns of the texts, which tables repeat.
+        classifier: says which results a record has.
+    """
     results = ["label"] if classifier.task == "regression" else ["label", "probability"]
     results += [] if classifier.exit_rule is None else ["exit_layer"]
     if file is None:
@@ -53,7 +59,7 @@ def _write_csv(stream: Any, rows: list[list[str]]) -> None:
 
 
 def _write_tsv(stream: Any, rows: list[list[str]]) -> None:
-    """Without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
+    """Write rows without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
     stream.writelines("\t".join(" ".join(re.split(r"[\t\r\n]+", cell)) for cell in row) + "\n" for row in rows)
 
 

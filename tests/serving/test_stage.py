@@ -67,13 +67,13 @@ def test_the_whole_stage(stage_dir: Path, capsys: pytest.CaptureFixture) -> None
     assert not list(stage_dir.glob(".*"))
 
 
-def test_a_stranger_notices_other_weights(stage_dir: Path, tmp_path: Path) -> None:
+def test_other_weights_are_noticed_in_isolation(stage_dir: Path, tmp_path: Path) -> None:
     classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
     examples = read_split(tmp_path / "tokens", "validation")
     with torch.no_grad():
         classifier.model.classifier.bias += 1
     with pytest.raises(RunError, match="loaded with transformers alone, gives logits that differ by 1.0e"):
-        check.check_as_stranger(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+        check.check_in_isolation(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
 
 
 def test_a_pipeline_answers_raw_texts_as_we_do(stage_dir: Path, tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_a_tokenizer_that_does_not_clean_is_noticed(stage_dir: Path, tmp_path: P
     classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
     examples = read_split(tmp_path / "tokens", "validation")
     with pytest.raises(RunError, match="its tokenizer makes other tokens of the text than training saw"):
-        check.check_as_stranger(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+        check.check_in_isolation(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
     cut = Preprocessing(max_length=32, segment="char")  # before any tokenizer: that is not for the tokenizer to do
-    check.check_as_stranger(tmp_path / "model", classifier, examples, cut)
+    check.check_in_isolation(tmp_path / "model", classifier, examples, cut)
 
 
 def test_pairs_are_served_as_they_were_learnt(stage_dir: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_pairs_are_served_as_they_were_learnt(stage_dir: Path, tmp_path: Path) -
     examples = replace(read_split(tmp_path / "tokens", "validation"), text_pairs=["財經，！"] * 9)
     shutil.copytree(tmp_path / "model", tmp_path / "copy")
     tokenizer.save_cleaning_tokenizer(tmp_path / "copy")
-    check.check_as_stranger(tmp_path / "copy", classifier, examples, Preprocessing(max_length=32, pairs=True))
+    check.check_in_isolation(tmp_path / "copy", classifier, examples, Preprocessing(max_length=32, pairs=True))
 
 
 def bert_tokenizer(folder: Path) -> Any:
@@ -147,7 +147,7 @@ def test_a_failed_check_leaves_the_older_export(stage_dir: Path, monkeypatch: py
     (stage_dir / "export").mkdir()
     (stage_dir / "export" / "old").touch()
     report = {"max_difference": 0.5, "difference_by_shape": {"1 x 3": 0.5}, "tolerance": 1e-4}
-    monkeypatch.setattr("kd_dist.serving.stage.check_as_stranger", lambda *_: None)
+    monkeypatch.setattr("kd_dist.serving.stage.check_in_isolation", lambda *_: None)
     monkeypatch.setattr("kd_dist.serving.stage.export_onnx", lambda *_: report)
     with pytest.raises(RunError, match="differ from torch by 5.0e-01"):
         run_entry(stage_dir)
