@@ -71,12 +71,14 @@ def test_numbers_have_no_probability(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_older_file(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"out{suffix}"
     file.write_text("old")
-    output = open_output(file, ["text"], model("single_label"))
-    write = output.__enter__()
-    write(RECORDS)
-    error = KeyboardInterrupt()
+
+    def interrupted() -> None:
+        with open_output(file, ["text"], model("single_label")) as write:
+            write(RECORDS)
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        output.__exit__(KeyboardInterrupt, error, None)
+        interrupted()
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
