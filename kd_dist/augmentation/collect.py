@@ -1,4 +1,4 @@
-"""The augmented stage: the blocks of all shards to tokens."""
+"""The augmented stage: tokenize the blocks of all shards."""
 
 import functools
 import time
@@ -12,9 +12,9 @@ from kd_dist.augmentation.blocks import (
     MANIFEST,
     Tally,
     block_path,
+    describe,
     files_at,
     identity_of,
-    in_words,
     num_blocks,
     num_kept,
     read_block,
@@ -37,9 +37,9 @@ from kd_dist.files import read_json, replaced_folder
 
 
 def run(stage: AugmentedStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens of the blocks of all shards, in the shape of the data that they came from.
+    """Write `stage_dir`/tokens from the blocks of all shards, in the format of the data that they were made from.
 
-    Validation and test rows are shared with it. A copy that equals one of them is left out, or it would leak.
+    The validation and test rows are shared with that data. Copies that equal one of them are removed as leaks.
 
     Raises:
         RunError: a block that is missing or damaged, or shards that were not made from this data.
@@ -48,18 +48,22 @@ def run(stage: AugmentedStage, stage_dir: Path, shard: int) -> None:
     blocks, tally = verified_blocks(Path(stage.data.shards), tokens)
     with replaced_folder(output_dir) as (work, output), quiet():
         share_held_out(tokens, output, output_dir)
-        rows = _tokenised(blocks, tokens, work, stage.data.num_workers)
+        rows = _tokenize(blocks, tokens, work, stage.data.num_workers)
         tally["leaked"] = tally["rows"] + num_kept(tally) - len(rows)
         train = _write_train(rows, tokens, output)
         _write_reports(tokens, output, train, tally, time.monotonic() - started)
-    leaked = f", {tally['leaked']:,} left out that stand in validation or test" if tally["leaked"] else ""
+    leaked = f", {tally['leaked']:,} removed that are also in validation or test" if tally["leaked"] else ""
     print(
-        f"{stage_dir.name}: {len(rows):,} train rows, {train['tokens']:,} tokens; {in_words(tally)}{leaked}", flush=True
+        f"{stage_dir.name}: {len(rows):,} train rows, {train['tokens']:,} tokens; {describe(tally)}{leaked}", flush=True
     )
 
 
 def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Path], Tally]:
-    """All blocks in order, and what became of their rows. Raises what `collect` raises."""
+    """Return all blocks in order, and what became of their rows.
+
+    Raises:
+        RunError: a block is missing or damaged, or the shards were made from other data.
+    """
     way_out = f"remove COMPLETE and shard_*.COMPLETE in {shards.parent}, and the same run writes what is missing"
     try:
         manifest = read_json(shards / MANIFEST)
@@ -84,8 +88,8 @@ def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Path], Tal
     return blocks, tally
 
 
-def _tokenised(blocks: list[Path], tokens: PreparedRows, work: Path, num_workers: int) -> Any:
-    """The rows of all blocks as a dataset, memory-mapped from `work`; `num_workers` processes tokenise."""
+def _tokenize(blocks: list[Path], tokens: PreparedRows, work: Path, num_workers: int) -> Any:
+    """Tokenize the rows of all blocks in `num_workers` processes; return a dataset, memory-mapped from `work`."""
     import datasets
 
     features = tokens.dataset("train").features
@@ -114,12 +118,12 @@ def _encode_block(batch: dict[str, list[str]], tokens: PreparedRows) -> dict[str
 
 @functools.lru_cache(maxsize=1)
 def _worker_state(tokens: PreparedRows) -> tuple[Preprocessing, Any, set[tuple[str, ...]]]:
-    """Preprocessing, tokenizer, and the texts of all validation and test rows."""
+    """Load preprocessing and tokenizer, and the texts of all validation and test rows, once per process."""
     return tokens.preprocessing, load_fast_tokenizer(str(tokens.tokenizer_folder)), tokens.held_out_texts()
 
 
 def _write_train(rows: Any, tokens: PreparedRows, output: Path) -> dict[str, Any]:
-    """Write train/ and the lengths of its rows; return what the report says of a split."""
+    """Write the training rows and their lengths; return their part of the data report."""
     import pyarrow.compute as pc
 
     label2id = tokens.label2id
@@ -143,7 +147,7 @@ def _write_train(rows: Any, tokens: PreparedRows, output: Path) -> dict[str, Any
 
 
 def _label_counts(column: Any, num_labels: int) -> np.ndarray:
-    """(num_labels) rows of each label; a row of several labels counts for each, regression has no labels."""
+    """Return (num_labels) how many rows have each label; a row counts for each of its labels."""
     if not num_labels:
         return np.zeros(0, np.int64)
     labels = np.array(column.to_pylist())
@@ -151,7 +155,7 @@ def _label_counts(column: Any, num_labels: int) -> np.ndarray:
 
 
 def _write_reports(tokens: PreparedRows, output: Path, train: dict[str, Any], tally: Tally, seconds: float) -> None:
-    """Write statistics and report as they were, but for what the new training rows change."""
+    """Write statistics and report, updated for the new training rows."""
     statistics, report = dict(tokens.statistics), tokens.data_report
     for ours, theirs in {"train_rows": "rows", "tokens": "tokens", "truncated_rows": "truncated"}.items():
         statistics[ours] += train[theirs] - report["train"][theirs]

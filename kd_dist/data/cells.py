@@ -24,12 +24,12 @@ def read_cells(path: Path) -> Cells:
 
 
 def _tab_separated(path: Path) -> Cells:
-    """A quote is a character like any other, as in the official GLUE files."""
+    """Split lines at tabs. A quote is a character like any other, as in the official GLUE files."""
     return ((number, line.split("\t") if line else []) for number, line in numbered_lines(path))
 
 
 def _comma_separated(path: Path) -> Cells:
-    """Quoted as in RFC 4180: a cell in quotes may hold commas, line ends, and quotes that are doubled."""
+    """Read csv as RFC 4180 defines it: a cell in quotes may contain commas, line ends, and doubled quotes."""
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
     line = 1
@@ -45,7 +45,7 @@ def _comma_separated(path: Path) -> Cells:
 
 
 def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
-    """Yield the rows below a header. A cell that is missing at the end of a row is empty, so an empty line has no text.
+    """Yield the rows below a header. Cells that are missing at the end of a row are empty, as all are of an empty line.
 
     Raises:
         CorpusError: what `read_cells` raises, a column that is not in the header, and a row that is wider than it.
@@ -61,7 +61,7 @@ def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
     positions = {name: names.index(name) for name in columns}
     for number, row in rows:
         if any(row[len(names) :]):
-            hint = "a text with commas stands in quotes" if kind(path) == ".csv" else "a tab inside a text has to go"
+            hint = "a text with commas needs quotes" if kind(path) == ".csv" else "a text must not contain a tab"
             raise CorpusError(
                 f"{path}, line {number}: {len(row)} columns, expected {len(names)} as in the header ({hint})"
             )

@@ -1,4 +1,4 @@
-"""Labelled texts to be scored: a split of prepared data, or a file with the labels of a model.
+"""Read labelled texts to be scored: a split of prepared data, or files with the labels of a model.
 
 Shapes: N rows, C classes.
 """
@@ -21,7 +21,7 @@ from kd_dist.errors import CorpusError, RunError, nearest
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled texts: `labels` as `metrics.scores` takes them, in the numbers of `label2id`."""
+    """Labelled texts. `labels` (N), or (N, C) for multi-label rows, are what `scores` takes, numbered by `label2id`."""
 
     split: str
     task: Task
@@ -31,11 +31,12 @@ class Examples:
     labels: np.ndarray
 
     def names(self) -> list[str]:
+        """Return the names of the labels in the order of their indices."""
         return sorted(self.label2id, key=lambda name: self.label2id[name])
 
 
 def read_split(tokens: Path, split: str) -> Examples:
-    """The rows of a split of prepared data; of validation where there are no test rows.
+    """Read the rows of a split of prepared data, or of validation where there are no test rows.
 
     Raises:
         RunError: the data has no labels, or no such rows.
@@ -60,16 +61,16 @@ def read_split(tokens: Path, split: str) -> Examples:
 
 
 def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -> Examples:
-    """The rows of the files in `data.train`, for a model of these labels.
+    """Read the rows of the files in `data.train`, for a model of these labels.
 
     Raises:
-        CorpusError: files or rows that cannot be used; no row that can; or, unless bad rows are skipped, a label that
-            the model does not have or a number that is none.
+        CorpusError: files that cannot be read, no usable row, or, unless bad rows are skipped, a row without text, with
+            a label that the model does not have, or without a finite number for regression.
     """
     labels, split = Labels(data.task, label2id), ", ".join(Path(file).name for file in data.train)
     rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
     kept = []
-    for row in _as_the_model_says(rows, labels):
+    for row in _with_generic_names(rows, labels):
         if problem := _problem(row, labels):
             bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
         else:
@@ -81,8 +82,8 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
     return Examples(split, data.task, label2id, [row.text for row in kept], pairs or None, numbers)
 
 
-def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
-    """Numbers in place of labels mean those of a model that has no names for its own."""
+def _with_generic_names(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
+    """Take numbers as the labels of a model that has no names for its own."""
     if labels.task == "regression" or not has_generic_names(labels.ids):
         return rows
 
@@ -93,7 +94,7 @@ def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRo
 
 
 def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
-    """(reason, message) when the row has a label that cannot be scored."""
+    """Return (reason, message) if the row has a label that cannot be scored."""
     if labels.task == "regression":
         return number_problem(row)
     unknown = [label for label in row.labels if label not in labels.ids]

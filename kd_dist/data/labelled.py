@@ -1,7 +1,7 @@
-"""The stage of labelled texts: files -> splits without leaks -> tokenised, memory-mapped Arrow, and a report on them.
+"""The labelled stage: files of labelled texts to splits without leaks, tokenized, with a report on them.
 
-The texts are in memory, their tokens are not. Importing this module is cheap: the heavy libraries are imported where
-they are used.
+The texts are in memory, their tokens are not. Importing this module is cheap: heavy libraries are imported where they
+are used.
 """
 
 import functools
@@ -32,16 +32,16 @@ from kd_dist.data.prepared_rows import (
 )
 from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.data.splits import load_splits
-from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.files import atomic_path, replaced_folder
 
-ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
+ROWS_PER_WORKER = 4_096  # fewer are tokenized in less time than a process takes to start
 
 
 def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens, which training reads, and `stage_dir`/texts/train.txt, the training texts alone.
+    """Write `stage_dir`/tokens, which training reads, and `stage_dir`/texts/train.txt, the training texts.
 
-    What an interrupted run left is replaced; nothing appears under its final name before it is complete.
+    Both replace what an earlier run wrote, and appear when they are complete.
 
     Raises:
         CorpusError: rows, labels or settings that cannot be used; the message names file and line.
@@ -51,14 +51,19 @@ def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
 
 
 def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_file: Path) -> Report:
-    """Write the tokenised splits to `output_dir` and the training texts to `texts_file`; return the report.
+    """Write the tokenized splits to `output_dir` and the training texts to `texts_file`, and return the report.
 
-    `output_dir` is replaced. It holds, for every split, a Hugging Face dataset (`input_ids`, `token_type_ids` where the
-    model tells two segments apart, `labels`, `text`, `text_pair`) and `<split>_lengths.npy`, the tokens of every row;
-    `tokenizer/`, `preprocessing.json`, `label2id.json`, `statistics.json` and `data_report.json`. `labels` is the index
-    of a class, for multi-label rows a vector with 1.0 for every label, for regression a number.
+    The columns of the splits are `text`, `text_pair` (of pairs), `labels` (see `Labels.encode`), `input_ids`, and
+    `token_type_ids` where the model distinguishes two segments.
 
-    Raises what `load_splits`, `read_hint_words` and `load_fast_tokenizer` raise.
+    Args:
+        data: files and settings.
+        tokenizer_path: folder or hub name of the tokenizer.
+        output_dir: is replaced (see `PreparedRows`).
+        texts_file: gets one text per line, two lines for a pair.
+
+    Raises:
+        CorpusError: what `load_splits`, `read_hint_words` and `load_fast_tokenizer` raise.
     """
     started = time.monotonic()
     tokenizer = load_fast_tokenizer(tokenizer_path)
@@ -100,7 +105,7 @@ def _statistics(
 
 
 def _write_texts(rows: Sequence[RawRow], file: Path) -> None:
-    """One text a line; a pair is two lines."""
+    """Write one text per line, two lines for a pair."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(f"{text}\n" for row in rows for text in row.key if text is not None)
@@ -116,9 +121,11 @@ def write_split(
     labels: Labels,
     num_workers: int,
 ) -> Report:
-    """Write `output`/`split` and its lengths; return what the tokens add to the report.
+    """Write a split and its lengths to `output`, and return the part of the report on its tokens.
 
-    `num_workers` processes tokenise (0: one per available core); the rows do not depend on it.
+    Args:
+        work: a folder for temporary files.
+        num_workers: processes that tokenize; 0: one per available core. The rows do not depend on it.
     """
     import datasets
     import pyarrow.compute as pc
@@ -137,7 +144,7 @@ def write_split(
                 cache_file_name=str(work / f"{split}_rows.arrow"),
                 new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
                 load_from_cache_file=False,
-                desc=f"tokenising {split}",
+                desc=f"tokenizing {split}",
             )
     else:
         dataset = datasets.Dataset.from_dict({name: [] for name in features}, features)
@@ -170,7 +177,7 @@ def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> A
 
 
 def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Path) -> None:
-    """Write texts and labels, a few thousand rows at a time."""
+    """Write texts and labels as Arrow, a few thousand rows at a time."""
     import pyarrow as pa
 
     names = [name for name in ("text", "text_pair", "labels") if name in features]
@@ -185,10 +192,7 @@ def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Pa
             writer.write_batch(pa.record_batch({name: columns[name] for name in names}, schema=schema))
 
 
-_worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
-
-
 def _encode_batch(batch: dict[str, list], tokenizer_path: str, preprocessing: Preprocessing) -> dict[str, list]:
-    encodings = preprocessing.encode(_worker_tokenizer(tokenizer_path), batch["text"], batch.get("text_pair"))
+    encodings = preprocessing.encode(worker_tokenizer(tokenizer_path), batch["text"], batch.get("text_pair"))
     columns = {name: list(values) for name, values in zip(Encoding._fields, zip(*encodings, strict=True), strict=True)}
     return {name: values for name, values in columns.items() if values[0] is not None}

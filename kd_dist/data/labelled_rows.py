@@ -1,4 +1,4 @@
-"""Files of labelled texts to raw rows."""
+"""Read files of labelled texts as raw rows."""
 
 import itertools
 import math
@@ -18,12 +18,12 @@ from kd_dist.data.readers import read_records
 from kd_dist.data.records import Record, no_column
 from kd_dist.errors import CorpusError
 
-Records = Iterator[Record]  # with values by role in place of column; None: there is no value
+Records = Iterator[Record]  # with values by role instead of column; None: no value
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A cleaned text with the labels that the file gives it: one, or any number in a multi-label row."""
+    """A cleaned text with its labels as the file has them: one, or any number for multi-label rows."""
 
     text: str
     text_pair: str | None
@@ -33,47 +33,52 @@ class RawRow:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """Rows of equal keys hold the same text."""
+        """The texts, by which rows are compared."""
         return self.text, self.text_pair
 
     @property
     def where(self) -> str:
+        """The file and the place in it."""
         return f"{self.file}, {self.place}"
 
 
 @dataclass
 class BadRows:
-    """What becomes of a row that cannot be used: the end of the work, or a count by reason."""
+    """Handles rows that cannot be used: they raise an error or, if they are skipped, are counted by reason."""
 
     skip: bool
     counts: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, reason: str, message: str) -> None:
-        """Count the row under `reason`; raises CorpusError with `message` unless bad rows are skipped."""
+        """Count a row under a reason.
+
+        Raises:
+            CorpusError: with the message, unless bad rows are skipped.
+        """
         if not self.skip:
             raise CorpusError(f"{message}; data.bad_rows=skip leaves such rows out and counts them")
         self.counts[reason] += 1
 
 
 def left_out(counts: Counter[str]) -> str:
-    """`left out: 3 x empty text, ...` of bad rows by reason."""
+    """Say how many rows were skipped and why: `left out: 3 x empty text, ...`."""
     return f"left out: {', '.join(f'{count:,} x {reason}' for reason, count in counts.most_common())}"
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows as the settings say; what cannot be used goes to `bad_rows`."""
+    """Reads the rows of files; those that cannot be used go to `bad_rows`."""
 
     data: LabelledData
     columns: Columns
     bad_rows: BadRows
 
     def read(self, patterns: Sequence[str]) -> list[RawRow]:
-        """Return the rows of files, folders and globs (see `labelled_files`), in order, their texts cleaned.
+        """Return the rows of files, folders and globs (see `labelled_files`), in order, with cleaned texts.
 
         Raises:
-            CorpusError: a pattern without a file, a file that cannot be read, a column that is not there, a row
-                without label or text (unless bad rows are skipped), and no row at all.
+            CorpusError: a pattern that matches nothing, a file that cannot be read, a missing column, a row without
+                label or text (unless bad rows are skipped), and no row at all.
         """
         rows: list[RawRow] = []
         for file, label in labelled_files(patterns):
@@ -91,7 +96,7 @@ class RowReader:
         return self._table_records(file, ((line, cells) for line, cells in read_cells(file) if cells))
 
     def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
-        """The row of a record; None for a bad one that is left out."""
+        """Return the row of a record, or None for a bad one that is skipped."""
         texts = {role: clean(text) for role, text in values.items() if role != "label" and isinstance(text, str)}
         if problem := self._problem(values | texts):
             self._refuse(file, place, *problem)
@@ -99,7 +104,7 @@ class RowReader:
         return RawRow(texts["text"], texts.get("text_pair"), self._labels(values["label"]), file, place)
 
     def _problem(self, values: dict[str, Any]) -> tuple[str, str] | None:
-        """(reason, message) when a record makes no row."""
+        """Return (reason, message) if a record cannot be a row."""
         for role, name in self.columns.wanted().items():
             value = values.get(role)
             if value is None:
@@ -158,14 +163,17 @@ def _is_label(value: Any) -> bool:
 
 def _label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # tables with holes hold whole numbers as 1.0
+        value = int(value)  # tables with missing values store integers as 1.0
     return str(value).strip()
 
 
 def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:
-    """Raises CorpusError when a table's first line, read as a row, has labels that no other row has: a header.
+    """Refuse a header that was read as a row: the first line of a table, with a label that no other row has.
 
-    Where labels are numbers or come from a file of names, a header is refused without this, as no label.
+    Where labels are numbers or come from a file of names, a header is refused as an unknown label instead.
+
+    Raises:
+        CorpusError: there is such a line.
     """
     if data.header != "auto" or data.task == "regression" or data.label_names:
         return

@@ -1,4 +1,4 @@
-"""Labels: which there are, and which label of a model is which label of the data."""
+"""The labels of data, and which outputs of a model they are."""
 
 import math
 import sys
@@ -96,25 +96,25 @@ NAMES_SHOWN = 8
 
 
 def columns_by_name(id2label: Mapping[int, str]) -> dict[str, int]:
-    """Which column of a model's logits each label is, by `config.id2label`; a model need not have a `label2id`."""
+    """Return the column of a model's logits for each label, from `config.id2label`; `label2id` may be missing."""
     return {str(name): index for index, name in id2label.items()}
 
 
 def align_labels(model_labels: Mapping[str, int], data_labels: Mapping[str, int]) -> list[int]:
-    """Which column of a model's logits is each label of the data: `logits_BC[:, columns]` is in the data's order.
+    """Return the columns of a model's logits in the order of the data's labels, for `logits_BC[:, columns]`.
 
-    Labels are matched by name, so another order does no harm. A model that only numbers its labels (LABEL_0, LABEL_1,
-    ...) is taken to use the order of the data, which a line on stderr says.
+    Labels are matched by name, so their order may differ. A model that only numbers its labels (LABEL_0, LABEL_1, ...)
+    is assumed to use the order of the data, which a line on stderr says.
 
     Raises:
-        UserError: the names, or how many there are, differ.
+        UserError: the names or their number differ.
     """
     if set(model_labels) == set(data_labels):
         return [model_labels[name] for name, _ in sorted(data_labels.items(), key=lambda item: item[1])]
     if has_generic_names(model_labels) and len(model_labels) == len(data_labels):
         print(
-            f"note: the model numbers its {len(model_labels)} labels without naming them; they are taken to be in the "
-            f"order of the data: {_shown(sorted(data_labels, key=lambda name: data_labels[name]))}",
+            f"note: the model numbers its {len(model_labels)} labels without naming them; they are assumed to be in "
+            f"the order of the data: {_shown(sorted(data_labels, key=lambda name: data_labels[name]))}",
             file=sys.stderr,
         )
         return list(range(len(data_labels)))
@@ -122,7 +122,7 @@ def align_labels(model_labels: Mapping[str, int], data_labels: Mapping[str, int]
 
 
 def has_generic_names(labels: Mapping[str, int]) -> bool:
-    """Whether these are the names that transformers gives to labels without names."""
+    """Return whether these are the names that transformers gives to labels without names."""
     return all(name == f"LABEL_{index}" for name, index in labels.items())
 
 

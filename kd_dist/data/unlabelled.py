@@ -1,8 +1,8 @@
-"""The stage of texts without labels: files -> tokens, made as labelled rows, or the texts of a classifier, were made.
+"""The unlabelled stage: tokenize texts without labels, as labelled rows or the texts of a classifier are tokenized.
 
-The texts stream: this process reads and cleans them into units on disk, workers make rows of the units, and a last pass
-writes the rows. Memory does not grow with the files, and what comes out depends neither on the number of workers nor on
-how the texts are spread over files. Importing this module is cheap: the heavy libraries are imported where they are
+The texts are streamed: this process reads and cleans them into units on disk, workers make rows of the units, and a
+last pass writes the rows. Memory does not grow with the files. The result depends neither on the number of workers nor
+on how the texts are distributed over files. Importing this module is cheap: heavy libraries are imported where they are
 used.
 """
 
@@ -23,7 +23,7 @@ from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held_out, write_encoding, write_statistics
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
 from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
-from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.errors import CorpusError, RunError
 from kd_dist.files import read_json, replaced_folder
 from kd_dist.runs.fingerprints import input_files
@@ -32,9 +32,7 @@ Statistics = dict[str, Any]
 
 
 def run(stage: UnlabelledStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens, which training reads.
-
-    What an interrupted run left is replaced; nothing appears under its final name before it is complete.
+    """Write `stage_dir`/tokens, which training reads. It replaces what an earlier run wrote.
 
     Raises:
         UserError: what `prepare` raises; the message names the option, or file and line.
@@ -46,9 +44,10 @@ def run(stage: UnlabelledStage, stage_dir: Path, shard: int) -> None:
 
 
 def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
-    """Compare with what was there at submission. What stages of this run have made in the meantime is not asked about.
+    """Compare the files with those at submission, except what stages of this run have written since.
 
-    Raises RunError for input files that are gone or have changed, and for texts that have come.
+    Raises:
+        RunError: input files are gone or have changed, or there are new texts.
     """
     submitted, now = (
         {path: facts for path, *facts in files}
@@ -56,7 +55,7 @@ def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
     )
     problems = [f"{path} is gone" for path in submitted if path not in now]
     problems += [f"{path} has changed" for path in submitted if path in now and submitted[path] != now[path]]
-    if not problems:  # otherwise there may be no text to be found
+    if not problems:  # otherwise there may be no text to find
         texts = [file for file in find_files(stage.data.unlabelled) if not file.is_relative_to(stage_dir.parent)]
         problems = [f"{file} is new" for file in texts if str(file) not in submitted]
     if problems:
@@ -68,20 +67,19 @@ def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
 
 
 def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statistics:
-    """Write the tokenised texts to `output_dir`, which is replaced, and return the statistics.
+    """Write the tokenized texts to `output_dir`, which is replaced (see `PreparedRows`), and return the statistics.
 
-    `train` is a Hugging Face dataset (`input_ids`, and `token_type_ids` where the model tells two segments apart) with
-    `train_lengths.npy`, the tokens of every row. `validation` and `test` are those of `data.tokens`; without it every
-    round(1 / data.validation_fraction)-th row is `validation`, or fewer where that would be more than
-    `MAX_HELD_OUT_ROWS`. `tokenizer/`, `preprocessing.json` and `label2id.json` are those of `data.tokens` or, without
-    it, of the classifier `model`. In `statistics.json`, `rows`, `tokens`, `truncated_rows` and `length_percentiles`
-    count the rows that were made here.
+    The columns of `train` are `input_ids` and, if the model distinguishes two segments, `token_type_ids`. The
+    validation and test rows, the tokenizer and the labels are those of `data.tokens`, and texts that equal one of these
+    rows are removed as leaks. Without it every round(1 / data.validation_fraction)-th row is for validation (at most
+    `MAX_HELD_OUT_ROWS`), and tokenizer and labels are those of the classifier `model`. In the statistics `rows`,
+    `tokens`, `truncated_rows` and `length_percentiles` count the rows that were made here.
 
     Raises:
-        CorpusError: what `find_plain_texts`, `read_texts` and `load_fast_tokenizer` refuse, and files without a text.
-        UserError: a `model` that is no classifier.
-        RunError: `data.tokens` was not written by a `labelled` stage, neither it nor `model` is given, or every text
-            stands in validation or test.
+        CorpusError: what `find_plain_texts`, `read_texts` and `load_fast_tokenizer` raise, and files without a text.
+        UserError: a `model` that is not a classifier.
+        RunError: `data.tokens` was not written by a `labelled` stage, neither it nor `model` is given, or every text is
+            also in validation or test.
     """
     started = time.monotonic()
     files = find_plain_texts(data.unlabelled)
@@ -90,9 +88,9 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
     fields = [data.text_field, TEXTS[1]][: 1 + recipe.preprocessing.pairs]
     with replaced_folder(output_dir) as (work, output), quiet():
         counts = _read(files, fields, work)
-        rows = _tokenised(work, recipe, tokenizer, data.num_workers)
+        rows = _tokenize(work, recipe, tokenizer, data.num_workers)
         if not len(rows):
-            raise RunError(f"all {counts.texts:,} texts of {_some(files)} stand in validation or test: none is left")
+            raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
         recipe.share(tokenizer, output, output_dir)
         fraction = None if recipe.tokens else data.validation_fraction
         made = write_splits(rows, work, output, recipe.preprocessing.max_length, fraction)
@@ -116,11 +114,11 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
 
 
 def summary(name: str, statistics: Statistics) -> str:
-    """One line for people, of what `prepare` returned."""
+    """Summarize the statistics that `prepare` returned in one line."""
     left_out = {
-        "longer than a row and cut": statistics["truncated_rows"],
+        "longer than a row and truncated": statistics["truncated_rows"],
         "empty and left out": statistics["texts_empty"],
-        "left out that stand in validation or test": statistics["texts_held_out"],
+        "removed that are also in validation or test": statistics["texts_held_out"],
     }
     words = "".join(f", {count:,} {what}" for what, count in left_out.items() if count)
     if statistics["files_empty"]:
@@ -158,7 +156,7 @@ class Recipe:
         """Read the recipe of labelled rows or, without them, of a classifier.
 
         Raises:
-            UserError: a `model` that is no classifier.
+            UserError: a `model` that is not a classifier.
             RunError: `tokens` was not written by a `labelled` stage, or neither is given.
         """
         if tokens:
@@ -199,7 +197,7 @@ class Recipe:
 
 @dataclass
 class Counts:
-    """What was read so far: `texts` that are not empty, ones that are, and files without any text."""
+    """Counts of what was read so far: texts that are not empty, texts that are, and files without any text."""
 
     texts: int = 0
     texts_empty: int = 0
@@ -207,7 +205,7 @@ class Counts:
 
 
 def _read(files: Sequence[Path], fields: Sequence[str], work: Path) -> Counts:
-    """Write the texts of all files to `work`, in units."""
+    """Write the texts of all files to `work`, as units."""
     counts = Counts()
     write_units(_clean_texts(files, fields, counts), work / "units.arrow")
     if not counts.texts:
@@ -216,7 +214,7 @@ def _read(files: Sequence[Path], fields: Sequence[str], work: Path) -> Counts:
 
 
 def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -> Iterator[list[str]]:
-    """The texts of each row, cleaned; of a pair both, and neither is empty."""
+    """Yield the clean texts of each row, of a pair both, without rows that have an empty text."""
     way_out = SET_TEXT_FIELD + (f"; the second text of a pair has the name {fields[1]!r}" if len(fields) == 2 else "")
     for file in files:
         before = counts.texts
@@ -230,8 +228,8 @@ def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -
         counts.files_empty += counts.texts == before
 
 
-def _tokenised(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> Any:
-    """The rows of the units in `work`, without those that stand in validation or test."""
+def _tokenize(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> Any:
+    """Tokenize the units in `work`, without the rows that are also in validation or test."""
     import datasets
 
     columns = {"input_ids": datasets.List(datasets.Value("int32"))}
@@ -245,8 +243,6 @@ def _tokenised(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> 
     return rows
 
 
-_worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
-
 _worker_held_out = functools.lru_cache(maxsize=1)(PreparedRows.held_out_texts)
 
 
@@ -255,5 +251,5 @@ def _encode_unit(batch: dict[str, list], recipe: Recipe, columns: Sequence[str])
     held_out = _worker_held_out(recipe.tokens) if recipe.tokens else set()
     kept = [row for row in texts if tuple(row) not in held_out]
     first, *second = ([row[place] for row in kept] for place in range(1 + recipe.preprocessing.pairs))
-    encodings = recipe.preprocessing.encode(_worker_tokenizer(recipe.tokenizer_path), first, *second)
+    encodings = recipe.preprocessing.encode(worker_tokenizer(recipe.tokenizer_path), first, *second)
     return {name: [getattr(encoding, name) for encoding in encodings] for name in columns}

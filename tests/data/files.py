@@ -35,3 +35,11 @@ def damage(path: Path, columns: dict[str, str] | None = None) -> None:
     content = bytearray(path.read_bytes())
     content[650:680] = b"\xff" * 30
     path.write_bytes(content)
+
+
+def write_lines(path: Path, lines: list[str] | list[tuple[str, ...]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join((row if isinstance(row, str) else "\t".join(row)) + "\n" for row in lines), encoding="utf-8"
+    )
+    return str(path)

@@ -52,8 +52,8 @@ def test_columns_are_found_by_their_names(tmp_path: Path):
     ("name", "content", "message"),
     [
         ("a.csv", "title\nx\n", r"a.csv, line 1: no column 'text'; the columns are title; choose"),
-        ("a.csv", "text\nx\na,b\n", r"a.csv, line 3: 2 columns, expected 1 .*commas stands in quotes"),
-        ("a.tsv", "id\ttext\n1\tx\ty\n", r"a.tsv, line 2: 3 columns, expected 2 .*a tab inside a text has to go"),
+        ("a.csv", "text\nx\na,b\n", r"a.csv, line 3: 2 columns, expected 1 .*commas needs quotes"),
+        ("a.tsv", "id\ttext\n1\tx\ty\n", r"a.tsv, line 2: 3 columns, expected 2 .*a text must not contain a tab"),
     ],
 )
 def test_tables_that_do_not_fit_their_header(name: str, content: str, message: str, tmp_path: Path):

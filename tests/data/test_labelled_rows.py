@@ -182,22 +182,6 @@ def test_documents_have_no_header(tmp_path: Path):
     assert header_message(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ("label,txt", "`txt` is none of label, text, text_pair, -; did you mean `text`?"),
-        ("label,content", "(a column of that name is given as text:content)"),
-        ("text,text", "names `text` twice"),
-        ("text", "names no `label`"),
-        ("label,-", "names no `text`"),
-    ],
-)
-def test_columns_that_make_no_sense(columns: str, expected: str):
-    with pytest.raises(CorpusError) as error:
-        parse_columns(columns.split(","))
-    assert expected in str(error.value)
-
-
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 

@@ -32,7 +32,7 @@ from kd_dist.planning.checks import stage_problems
 from kd_dist.runs.fingerprints import input_files
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.stage_runner import run_stage
-from tests.augmentation.test_augmenter import _write_vectors
+from tests.augmentation.world import write_vectors
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.stages import run_entry
 
@@ -58,7 +58,7 @@ def run(tmp_path: Path, labelled: LabelledWorld) -> Run:
 
 @pytest.fixture(scope="session")
 def lines(tiny: TinyWorld) -> list[str]:
-    """Texts of many lengths, none of which stands in the labelled rows."""
+    """Texts of many lengths, none of which is in the labelled rows."""
     text = "".join(tiny.corpus.read_text(encoding="utf-8").split())
     return [text[start : start + 3 + start % 61] for start in range(0, 60 * 100, 100)]
 
@@ -118,7 +118,7 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     }  # fmt: skip
     said = capsys.readouterr().out
     assert f"unlabelled: {len(lines)} train and {theirs['validation_rows']} validation rows, " in said
-    assert f"of {len(lines)} texts, {truncated} longer than a row and cut, 2 empty and left out; built in" in said
+    assert f"of {len(lines)} texts, {truncated} longer than a row and truncated, 2 empty and left out; built in" in said
 
 
 def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text_file, lines):
@@ -143,9 +143,9 @@ def test_texts_in_validation_or_test_are_left_out(run: Run, labelled: LabelledWo
     expected = encoded(labelled.tokens, [lines[0], splits["train"][0], lines[1]])
     assert ids(tokens) == [encoding.input_ids for encoding in expected]
     assert (statistics(tokens)["texts"], statistics(tokens)["texts_held_out"]) == (6, 3)
-    assert "3 left out that stand in validation or test" in capsys.readouterr().out
+    assert "3 removed that are also in validation or test" in capsys.readouterr().out
     write(text_file, held_out)
-    with pytest.raises(RunError, match=rf"all 3 texts of {text_file} stand in validation or test: none is left"):
+    with pytest.raises(RunError, match=rf"all 3 texts of {text_file} are also in validation or test: none is left"):
         run(text_file)
 
 
@@ -245,7 +245,7 @@ def test_saved_datasets_and_shards_of_the_augment_stage_are_read(run: Run, label
     assert len(ids(run(labelled.tokens / "train"))) == statistics(labelled.tokens)["train_rows"]
     monkeypatch.setattr("kd_dist.augmentation.blocks.BLOCK_ROWS", 16)
     rows = load_from_disk(str(labelled.tokens / "train"))["text"][:]
-    _write_vectors(tmp_path / "vectors.txt", rows)
+    write_vectors(tmp_path / "vectors.txt", rows)
     stage = AugmentStage(
         encoder={"path": str(labelled.teacher)},
         data={"tokens": str(labelled.tokens)},
