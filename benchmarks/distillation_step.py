@@ -161,7 +161,7 @@ class Ours:
         batch = {name: column.to(DEVICE) for name, column in batch.items()}
         targets = self.teacher(batch)
         with self.autocast:
-            sums = self.objective(batch, targets)
+            sums = self.objective(batch, targets).sums
         return torch.stack([sums[term] / counts[term] for term in sums]).sum()
 
 

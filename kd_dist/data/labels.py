@@ -77,7 +77,10 @@ class Labels:
             return float(labels[0])
         if self.task == "single_label":
             return self.ids[labels[0]]
-        return [float(name in labels) for name in self.ids]
+        row = [0.0] * self.num_labels
+        for label in labels:
+            row[self.ids[label]] = 1.0
+        return row
 
     def model_settings(self) -> dict[str, Any]:
         """Return what says the same in a configuration of transformers."""

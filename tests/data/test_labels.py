@@ -17,9 +17,8 @@ def test_labels_are_encoded_as_the_task_needs():
     ids = {"a": 1, "b": 0, "c": 2}
     assert Labels("single_label", ids).encode(["c"]) == 2
     assert Labels("regression", {}).encode(["2.5"]) == 2.5
-    multi = Labels("multi_label", {"a": 0, "b": 1, "c": 2})
-    assert multi.encode(["c", "a"]) == [1.0, 0.0, 1.0]
-    assert multi.encode([]) == [0.0, 0.0, 0.0]
+    assert Labels("multi_label", ids).encode(["c", "a"]) == [0.0, 1.0, 1.0]  # by index, not in the order of the names
+    assert Labels("multi_label", ids).encode([]) == [0.0, 0.0, 0.0]
     assert Labels("single_label", ids).names() == ["b", "a", "c"]
 
 
