@@ -12,9 +12,11 @@ JSON_SUFFIXES = (".jsonl", ".json")
 
 CELL_SUFFIXES = (".tsv", ".csv")
 
-RECORD_SUFFIXES = (*CELL_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".arrow")  # of files that name their columns
+NAMED_SUFFIXES = (*JSON_SUFFIXES, ".parquet", ".arrow")  # of files that always name their columns
 
-TEXT_SUFFIXES = (".txt", *JSON_SUFFIXES, ".parquet", ".arrow")
+RECORD_SUFFIXES = (*CELL_SUFFIXES, *NAMED_SUFFIXES)
+
+TEXT_SUFFIXES = (".txt", *NAMED_SUFFIXES)
 
 LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
 

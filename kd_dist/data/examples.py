@@ -42,8 +42,7 @@ def read_split(tokens: Path, split: str) -> Examples:
         RunError: the data has no labels, or no such rows.
     """
     prepared = PreparedRows(tokens)
-    if not prepared.are_labelled():
-        raise prepared.without_labels()
+    prepared.require_labels()
     if split == "test" and not prepared.num_rows("test"):
         print("the data has no test rows: scores are those on the validation rows", flush=True)
         return read_split(tokens, "validation")

@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,27 +127,11 @@ def write_split(
         work: a folder for temporary files.
         num_workers: processes that tokenize; 0: one per available core. The rows do not depend on it.
     """
-    import datasets
     import pyarrow.compute as pc
 
     features = _features(preprocessing, labels, load_fast_tokenizer(tokenizer_path))
     encode = functools.partial(_encode_batch, tokenizer_path=tokenizer_path, preprocessing=preprocessing)
-    if rows:
-        _write_arrow(rows, labels, features, work / f"{split}.arrow")
-        workers = min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(rows) / ROWS_PER_WORKER))
-        with interruption_as_itself():
-            dataset = datasets.Dataset.from_file(str(work / f"{split}.arrow")).map(
-                encode,
-                batched=True,
-                features=features,
-                num_proc=workers if workers > 1 else None,
-                cache_file_name=str(work / f"{split}_rows.arrow"),
-                new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
-                load_from_cache_file=False,
-                desc=f"tokenizing {split}",
-            )
-    else:
-        dataset = datasets.Dataset.from_dict({name: [] for name in features}, features)
+    dataset = _tokenize(rows, split, work, labels, features, encode, num_workers)
     lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy()
     open_lengths(output, split, len(lengths), preprocessing.max_length)[:] = lengths
     folder = PreparedRows(output).split_folder(split)
@@ -157,6 +141,35 @@ def write_split(
         "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),
         "truncated": pc.sum(dataset.data.column("truncated")).as_py() or 0,
     }
+
+
+def _tokenize(
+    rows: Sequence[RawRow],
+    split: str,
+    work: Path,
+    labels: Labels,
+    features: Any,
+    encode: Callable[[dict[str, list]], dict[str, list]],
+    num_workers: int,
+) -> Any:
+    """Return the tokenized rows as a dataset, memory-mapped from `work`."""
+    import datasets
+
+    if not rows:
+        return datasets.Dataset.from_dict({name: [] for name in features}, features)
+    _write_arrow(rows, labels, features, work / f"{split}.arrow")
+    workers = min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(rows) / ROWS_PER_WORKER))
+    with interruption_as_itself():
+        return datasets.Dataset.from_file(str(work / f"{split}.arrow")).map(
+            encode,
+            batched=True,
+            features=features,
+            num_proc=workers if workers > 1 else None,
+            cache_file_name=str(work / f"{split}_rows.arrow"),
+            new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
+            load_from_cache_file=False,
+            desc=f"tokenizing {split}",
+        )
 
 
 def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> Any:

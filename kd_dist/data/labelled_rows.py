@@ -12,7 +12,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
 from kd_dist.data.columns import Columns, columns_in_header
-from kd_dist.data.discovery import CELL_SUFFIXES, JSON_SUFFIXES, RECORD_SUFFIXES, kind, labelled_files
+from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, kind, labelled_files
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
 from kd_dist.data.records import Record, no_column
@@ -91,7 +91,7 @@ class RowReader:
         return rows
 
     def _records(self, file: Path) -> Records:
-        if kind(file) in RECORD_SUFFIXES and kind(file) not in CELL_SUFFIXES:
+        if kind(file) in NAMED_SUFFIXES:
             return self._named_records(file)
         return self._table_records(file, ((line, cells) for line, cells in read_cells(file) if cells))
 

@@ -70,16 +70,17 @@ class PreparedRows:
             RunError: the rows are those of a corpus.
         """
         if "task" not in self.statistics:
-            raise self.without_labels()
+            raise _no_labels(self.folder)
         return Labels(self.statistics["task"], self.label2id)
 
     def are_labelled(self) -> bool:
         """Return whether the validation and test rows carry labels."""
         return {"task", "test_rows"} <= self.statistics.keys()  # rows for a model without labels have the task alone
 
-    def without_labels(self) -> RunError:
-        """Return the error to raise where labels are needed."""
-        return RunError(f"{self.folder} holds rows without labels: prepare them with a `labelled` stage")
+    def require_labels(self) -> None:
+        """Raise RunError unless the validation and test rows carry labels."""
+        if not self.are_labelled():
+            raise _no_labels(self.folder)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -135,6 +136,10 @@ class PreparedRows:
 
         report = self.data_report["train"]
         return report["rows"], np.array([report["labels"][name] for name in self.labels.names()])
+
+
+def _no_labels(folder: Path) -> RunError:
+    return RunError(f"{folder} holds rows without labels: prepare them with a `labelled` stage")
 
 
 def _lengths_file(folder: Path, split: str) -> Path:

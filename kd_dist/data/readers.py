@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.cells import read_table
-from kd_dist.data.discovery import CELL_SUFFIXES, JSON_SUFFIXES, RECORD_SUFFIXES, find_files, kind
+from kd_dist.data.discovery import CELL_SUFFIXES, JSON_SUFFIXES, NAMED_SUFFIXES, RECORD_SUFFIXES, find_files, kind
 from kd_dist.data.json_records import read_json
 from kd_dist.data.lines import numbered_lines, refuse_missing
 from kd_dist.data.records import Record, no_column
@@ -121,7 +121,7 @@ def read_lines(path: Path, text_field: str = "text") -> Iterator[str | None]:
     Raises:
         CorpusError: what `read_texts` raises.
     """
-    if kind(path) in RECORD_SUFFIXES and kind(path) not in CELL_SUFFIXES:
+    if kind(path) in NAMED_SUFFIXES:
         for (text,) in read_texts(path, [text_field], SET_TEXT_FIELD):
             yield text
             yield None
