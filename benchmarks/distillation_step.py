@@ -52,6 +52,7 @@ from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.training import Optim
 from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
@@ -189,7 +190,7 @@ def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_di
 
 def batches(tokens_dir: Path, case: Case) -> Iterator[dict[str, Batch]]:
     """Yield the same rows for each form: micro-batches of a training plan, from short rows to long ones in turn."""
-    pad_token_id = load_tokenizer(tokens_dir / "tokenizer").pad_token_id
+    pad_token_id = load_tokenizer(PreparedRows(tokens_dir).tokenizer_folder).pad_token_id
     rows = TokenRows(tokens_dir, "train", pad_token_id)
     sizes = {"global_batch_size": case.batch_size * MICRO_BATCHES_PER_STEP, "micro_batch_size": case.batch_size}
     plan = BatchPlan(rows.lengths, **sizes, bucket_steps=TokenData(tokens="").bucket_steps, seed=42)

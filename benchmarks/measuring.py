@@ -30,7 +30,7 @@ VOCABULARY_SIZE = 8000
 def read_first_lines(patterns: Sequence[str]) -> Iterator[str]:
     """Yield the first lines of every file, each up to its first tab."""
     for file in find_files(list(patterns)):
-        yield from ((text or "").split("\t")[0] for _, text in islice(read_lines(file), MAX_LINES))
+        yield from ((text or "").split("\t")[0] for text in islice(read_lines(file), MAX_LINES))
 
 
 def save_random_encoder(

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.measuring import DEVICE, describe_machine, positive, timed, to_device, write_result
 from kd_dist.config.stages import TrainStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
@@ -50,7 +51,7 @@ class Distillation:
         if stage.data.teacher_outputs is None or stage.teacher is None:
             raise UserError(f"{run_dir} was run without data.teacher_outputs: there is nothing to compare")
         self.stage, self.tokens = stage, Path(stage.data.tokens)
-        tokenizer = load_tokenizer(self.tokens / "tokenizer")
+        tokenizer = load_tokenizer(PreparedRows(self.tokens).tokenizer_folder)
         outputs = StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), self.tokens)
         self.plain = TokenRows(self.tokens, "train", tokenizer.pad_token_id)
         self.stored = TokenRows(self.tokens, "train", tokenizer.pad_token_id, outputs)

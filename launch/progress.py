@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.files import read_json
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.runs.completion import unfinished_shards
 from kd_dist.runs.layout import read_stage
 from launch.states import StageState
@@ -41,9 +41,9 @@ def _total_steps(stage: Any, last: dict[str, Any]) -> tuple[int, bool]:
     The length in epochs depends on the number of rows; where these are no longer there, it follows from how many
     epochs a step was, roughly.
     """
-    statistics = Path(stage.data.tokens) / "statistics.json"
-    if stage.train.steps is not None or statistics.exists():
-        return stage.train.total_steps(read_json(statistics)["train_rows"] if statistics.exists() else 0), True
+    rows = PreparedRows(Path(stage.data.tokens))
+    if stage.train.steps is not None or rows.exist():
+        return stage.train.total_steps(rows.num_rows("train") if rows.exist() else 0), True
     return round(stage.train.epochs * last["global_step"] / max(last["epoch"], 1e-9)), False
 
 

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import Task
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.finetune import Labels, build_labelled_classifier
+from kd_dist.objectives.finetune import build_labelled_classifier
 from kd_dist.objectives.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
 
 
@@ -68,6 +70,6 @@ def _target(batch: Batch, teacher: Encoded | None) -> Tensor:
 
 def build(stage: TrainStage, tokenizer: Any) -> SoftLabels:
     assert isinstance(stage.objective, SoftLabelsObjective)
-    labels = Labels.load(Path(stage.data.tokens))
+    labels = PreparedRows(Path(stage.data.tokens)).labels
     student = build_labelled_classifier(stage, tokenizer, labels)
     return SoftLabels(student, labels, stage.objective, teacher_runs=stage.data.teacher_outputs is None)

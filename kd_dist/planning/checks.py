@@ -24,6 +24,8 @@ from kd_dist.config.stages import (
     wired_stage,
 )
 from kd_dist.config.tasks import METRICS
+from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
+from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
 from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
@@ -139,8 +141,8 @@ def _recipe_problems(job: Job, stage: UnlabelledStage) -> list[str]:
     tokens = stage.data.tokens
     if tokens is None and stage.model is None:
         return ["data.tokens names no labelled rows, and there is no model.path: one must say how texts become tokens"]
-    if tokens and not tokens.startswith(WIRE) and not (Path(tokens) / "preprocessing.json").exists():
-        return [f"data.tokens={tokens} was not written by a `labelled` stage (no preprocessing.json in it)"]
+    if tokens and not tokens.startswith(WIRE) and not PreparedRows(Path(tokens)).have_preprocessing():
+        return [f"data.tokens={tokens} was not written by a `labelled` stage (no {FILE_NAME} in it)"]
     return []
 
 
@@ -172,8 +174,8 @@ def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
 
 def _token_problems(job: Job, stage: TrainStage) -> list[str]:
     if not stage.data.tokens.startswith(WIRE):
-        if not (Path(stage.data.tokens) / "statistics.json").exists():
-            return [f"data.tokens={stage.data.tokens} holds no prepared rows (no statistics.json in it)"]
+        if not PreparedRows(Path(stage.data.tokens)).exist():
+            return [f"data.tokens={stage.data.tokens} holds no prepared rows (no {STATISTICS} in it)"]
         return []
     source = job.stages[wired_stage(stage.data.tokens)]
     if isinstance(source, CorpusStage) and stage.objective.needs_word_starts() and not source.data.word_starts:

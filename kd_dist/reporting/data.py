@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kd_dist.data.prepared_rows import DATA_REPORT, SPLITS, STATISTICS
 from kd_dist.reporting.page import Amount, Html, bar, el, facts, folded, join, section, share, table
 from kd_dist.reporting.record import Row, RunRecord, StageRecord
-
-SPLITS = ("train", "validation", "test")
 
 FEW_LABELS = 24
 
@@ -31,7 +30,7 @@ def data_sections(run: RunRecord) -> list[Html]:
 
 
 def _corpus(stage: StageRecord) -> Html:
-    title, statistics = f"Data · {stage.name}", stage.read("tokens", "statistics.json")
+    title, statistics = f"Data · {stage.name}", stage.read("tokens", STATISTICS)
     if statistics is None:
         return Html()
     single = {key: value for key, value in statistics.items() if not isinstance(value, dict | list)}
@@ -48,7 +47,7 @@ def _files(files: Sequence[str]) -> Html:
 
 
 def _labelled(stage: StageRecord) -> Html:
-    title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
+    title, report = f"Data · {stage.name}", stage.read("tokens", DATA_REPORT)
     if report is None:
         return Html()
     files = list(dict.fromkeys(file for split in SPLITS for file in report[split].get("files", [])))
@@ -115,7 +114,7 @@ def _samples(report: Row) -> Html:
 
 
 def _augmented(stage: StageRecord) -> Html:
-    title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
+    title, report = f"Data · {stage.name}", stage.read("tokens", DATA_REPORT)
     tally = (report or {}).get("augmentation")
     if not tally:
         return Html()

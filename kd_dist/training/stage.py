@@ -11,15 +11,14 @@ from transformers import AutoConfig
 from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import Preempted, RunError
-from kd_dist.files import read_json
 from kd_dist.models.device import own_device
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
-from kd_dist.objectives.finetune import Labels
 from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
 from kd_dist.runs.tracking import make_tracker
@@ -60,7 +59,7 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
 def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, Any]:
     _make_deterministic(stage)
     tokens = Path(stage.data.tokens)
-    tokenizer = load_tokenizer(tokens / "tokenizer")
+    tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
     torch.manual_seed(stage.train.seed)
     objective = build(stage, tokenizer)
     _check_tokens(stage, objective, tokens)
@@ -108,12 +107,12 @@ def _best(stage: TrainStage, tokens: Path) -> Best | None:
     if stage.selection is None:
         return None
     metric = stage.selection.metric
-    return Best(main_metric(Labels.load(tokens).task) if metric == "auto" else metric, stage.selection.patience)
+    return Best(main_metric(PreparedRows(tokens).labels.task) if metric == "auto" else metric, stage.selection.patience)
 
 
 def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None:
     """Refuse rows that a model has no embedding or position for: a GPU would only say `device-side assert`."""
-    statistics = read_json(tokens / "statistics.json")
+    statistics = PreparedRows(tokens).statistics
     configs = {"student": objective.student.config}
     if stage.teacher is not None:
         configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
@@ -141,7 +140,7 @@ def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
         wanted,
         precision=stage.engine.precision,
         device=own_device(),
-        label2id=Labels.load(Path(stage.data.tokens)).label2id if wanted.logits else None,
+        label2id=PreparedRows(Path(stage.data.tokens)).labels.ids if wanted.logits else None,
     )
 
 

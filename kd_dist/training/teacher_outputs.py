@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from kd_dist.config.stages import TeacherOutputsStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError
@@ -64,10 +65,11 @@ def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
     Raises:
         RunError: the teacher's folder has no weights.
     """
+    rows = PreparedRows(tokens)
     return {
         "teacher": _sum_of([teacher / "config.json", *_weights(teacher)]),
-        "label2id": read_json(tokens / "label2id.json"),
-        "tokenizer": _sum_of(sorted((tokens / "tokenizer").glob("tokenizer*.json"))),
+        "label2id": rows.label2id,
+        "tokenizer": _sum_of(sorted(rows.tokenizer_folder.glob("tokenizer*.json"))),
     }
 
 
@@ -122,9 +124,9 @@ def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.
         Wanted(logits=True),
         precision="fp32",  # as the teacher that runs along, unless training is told otherwise
         device=device,
-        label2id=read_json(tokens / "label2id.json"),
+        label2id=PreparedRows(tokens).label2id,
     )
-    pad_token_id = load_tokenizer(tokens / "tokenizer").pad_token_id
+    pad_token_id = load_tokenizer(PreparedRows(tokens).tokenizer_folder).pad_token_id
     keys = [np.empty(0, dtype=np.uint64)]
     logits = [np.empty((0, teacher.model.config.num_labels), dtype=np.float32)]
     for split in SPLITS:

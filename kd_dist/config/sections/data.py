@@ -13,12 +13,12 @@ MAX_HELD_OUT_ROWS = 10_000
 class CorpusData(Section):
     PATHS = ("corpus",)
     corpus: Words = Field(
-        description="files, folders or globs: txt, json lines, parquet, Arrow, plain or .gz; a blank line ends a "
-        "document"
+        description="files, folders or globs: txt, json (lines or one list), parquet, Arrow, plain or .gz; a blank "
+        "line ends a document"
     )
     max_length: int = Field(default=128, ge=8, description="tokens of a sequence, special tokens included")
     pack: bool = Field(default=True, description="pack sentences into sequences; false: one line is one sequence")
-    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
+    text_field: str = Field(default="text", description="field of the text in json, parquet and Arrow")
     word_starts: bool = Field(default=False, description="store jieba's word borders, for whole-word masking")
     validation_fraction: float = Field(
         default=0.005, ge=0, le=0.5, description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows"
@@ -32,8 +32,8 @@ class CorpusData(Section):
 class LabelledData(Section):
     PATHS = ("train", "validation", "test", "hint_words", "label_names")
     train: Words = Field(
-        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, plain or .gz; or a "
-        "folder of folders, each a class with a document in every file"
+        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "or a folder of folders, each a class with a document in every file"
     )
     validation: Words = Field(default=[], description="the same; none: split off train")
     test: Words = Field(default=[], description="the same; none: split off train when there is no validation either")
@@ -80,10 +80,10 @@ class UnlabelledData(Section):
     PATHS = ("unlabelled", "tokens")
     unlabelled: Words = Field(
         default=[],
-        description="files, folders or globs of texts: txt, json lines, parquet, Arrow, plain or .gz; labels in them "
-        "are ignored",
+        description="files, folders or globs of texts: txt, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "labels in them are ignored",
     )
-    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
+    text_field: str = Field(default="text", description="field of the text in json, parquet and Arrow")
     tokens: Name = Field(
         default=None, description="labelled rows whose validation and test rows are kept; none: rows are held out"
     )
