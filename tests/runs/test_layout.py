@@ -14,11 +14,11 @@ from kd_dist import files
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import model_config_file, with_absolute_paths
-from kd_dist.config.sections.data import LabelledData, PlainTokenData
+from kd_dist.config.sections.data import PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate
-from kd_dist.config.sections.models import Encoder, TokenizerSource
+from kd_dist.config.sections.models import Encoder
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import AugmentStage, EvaluateStage, LabelledStage, SampleTextStage, Stage
+from kd_dist.config.stages import AugmentStage, EvaluateStage, SampleTextStage
 from kd_dist.errors import RunError, UserError
 from kd_dist.runs import completion, environment
 from kd_dist.runs.completion import complete, is_complete
@@ -83,42 +83,6 @@ def test_stage_configuration_has_paths_in_place_of_wires(tmp_path: Path, setting
 def test_every_stage_has_a_log_folder(tmp_path: Path, settings: list[str]) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
     assert all((run_dir / name / "log").is_dir() for name in job(settings).stages)
-
-
-def test_relative_paths_become_absolute(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    stages = job(["data.corpus=corpus,later/*.txt", "student.config=student.json"]).stages
-    assert stages["corpus"].data.corpus == [str(tmp_path / "corpus"), str(tmp_path / "later" / "*.txt")]
-    assert stages["distill"].student.config == str(tmp_path / "student.json")
-
-
-def test_names_of_shipped_and_hub_models_stay(settings: list[str]) -> None:
-    stage = job(settings[:1]).stages["distill"]
-    assert (stage.student.config, stage.teacher.path) == ("tinybert_4l_312", "google-bert/bert-base-chinese")
-
-
-def one_stage(stage: Stage) -> Job:
-    return Job(name="one", description="one stage", stages={"one": stage}, result="one")
-
-
-def test_every_path_becomes_absolute_even_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = LabelledData(train=["a/*.tsv", "b.tsv"], hint_words="hints.txt")
-    stage = with_absolute_paths(one_stage(LabelledStage(data=data, tokenizer=TokenizerSource(path="a/b")))).stages[
-        "one"
-    ]
-    assert stage.data.train == [str(tmp_path / "a" / "*.tsv"), str(tmp_path / "b.tsv")]
-    assert (stage.data.hint_words, stage.data.label_names) == (str(tmp_path / "hints.txt"), None)
-
-
-def test_models_become_absolute_where_they_are_folders_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "here").mkdir()
-    models = {"teacher": "here", "student": "@distill/export", "other": "organisation/name"}
-    stage = EvaluateStage(evaluate=Evaluate(models=models), data=PlainTokenData(tokens="@prepare/tokens"))
-    changed = with_absolute_paths(one_stage(stage)).stages["one"]
-    assert changed.evaluate.models == models | {"teacher": str(tmp_path / "here")}
-    assert changed.data.tokens == "@prepare/tokens"
 
 
 def test_files_of_every_model_are_inputs(tmp_path: Path) -> None:
