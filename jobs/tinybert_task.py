@@ -44,8 +44,23 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             guards=Guards(),
         ),
         "outputs": TeacherOutputsStage(teacher=checked, data=PlainTokenData(tokens=tokens)),
+        **_students(checked, donor, tokens, student),
+        "evaluation": EvaluateStage(
+            evaluate=Evaluate(
+                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
+            ),
+            data=PlainTokenData(tokens="@labelled/tokens"),
+        ),
+        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
+    }
+
+
+def _students(teacher: Teacher, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
+    """Return the stages that train the student, with distillation in two steps and without."""
+    return {
         "layers": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=student,
             data=TokenData(tokens=tokens),
             objective=TinyBertObjective(),
@@ -53,7 +68,7 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             optim=Optim(learning_rate=1e-4),
         ),
         "distill": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=Student(path="@layers/export"),
             data=TokenData(tokens=tokens, teacher_outputs="@outputs/outputs"),
             objective=SoftLabelsObjective(),
@@ -72,14 +87,6 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             selection=Selection(),
             cadence=CADENCE,
         ),
-        "evaluation": EvaluateStage(
-            evaluate=Evaluate(
-                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
-            ),
-            data=PlainTokenData(tokens="@labelled/tokens"),
-        ),
-        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 

@@ -1,4 +1,4 @@
-"""The forward pass that training and validation share: move a batch, run the teacher, call the engine."""
+"""The forward pass of training and validation: move a batch to the device, run the teacher, then the student."""
 
 from kd_dist.models.device import own_device
 from kd_dist.models.teacher import Teacher
@@ -9,13 +9,13 @@ from kd_dist.training.meters import Stopwatch
 
 
 class Forward:
-    """Run an objective, and the teacher if there is one, on a prepared batch."""
+    """The forward pass of an objective, with the teacher if there is one."""
 
     def __init__(self, engine: Engine, teacher: Teacher | None) -> None:
         self._engine, self.teacher = engine, teacher
 
     def __call__(self, batch: PreparedBatch, teacher_time: Stopwatch) -> Outcome:
-        """Return the sums and predictions of the batch; `teacher_time` measures the teacher's part."""
+        """Return the sums and predictions of a batch; `teacher_time` measures the teacher's forward pass."""
         tensors = {name: tensor.to(own_device(), non_blocking=True) for name, tensor in batch.tensors.items()}
         targets = None
         if self.teacher is not None:
