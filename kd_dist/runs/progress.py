@@ -61,7 +61,7 @@ def _clock(seconds: float) -> str:
 
 
 class Display(Protocol):
-    """Something that shows a `Status`: it is told when the status changes."""
+    """Something that shows a `Status`, and is called when the status has changed."""
 
     def start(self) -> None: ...
     def stepped(self) -> None: ...
