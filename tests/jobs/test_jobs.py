@@ -109,7 +109,7 @@ def test_jobs_and_configuration_import_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", ["fastbert", "fastbert_stage1"])
 def test_a_dry_run_shows_the_stages_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    script = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--job", name, "--dry-run"]
+    script = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--job", name, "--dry-run", "--verbose"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(f"sbatch file of {stage}" in done.stdout for stage in load_job(name, []).stages)

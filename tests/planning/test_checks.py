@@ -29,7 +29,7 @@ def test_settings_without_a_job_are_refused(refused_here: Callable[..., str]) ->
 
 
 def test_command_without_a_job_is_refused(refused_here: Callable[..., str]) -> None:
-    assert "--job --list --status" in refused_here()
+    assert "say what to do with one of --job, --list, --status" in refused_here("--dry-run")
 
 
 def test_missing_default_corpus_is_refused_when_it_is_needed(tmp_path: Path, refused_here: Callable[..., str]) -> None:
