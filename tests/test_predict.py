@@ -197,7 +197,7 @@ def test_progress_that_no_terminal_shows(folder, tmp_path, monkeypatch, capsys) 
 
 def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
     (tmp_path / "in.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match="no trained classifier"):
+    with pytest.raises(UserError, match="not a trained classifier"):
         run(monkeypatch, tiny.teacher, "--input", str(tmp_path / "in.txt"))
 
 

@@ -1,4 +1,4 @@
-"""One job with several seeds: the stages that depend on chance are repeated, everything else is shared."""
+"""Run one job with several seeds: the stages that depend on chance are repeated, all others are shared."""
 
 import re
 from typing import Any
@@ -11,19 +11,19 @@ SUFFIX = "_seed"
 
 
 def seed_of(stage: str) -> int | None:
-    """The seed in the name of a copy, which is that of its models in an evaluation; None for any other stage."""
+    """Return the seed in the name of a repeated stage; None for any other stage."""
     found = re.fullmatch(rf".+{SUFFIX}(\d+)", stage)
     return int(found[1]) if found else None
 
 
 def with_seeds(job: Job, seeds: int) -> Job:
-    """The job with its seeded stages under `seeds` seeds: train.seed, train.seed + 1, ...
+    """Return the job with its seeded stages repeated under `seeds` seeds: train.seed, train.seed + 1, ...
 
-    A copy comes after its stage and is called `<stage>_seed43`. Copies of one seed are wired among themselves, and a
-    stage that scores a seeded one scores its copies too, as `<model>@43`.
+    A copy follows its stage and is called `<stage>_seed43`. Copies of one seed are wired to each other, and a stage
+    that scores a repeated one scores its copies too, as `<model>@43`.
 
     Raises:
-        UserError: no stage of the job can be repeated.
+        UserError: The job has no stage that can be repeated.
     """
     if seeds == 1:
         return job
@@ -43,7 +43,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
 
 
 def _copy(stage: Stage, names: dict[str, str], seeds_further: int) -> Stage:
-    """The stage with wires to the copies of its own seed."""
+    """Return the stage with its wires leading to the copies of its own seed."""
     copy = stage.rewired(lambda value: _rewired(value, names))
     if not isinstance(copy, TrainStage):
         return copy

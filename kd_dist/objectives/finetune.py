@@ -1,6 +1,6 @@
-"""Learning from labels: a classifier on top of an encoder, without a teacher.
+"""Training on labels: a classifier on top of an encoder, without a teacher.
 
-Shapes: B batch, S sequence, C classes.
+Shapes: B batch, C classes.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from kd_dist.objectives.losses import label_count, label_error
 
 
 class Finetune(Objective):
-    """Error against the labels: cross-entropy, binary cross-entropy, or squared error, as the task wants."""
+    """The error against the labels: cross-entropy, binary cross-entropy or squared error, depending on the task."""
 
     class_weights_C: Tensor | None
 
@@ -44,26 +44,32 @@ class Finetune(Objective):
 
 
 def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels) -> PreTrainedModel:
-    """The classifier that a stage trains; a new head for several labels a text starts at how often each label occurs.
+    """Build the classifier that a stage trains; the bias of a new multi-label head starts at the label frequencies.
 
-    From one half, saying no to everything is learnt first, by all weights at once and whatever the text: an encoder may
-    lose what tells texts apart before it learns any label (Lin et al. 2017, section 3.3, do the same for rare classes).
+    From a bias of 0 (probability one half), all weights first learn to reject every label whatever the text, and an
+    encoder may lose what distinguishes texts before it learns any label (Lin et al. 2017, section 3.3, initialize rare
+    classes in the same way).
     """
     model = build_classifier(stage, tokenizer, labels.model_settings())
     head = output_layer(model)
-    if labels.task == "multi_label" and not head.bias.any():  # a trained head is nowhere exactly zero
+    if labels.task == "multi_label" and not head.bias.any():  # the bias of a trained head is not exactly zero
         with torch.no_grad():
             head.bias.copy_(torch.from_numpy(PreparedRows(Path(stage.data.tokens)).label_shares()).logit())
     return model
 
 
 def build(stage: TrainStage, tokenizer: Any) -> Finetune:
+    """Build the objective with its classifier and class weights.
+
+    Raises:
+        RunError: The rows have no labels, or class weights are asked for but the task is not single_label.
+    """
     assert isinstance(stage.objective, FinetuneObjective)
     rows = PreparedRows(Path(stage.data.tokens))
     labels = rows.labels
     weights_C = None
     if stage.objective.class_weights == "balanced":
         if labels.task != "single_label":
-            raise RunError(f"objective.class_weights=balanced weighs single labels, but the task is {labels.task}")
+            raise RunError(f"objective.class_weights=balanced is for single_label, but the task is {labels.task}")
         weights_C = torch.from_numpy(rows.balanced_class_weights()).float()
     return Finetune(build_labelled_classifier(stage, tokenizer, labels), labels, weights_C)

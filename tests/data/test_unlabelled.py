@@ -418,7 +418,7 @@ def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_fil
         run(text_file, tokens=str(tiny.tokens))
     with pytest.raises(RunError, match=r"set data.tokens \(labelled rows\) or model.path \(a classifier\)"):
         run(text_file, tokens=None)
-    with pytest.raises(UserError, match=r"teacher is no trained classifier"):
+    with pytest.raises(UserError, match=r"teacher is not a trained classifier"):
         run(text_file, model=tiny.teacher)
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         run(text_file, model=tmp_path / "nowhere")

@@ -65,8 +65,8 @@ def test_defaults_that_differ_name_their_stages() -> None:
 def test_a_key_with_two_meanings_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
     show_options(find_job("tinybert"), "data.max_length")
     text = capsys.readouterr().out
-    assert "tokens of a row, special tokens included" in text
-    assert "tokens of a sequence, special tokens included" in text
+    assert "tokens per row, special tokens included" in text
+    assert "tokens per sequence, special tokens included" in text
 
 
 @pytest.mark.parametrize("job", ["finetune", "tinybert", "tinybert_general"])

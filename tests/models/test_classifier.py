@@ -80,7 +80,7 @@ def test_a_stage_folder_is_told_from_its_export(folder: Path) -> None:
 
 
 def test_an_encoder_is_no_classifier(tiny) -> None:
-    with pytest.raises(UserError, match="no trained classifier: its config.json names BertModel.*finetune"):
+    with pytest.raises(UserError, match="not a trained classifier: its config.json names BertModel.*finetune"):
         load_classifier(tiny.teacher)
 
 

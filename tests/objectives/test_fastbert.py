@@ -177,15 +177,15 @@ def test_a_small_student_can_be_the_backbone(
     assert method(batch, None).sums["branches"] > 0
 
 
-def test_models_that_cannot_leave_early_are_refused(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
+def test_models_that_cannot_exit_early_are_refused(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
     one = {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     number = save_classifier(tmp_path / "number", tiny.tokenizer, **one)
     with pytest.raises(RunError, match="number predicts a number, not labels: there is no uncertainty"):
         built(stage(labelled, number))
     single = save_classifier(tmp_path / "single", tiny.tokenizer, num_hidden_layers=1)
-    with pytest.raises(RunError, match="single has a single layer: there is nothing to leave before"):
+    with pytest.raises(RunError, match="single has a single layer: there is no layer before the last to exit from"):
         built(stage(labelled, single))
-    with pytest.raises(UserError, match="no trained classifier: its config.json names BertModel"):
+    with pytest.raises(UserError, match="not a trained classifier: its config.json names BertModel"):
         built(stage(labelled, tiny.teacher))
 
 
