@@ -7,20 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from kd_dist import predict
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import UserError, exit_with_message
-from kd_dist.models.classifier import Answers, load_classifier
+from kd_dist.models.classifier import load_classifier
+from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.serving import prediction_files, predictions
 from tests.data.files import damage
-from tests.models.test_classifier import LABELS, save_classifier
-from tests.models.test_early_exit import NUM_LAYERS, save_fastbert
+from tests.models.random_models import LABELS, NUM_LAYERS, save_classifier, save_fastbert
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
 
@@ -108,8 +108,8 @@ def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch
 
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
-    logits = np.array([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
-    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(logits, None))
+    logits = torch.tensor([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: ClassifierOutput(logits))
     (tmp_path / "in.txt").write_text("a\nb\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == f"{LABELS[2]}|{LABELS[0]}\t0.9526|0.7311\n\t\n"
@@ -119,7 +119,7 @@ def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
 
 def test_numbers(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(np.array([[2.5]]), None))
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: ClassifierOutput(torch.tensor([[2.5]])))
     (tmp_path / "in.txt").write_text("a\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == "2.5000\n"
@@ -286,7 +286,7 @@ def test_mistakes_about_speed(options: list[str], message: str, fast, tmp_path, 
 @pytest.mark.parametrize("options", [["--speed", "0.5"], ["--speed", "0"], ["--patience", "2"]])
 def test_a_model_without_branches_has_no_speed(options, folder, tmp_path, monkeypatch, capsys) -> None:
     message = refused(monkeypatch, capsys, folder, tmp_path, options)
-    assert f"error: {folder} has no branches to leave early by" in message
+    assert f"error: {folder} has no branches to exit early by" in message
     assert f"--job fastbert_stage1 model.path={folder} data.unlabelled=FILE" in message
 
 

@@ -16,6 +16,17 @@ def seed_of(stage: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def seeded_name(model: str, seed: int) -> str:
+    """Return the name in `evaluate.models` of a model that was trained with another seed than the job's first."""
+    return f"{model}@{seed}"
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Return the model and the seed that `seeded_name` put together; a name without a seed is all model."""
+    model, _, seed = name.rpartition("@")
+    return (model, int(seed)) if model and seed.isdecimal() else (name, None)
+
+
 def with_seeds(job: Job, seeds: int) -> Job:
     """Return the job with its seeded stages repeated under `seeds` seeds: train.seed, train.seed + 1, ...
 
@@ -56,7 +67,7 @@ def _with_scored_copies(stage: EvaluateStage, copies: dict[int, dict[str, str]])
     for label, path in stage.evaluate.models.items():
         for seed, names in copies.items():
             if (copy := _rewired(path, names)) != path:
-                models[f"{label}@{seed}"] = copy
+                models[seeded_name(label, seed)] = copy
     return stage.model_copy(update={"evaluate": stage.evaluate.model_copy(update={"models": models})})
 
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a forward pass, row by row: by its length and, with early exit, by the layer it left at.
+"""Multiply-accumulates of a forward pass, row by row: by its length and, with early exit, the layer it exits at.
 
 Shapes: N rows.
 """
@@ -22,13 +22,19 @@ LENGTHS = (4, 6, 8)  # a polynomial of degree two goes through three points
 
 @dataclass(frozen=True)
 class Operations:
-    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest first.
+    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest power first.
 
-    Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not in it. A model
-    without branches is all `whole`; of one with branches, that is the embeddings.
+    Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not counted.
+
+    Args:
+        base: what every row costs: the whole model, or the embeddings of a model with branches.
+        layer: one layer.
+        branch: one branch.
+        head: the backbone's own head.
+        num_layers: 0 for a model without branches.
     """
 
-    whole: np.ndarray
+    base: np.ndarray
     layer: np.ndarray
     branch: np.ndarray
     head: np.ndarray
@@ -36,6 +42,7 @@ class Operations:
 
     @classmethod
     def of(cls, classifier: Classifier) -> "Operations":
+        """Count the parts of a model at a few lengths."""
         model, nothing = classifier.model, np.zeros(3)
         if not isinstance(model, FastBertForSequenceClassification):
             return cls(_polynomial(model, classifier), nothing, nothing, nothing, 0)
@@ -47,18 +54,23 @@ class Operations:
         }
         embedding = _polynomial(_Part(model, lambda _: None), classifier)
         parts = {name: _polynomial(_Part(model, part), classifier) - embedding for name, part in costs.items()}
-        return cls(whole=embedding, **parts, num_layers=len(layers.layers))
+        return cls(base=embedding, **parts, num_layers=len(layers.layers))
 
     def per_row(
         self, lengths_N: np.ndarray, layers_N: np.ndarray | None = None, rule: ExitRule | None = None
     ) -> np.ndarray:
-        """(N) operations of rows of these lengths; with branches, of those that left by `rule` after these layers
-        (from 1)."""
-        total_N = np.polyval(self.whole, lengths_N)
+        """Return the (N) operations of rows.
+
+        Args:
+            lengths_N: in tokens.
+            layers_N: the layer, from 1, at which each row exited, of a model with branches.
+            rule: the rule that they exited by, which says which branches were computed.
+        """
+        total_N = np.polyval(self.base, lengths_N)
         if layers_N is None or rule is None:
             return total_N
-        asked = [rule.asks(layer) for layer in range(1, self.num_layers)]
-        branches_N = np.cumsum([0, *asked, 0])[layers_N]  # the last layer has no branch of its own
+        computed = [rule.needs_branch(layer) for layer in range(1, self.num_layers)]
+        branches_N = np.cumsum([0, *computed, 0])[layers_N]  # the last layer has no branch of its own
         total_N = total_N + layers_N * np.polyval(self.layer, lengths_N)
         total_N += branches_N * np.polyval(self.branch, lengths_N)
         return total_N + (layers_N == self.num_layers) * np.polyval(self.head, lengths_N)

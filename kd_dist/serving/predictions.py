@@ -12,8 +12,9 @@ from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.readers import Texts
 from kd_dist.errors import UserError
 from kd_dist.evaluation.scores import predictions, probabilities
-from kd_dist.models.classifier import Answers, Classifier
+from kd_dist.models.classifier import Classifier
 from kd_dist.models.classifier import predict as answers_to
+from kd_dist.models.classifier_output import ClassifierOutput
 
 # The texts by column, `label` and `probability` (lists where a text may have several labels, a number without
 # probability for regression), and `exit_layer` of a model with branches.
@@ -35,8 +36,8 @@ def predict(
     return _records(classifier, answers), cut
 
 
-def _records(classifier: Classifier, answers: Answers) -> list[Record]:
-    records = _predictions(classifier, answers.logits_NC)
+def _records(classifier: Classifier, answers: ClassifierOutput) -> list[Record]:
+    records = _predictions(classifier, answers.logits_NC.numpy())
     if answers.layers_N is None:
         return records
     return [record | {"exit_layer": layer} for record, layer in zip(records, answers.layers_N.tolist(), strict=True)]

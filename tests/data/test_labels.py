@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from kd_dist.data.labels import Labels, has_generic_names, is_finite_number, label_order, read_label_names
-from kd_dist.errors import CorpusError
+from kd_dist.data.labels import (
+    Labels,
+    align_labels,
+    columns_by_name,
+    has_generic_names,
+    is_finite_number,
+    label_order,
+    read_label_names,
+)
+from kd_dist.errors import CorpusError, UserError
 from tests.data.files import write_lines
 
 
@@ -54,3 +63,33 @@ def test_names_that_transformers_makes_up():
     assert has_generic_names({"LABEL_0": 0, "LABEL_1": 1})
     assert not has_generic_names({"LABEL_1": 0, "LABEL_0": 1})
     assert [is_finite_number(text) for text in ("1e3", "-2", "nan", "inf", "x", "")] == [True, True, *[False] * 4]
+
+
+def test_permuted_labels_are_found_by_name() -> None:
+    model, data = {"sport": 0, "finance": 1, "travel": 2}, {"travel": 0, "sport": 1, "finance": 2}
+    columns = align_labels(model, data)
+    assert columns == [2, 0, 1]
+    logits_BC = np.eye(3)[[model["travel"], model["sport"]]]
+    assert logits_BC[:, columns].argmax(axis=1).tolist() == [data["travel"], data["sport"]]
+
+
+def test_labels_are_those_of_the_columns() -> None:
+    assert columns_by_name({0: "sport", 1: "2024"}) == {"sport": 0, "2024": 1}
+
+
+def test_numbered_labels_are_taken_in_order_and_that_is_said(capsys: pytest.CaptureFixture) -> None:
+    assert align_labels({"LABEL_0": 0, "LABEL_1": 1}, {"yes": 1, "no": 0}) == [0, 1]
+    assert "'no', 'yes'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ({"sport": 0, "money": 1}, {"sport": 0, "monye": 1}, "does not know 'monye'; the data does not have 'money'"),
+        ({"a": 0, "b": 1, "c": 2}, {"a": 0, "b": 1}, "the model has 3 labels, the data 2; the data does not have 'c'"),
+        ({"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}, {"a": 0, "b": 1}, "the model has 3 labels, the data 2"),
+    ],
+)
+def test_other_labels_are_refused_by_name(model, data, message) -> None:
+    with pytest.raises(UserError, match=message):
+        align_labels(model, data)

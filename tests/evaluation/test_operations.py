@@ -12,8 +12,7 @@ import torch
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.evaluation.operations import Operations, count_operations
 from kd_dist.models.exit_rules import ExitRule
-from tests.models.test_early_exit import NUM_LAYERS, random_fastbert
-from tests.models.test_encoder_layers import random_classifier
+from tests.models.random_models import NUM_LAYERS, random_classifier, random_fastbert
 
 WIDTH, INNER, NARROW, NUM_CLASSES = 16, 32, 8, 5
 OTHER_LENGTHS = np.array([1, 5, 17, 40])

@@ -35,7 +35,7 @@ from kd_dist.objectives.base import build
 from kd_dist.runs.layout import open_run
 from kd_dist.serving.export import export
 from tests.conftest import LabelledWorld, TinyWorld
-from tests.models.test_classifier import save_classifier
+from tests.models.random_models import save_classifier
 from tests.ranks import run_ranks
 
 STEPS = 6
@@ -272,10 +272,7 @@ def test_the_backbone_and_its_trained_head_come_out_bit_for_bit(runs: Runs, labe
     assert isinstance(stage1.model, FastBertForSequenceClassification)
     assert stage1.labels == stage0.labels == ["finance", "sport"]
     inputs = [model_inputs(stage0.model, rows)]
-    torch.testing.assert_close(
-        torch.from_numpy(stage1.at(speed=0.0).answer(inputs).logits_NC),
-        torch.from_numpy(stage0.answer(inputs).logits_NC),
-    )
+    torch.testing.assert_close(stage1.at(speed=0.0).run(inputs).logits_NC, stage0.run(inputs).logits_NC)
 
 
 def test_branches_have_learnt(runs: Runs, labelled: LabelledWorld) -> None:

@@ -8,8 +8,8 @@ from kd_dist.config.sections.data import PlainTokenData
 from kd_dist.config.sections.models import Model
 from kd_dist.config.stages import ServeStage
 from kd_dist.files import write_json
-from tests.evaluation.test_scoring import write_tokens
-from tests.models.test_classifier import save_classifier
+from tests.evaluation.labelled_tokens import write_tokens
+from tests.models.random_models import save_classifier
 
 TEXTS = ["体育新闻", "今天股市大涨，投资者信心增强", "旅游"] * 3
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import load_classifier
 from kd_dist.serving.model_card import model_card
-from tests.models.test_classifier import save_classifier
+from tests.models.random_models import save_classifier
 
 
 def test_the_card_of_a_model_of_cut_words(stage_dir: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.serving.predictions import checked_speed, predict
-from tests.models.test_classifier import LABELS, save_classifier
+from tests.models.random_models import LABELS, save_classifier
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import load_classifier
-from tests.models.test_classifier import LABELS
+from tests.models.random_models import LABELS
 from tests.stages import run_entry
 
 
