@@ -48,6 +48,7 @@ FOLDERS = {
     "kd_dist/objectives": "one file per method",
     "kd_dist/training": "the loop, and what it stands on",
     "kd_dist/evaluation": "quality, size, operations and speed",
+    "kd_dist/evaluation/pictures": "each drawing once: as PNG for a stage, as SVG for the page",
     "kd_dist/serving": "exports and predictions",
     "kd_dist/reporting": "a run as a page",
     "launch": "WHERE IT RUNS: the only folder that imports submitit",
