@@ -129,7 +129,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, labelled: LabelledWorld) -> 
         student=Student(config=str(labelled.student)),
         data=TokenData(tokens="@prepare/tokens"),
         objective=FinetuneObjective(),
-        train=Train(steps=2, global_batch_size=8, micro_batch_size=4),
+        train=Train(steps=2, global_batch_size=8, micro_batch_size=4, seed=43),
     )
     job = Job(name="alone", description="", stages={"prepare": prepare, "alone_seed43": training}, result="prepare")
     run_dir = open_run(job, tmp_path_factory.mktemp("alone"), "a")
