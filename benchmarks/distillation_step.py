@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 import transformers
-from kd_dist.config.sections.objectives import TinyBertObjective
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn

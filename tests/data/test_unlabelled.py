@@ -446,7 +446,7 @@ def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, 
     assert "a.csv: a table does not say" in problems(unlabelled=[str(tmp_path / "a.csv")], tokens=tokens)
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
     assert "is gone" in problems(unlabelled=[str(tmp_path / "g*.txt")], tokens=tokens)
-    assert "data.tokens names no labelled rows, and there is no model.path" in problems(unlabelled=files)
+    assert "nothing decides how texts are tokenized" in problems(unlabelled=files)
     assert "model.path=/nowhere: no such folder" in problems(unlabelled=files, model="/nowhere")
     assert "was not written by a `labelled` stage" in problems(unlabelled=files, tokens=str(tmp_path))
 
