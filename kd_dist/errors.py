@@ -3,6 +3,8 @@
 import difflib
 import errno
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -71,9 +73,15 @@ def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> 
     """
     try:
         status = main() or 0
+        sys.stdout.flush()
     except Preempted as stopped:
         print(stopped, file=sys.stderr)
         status = 128 + stopped.signal_number
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        status = 128 + signal.SIGPIPE
     except USERS_MISTAKES as error:
         status = report(error)
     sys.stdout.flush()
@@ -81,6 +89,13 @@ def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> 
     if is_rank:
         os._exit(status)
     sys.exit(status)
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Return whether it is a pipe whose reader has left, as `head` does."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 class CorpusError(UserError):

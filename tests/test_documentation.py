@@ -74,6 +74,15 @@ def test_the_tree_is_the_disk() -> None:
     assert _tree() == _tracked()
 
 
+def test_a_value_visits_each_folder_once() -> None:
+    """Data walks forward: no folder takes a value up twice, and every module named there exists (see the links)."""
+    section = PAGES["docs/architecture.md"].split("## How three values travel")[1].split("\n## ")[0]
+    tables = [re.findall(r"^\| `([^`]+/)` \|", table, flags=re.M) for table in section.split("\n### ")[1:]]
+    assert len(tables) == 3
+    assert all(folders and len(folders) == len(set(folders)) for folders in tables)
+    assert all((ROOT / folder).is_dir() for folders in tables for folder in folders)
+
+
 def _links(page: str) -> list[Path]:
     targets = re.findall(r"\]\(([^)#:]+)\)", PAGES[page])
     return [(ROOT / page).parent / target for target in targets]

@@ -71,3 +71,21 @@ def test_a_command_ends_with_the_status_and_what_it_printed(raised: str, is_rank
     assert (result.returncode, result.stdout) == (status, "first\n")
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    code = "from kd_dist.errors import exit_with_message; exit_with_message(lambda: print('x\\n' * 1_000_000))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "x\n"
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (128 + signal.SIGPIPE, "")
+
+
+def test_any_other_broken_pipe_is_raised_again() -> None:
+    code = "from kd_dist.errors import exit_with_message\ndef main(): raise BrokenPipeError\nexit_with_message(main)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "BrokenPipeError" in result.stderr
