@@ -15,6 +15,7 @@ from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_un
 from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.tokenizing import token_budget, tokenise_blocks
+from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words
 from kd_dist.errors import CorpusError
 from kd_dist.files import temporary_folder, write_json
 
@@ -59,6 +60,8 @@ def prepare(
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
         if not len(rows):
             raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
+        statistics |= count_unknown_words(tokenizer, rows.data.column("input_ids"))
+        refuse_unknown_words(statistics, tokenizer_path)
         statistics |= write_splits(rows, work, output, max_length, validation_fraction)
         tokenizer.save_pretrained(output / "tokenizer")
         statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}

@@ -26,6 +26,7 @@ from kd_dist.data.prepared_rows import SPLITS
 from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.data.splits import load_splits
 from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, total
 from kd_dist.files import atomic_path, replaced_folder, write_json
 
 ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
@@ -65,6 +66,7 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
             report[split] |= write_split(
                 splits[split], split, work, output, tokenizer_path, preprocessing, labels, data.num_workers
             )
+        refuse_unknown_words(total(report[split] for split in SPLITS), tokenizer_path)
         report["seconds"] = round(time.monotonic() - started, 3)
         statistics = _statistics(data, tokenizer, labels, preprocessing, report)
         tokenizer.save_pretrained(output / "tokenizer")
@@ -142,6 +144,7 @@ def write_split(
         "tokens": int(lengths.sum()),
         "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),
         "truncated": pc.sum(dataset.data.column("truncated")).as_py() or 0,
+        **count_unknown_words(load_fast_tokenizer(tokenizer_path), dataset.data.column("input_ids")),
     }
 
 

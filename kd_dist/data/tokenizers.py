@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_dist.config.vocabularies import is_berts, require_tokenizer
 from kd_dist.data.blocks import TextStatistics, blocks
-from kd_dist.errors import CorpusError
+from kd_dist.errors import CorpusError, UserError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def load_fast_tokenizer(tokenizer_path: str) -> Any:
     """Load a tokenizer from a folder or a hub. Raises CorpusError when there is none, or it gives no offsets."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
-    except (OSError, ValueError) as error:
+        tokenizer = load_tokenizer(tokenizer_path)
+    except (OSError, ValueError, UserError) as error:
         raise CorpusError(f"no tokenizer can be loaded from {tokenizer_path}: {error}") from error
     if not tokenizer.is_fast:
         raise CorpusError(f"{tokenizer_path}: a slow tokenizer without offsets; convert it to a tokenizer.json")
@@ -78,7 +77,15 @@ def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """Load the tokenizer of a folder or hub name."""
-    from transformers import AutoTokenizer
+    """Load the tokenizer of a folder or hub name.
 
-    return AutoTokenizer.from_pretrained(str(path))
+    Raises:
+        UserError: The folder has none; transformers would make up an empty vocabulary.
+    """
+    from transformers import AutoTokenizer, BertTokenizer
+
+    folder = Path(path)
+    if folder.is_dir():
+        require_tokenizer(folder)
+    loader = BertTokenizer if folder.is_dir() and is_berts(folder) else AutoTokenizer
+    return loader.from_pretrained(str(path))

@@ -5,6 +5,7 @@ from typing import Any
 
 from kd_dist.config.families import FAMILIES, unsupported
 from kd_dist.config.job import Job
+from kd_dist.config.model_configs import config_file, untyped_problem
 from kd_dist.config.model_folders import (
     NUMBERS,
     Config,
@@ -23,6 +24,7 @@ from kd_dist.config.stages import (
     CorpusStage,
     EvaluateStage,
     LabelledStage,
+    TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
     wired_stage,
@@ -63,7 +65,7 @@ def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
         return []  # the objective says so
     path = stage.model.path
     try:
-        found, origin = model_config(job, "model.path", path), _origin(job, path)
+        found, origin = model_config(job, "model.path", path), origin_of(job, path)
         has_head = path.startswith(WIRE) or has_classifier_head(path)  # that of a wired one is checked before
     except UserError as error:
         return [str(error)]
@@ -136,7 +138,7 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
     Raises:
         UserError: There is no such folder, or no readable config.json in it.
     """
-    path = _origin(job, path)
+    path = origin_of(job, path)
     if path.startswith(WIRE):
         source = job.stages[wired_stage(path)]
         return _trained_config(job, source) if isinstance(source, TrainStage) else None
@@ -144,18 +146,20 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
         raise UserError(problems[0])
     if not Path(path).is_dir():
         return None
-    if not (Path(path) / "config.json").exists():
+    if (file := config_file(Path(path))) is None:
         raise UserError(f"{key}={path} holds no config.json: not a Hugging Face directory")
-    return read_config(Path(path) / "config.json")
+    return read_config(file)
 
 
-def _origin(job: Job, path: str) -> str:
+def origin_of(job: Job, path: str) -> str:
     """Return where a model comes from that an evaluate stage has let pass; any other path as it is."""
     source = job.stages[wired_stage(path)] if path.startswith(WIRE) else None
-    return _origin(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
+    return origin_of(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
 
 
-def prepared_by(job: Job, stage: TrainStage | AugmentStage | AugmentedStage | UnlabelledStage) -> Any:
+def prepared_by(
+    job: Job, stage: TrainStage | TeacherOutputsStage | AugmentStage | AugmentedStage | UnlabelledStage
+) -> Any:
     """Return the stage of this job that decided how texts became tokens, whatever was made alike since; else None."""
     source = job.stages.get(wired_stage(stage.data.tokens or ""))
     if isinstance(source, AugmentedStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
@@ -177,6 +181,8 @@ def _missing(config: Config) -> str:
 
 def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
     """Find what is no encoder of a supported family, or has no usable shape; `purpose` is trained or distilled."""
+    if problem := untyped_problem(config):
+        return [f"{origin} {problem}"]
     if unsupported(config):
         return [
             f"{origin} is a `{config.get('model_type')}` model, not an encoder that can be {purpose}; supported "

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
+from kd_dist.config.vocabularies import added_tokens, embedding_problem
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import Preempted, RunError
 from kd_dist.files import read_json
 from kd_dist.models.device import own_device
+from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
@@ -116,16 +117,15 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     statistics = read_json(tokens / "statistics.json")
     configs = {"student": objective.student.config}
     if stage.teacher is not None:
-        configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
+        configs["teacher"] = load_config(stage.teacher.path)
     for name, config in configs.items():
-        for what, needed, there in (
-            ("ids of tokens", statistics["vocabulary_size"], config.vocab_size),
-            ("positions", statistics["max_length"], num_positions(config.to_dict())),
-        ):
-            if there is not None and needed > there:
-                raise RunError(
-                    f"{tokens} needs {needed:,} {what}, but the {name} has {there:,}: prepare it anew for it"
-                )
+        made_with, num_tokens = tokens / "tokenizer", statistics["vocabulary_size"]
+        added = added_tokens(made_with)
+        if problem := embedding_problem(num_tokens, str(made_with), config.vocab_size, f"the {name}", added):
+            raise RunError(problem)
+        needed, there = statistics["max_length"], num_positions(config.to_dict())
+        if there is not None and needed > there:
+            raise RunError(f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: prepare it anew for it")
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word borders, which whole-word masking needs: prepare it with data.word_starts=true"

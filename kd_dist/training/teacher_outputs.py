@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kd_dist.config.model_configs import config_file
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizers import load_tokenizer
@@ -65,7 +66,7 @@ def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
         RunError: the teacher's folder has no weights.
     """
     return {
-        "teacher": _sum_of([teacher / "config.json", *_weights(teacher)]),
+        "teacher": _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
         "label2id": read_json(tokens / "label2id.json"),
         "tokenizer": _sum_of(sorted((tokens / "tokenizer").glob("tokenizer*.json"))),
     }

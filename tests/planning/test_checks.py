@@ -16,15 +16,18 @@ from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.planning.checks import load_checked_job
 from launch import slurm
+from tests.model_folders import write_vocabulary, write_weights
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
 
 def model(folder: Path, name: str = "model", **settings: Any) -> Path:
-    """A Hugging Face directory that holds a config.json alone; a setting of None leaves the key out."""
+    """A Hugging Face directory without numbers in its weights; a setting of None leaves the key out."""
     (folder / name).mkdir()
     content = {key: value for key, value in {**BERT, **settings}.items() if value is not None}
     (folder / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    write_weights(folder / name, content)
+    write_vocabulary(folder / name)
     return folder / name
 
 
@@ -286,7 +289,7 @@ def test_broken_config_of_a_teacher_is_explained(tmp_path: Path, text: str, said
     ("settings", "said"),
     [
         ({"model_type": "gpt2"}, "is a `gpt2` model, not an encoder"),
-        ({"model_type": None}, "is a `None` model, not an encoder"),
+        ({"model_type": None}, "has no model_type in its config.json, and not BERT"),
         ({"hidden_size": None, "num_hidden_layers": 0}, "does not say num_hidden_layers, hidden_size"),
         ({"hidden_size": 100}, "hidden_size=100 does not divide among num_attention_heads=12"),
     ],
