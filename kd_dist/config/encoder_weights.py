@@ -1,6 +1,5 @@
 """Which tensors an encoder needs, from its config.json, and whether a folder's weights are these; without torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +110,7 @@ def fit(found: Shapes, config: Mapping[str, Any], folder: str) -> Fit:
 
     A prefix before all of the encoder's names, such as `module.` (torch's DataParallel) or `model.`, is fine.
     """
-    tensors = {_modern(name): shape for name, shape in found.items()}
+    tensors = {modern_name(name): shape for name, shape in found.items()}
     wanted = encoder_shapes(config)
     fronts = [name.removesuffix(ANCHOR) for name in tensors if name.endswith(ANCHOR)]
     if not fronts:
@@ -131,7 +130,8 @@ def fit(found: Shapes, config: Mapping[str, Any], folder: str) -> Fit:
     return Fit(front.removesuffix(base) if front.endswith(base) else front, problem)
 
 
-def _modern(name: str) -> str:
+def modern_name(name: str) -> str:
+    """Return the name that transformers gives a tensor today, of which weights from TensorFlow have an older one."""
     for old, new in LEGACY_NAMES.items():
         if name.endswith(f"LayerNorm{old}"):
             return name.removesuffix(old) + new
@@ -172,11 +172,6 @@ def _of_another_family(front: str, config: Mapping[str, Any], folder: str) -> st
         f"the weights in {folder} are those of a `{last}` model ({front}...), but its config.json says `{family}`, "
         f'which numbers positions otherwise: set "model_type": "{last}" in its config.json'
     )
-
-
-def prefix_pattern(prefix: str) -> dict[str, str]:
-    """Return transformers' `key_mapping` that takes a prefix off the names of tensors."""
-    return {f"^{re.escape(prefix)}": ""} if prefix else {}
 
 
 def require_fit(found: Shapes, config: Mapping[str, Any], folder: str) -> Fit:

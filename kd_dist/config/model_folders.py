@@ -6,7 +6,7 @@ from typing import Any
 from kd_dist.config.families import FAMILIES, with_common_names
 from kd_dist.config.model_configs import config_file, read_model_config, with_model_type
 from kd_dist.config.tasks import Task
-from kd_dist.config.weight_files import WEIGHTS, tensor_shapes
+from kd_dist.config.weight_files import WEIGHTS, tensor_shapes, weight_files
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 
@@ -111,6 +111,7 @@ def read_classifier_config(directory: Path) -> Config:
         hint = f"; did you mean `{directory / inside}`?" if inside else ""
         what = "has no config.json" if directory.is_dir() else "does not exist"
         raise UserError(f"{directory} {what}{hint or '; give the folder of a trained classifier (runs/.../export)'}")
+    weight_files(directory)  # pointers and other frameworks' weights are said first
     config = read_model_config(directory)
     architectures = config.get("architectures") or []
     if not any(name.endswith(CLASSIFIER) for name in architectures):

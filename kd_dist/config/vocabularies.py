@@ -1,15 +1,22 @@
 """The tokens that a folder's tokenizer knows, read from its files without transformers."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.model_configs import config_file, with_model_type
+from kd_dist.config.model_configs import config_file, is_bert_without_type, with_model_type
 from kd_dist.config.weight_files import json_object, pointer_problem
 from kd_dist.errors import UserError
 
 Vocabulary = dict[int, str]
+
+OTHER_STUDENT = (
+    "a student reads the teacher's tokens, so give one with the teacher's vocabulary, or have one made "
+    "(student.config=NAME without student.path, or student.teacher_layers)"
+)
+OTHER_TOKENIZER = "prepare the rows with the tokenizer of this model (tokenizer.path)"
 
 # Families whose tokenizer transformers makes of a vocab.txt by itself.
 WORDPIECE_FAMILIES = ("bert", "distilbert", "electra", "ernie")
@@ -43,6 +50,14 @@ def require_tokenizer(folder: Path) -> None:
     tokens = set(_lines(folder / "vocab.txt").values())
     if missing := [token for token in SPECIAL_TOKENS if token not in tokens]:
         raise UserError(f"{folder}/vocab.txt is no vocabulary of BERT's tokenizer: it lacks {', '.join(missing)}")
+
+
+def needs_berts_class(folder: Path) -> bool:
+    """Say whether a folder's tokenizer is BERT's and transformers would not find that out by itself."""
+    file = config_file(folder)
+    if _object(folder / "tokenizer_config.json").get("tokenizer_class") or file is None:
+        return is_berts(folder)
+    return is_berts(folder) or file.name != "config.json" or is_bert_without_type(_object(file))
 
 
 def is_berts(folder: Path) -> bool:
@@ -117,9 +132,13 @@ def _object(file: Path) -> dict[str, Any]:
 
 
 def first_difference(tokens: Vocabulary, others: Vocabulary) -> tuple[int, str, str | None] | None:
-    """Return the first id of `tokens` that means something else in `others`: id, token, and the other token if any."""
+    """Return the first id of `tokens` that means something else in `others`: id, token, and the other token if any.
+
+    Of a token that a vocab.txt holds twice only one id is ever used, which is not known here: it does not count.
+    """
+    times = Counter(tokens.values())
     for number in sorted(tokens):
-        if others.get(number) != tokens[number]:
+        if times[tokens[number]] == 1 and others.get(number) != tokens[number]:
             return number, tokens[number], others.get(number)
     return None
 
@@ -154,6 +173,40 @@ def embedding_problem(num_tokens: int, tokenizer: str, num_embeddings: int, mode
             "it is not the tokenizer that this model was trained with; copy that one from where the model comes from"
         )
     return None
+
+
+def reading_problem(rows: Path, whose: str, key: str, folder: Path) -> str | None:
+    """Say why a model cannot read tokens; None if it can.
+
+    The vocabularies themselves are compared where both are there, else what their sizes say.
+
+    Args:
+        rows: The folder of the tokenizer that made the tokens.
+        whose: What that is, for messages.
+        key: The setting that names the model.
+        folder: The folder of the model.
+
+    Raises:
+        UserError: A file of either is damaged.
+    """
+    tokens, model = read_vocabulary(rows), f"{key}={folder}"
+    if not tokens:
+        return None
+    own = read_vocabulary(folder) if has_tokenizer(folder) and folder.resolve() != rows.resolve() else None
+    if own is not None and (problem := vocabulary_difference(tokens, whose, own, model)):
+        return f"{problem}: {OTHER_STUDENT if key == 'student.path' else OTHER_TOKENIZER}"
+    num_embeddings = read_embeddings(folder)
+    if num_embeddings is None:
+        return None
+    return embedding_problem(size_of(tokens), str(rows), num_embeddings, model, added_tokens(rows))
+
+
+def read_embeddings(folder: Path) -> int | None:
+    """Return how many tokens the model in a folder has embeddings for, by its configuration."""
+    file = config_file(folder)
+    config = _object(file) if file else {}
+    number = (config.get("backbone") or config).get("vocab_size")
+    return number if isinstance(number, int) else None
 
 
 def vocabulary_difference(tokens: Vocabulary, whose: str, others: Vocabulary, model: str) -> str | None:

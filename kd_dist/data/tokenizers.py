@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.vocabularies import is_berts, require_tokenizer
+from kd_dist.config.vocabularies import needs_berts_class, require_tokenizer
 from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.errors import CorpusError, UserError
 
@@ -87,5 +87,5 @@ def load_tokenizer(path: str | Path) -> Any:
     folder = Path(path)
     if folder.is_dir():
         require_tokenizer(folder)
-    loader = BertTokenizer if folder.is_dir() and is_berts(folder) else AutoTokenizer
+    loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
     return loader.from_pretrained(str(path))

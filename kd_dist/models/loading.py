@@ -14,12 +14,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from kd_dist.config.encoder_weights import prefix_pattern, require_fit
+from kd_dist.config.encoder_weights import modern_name, require_fit
 from kd_dist.config.families import unsupported
-from kd_dist.config.model_configs import config_file, model_notes, read_model_config
+from kd_dist.config.model_configs import (
+    config_file,
+    is_bert_without_type,
+    model_notes,
+    read_model_config,
+    with_model_type,
+)
 from kd_dist.config.weight_files import tensor_shapes, weight_files
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
@@ -70,19 +76,29 @@ def load_config(path: str | Path) -> PretrainedConfig:
     Raises:
         UserError: There is none, or transformers refuses it.
     """
-    folder = Path(path)
-    file = config_file(folder)
-    try:
-        if file is None:
-            return AutoConfig.from_pretrained(str(path))
-        content, raw = read_model_config(folder), read_json(file)
-        if file.name != "config.json" or not raw.get("model_type"):
-            return CONFIG_MAPPING[content["model_type"]].from_dict(content)
-        config = AutoConfig.from_pretrained(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file or folder} cannot be used: {first_line(error)}") from error
+    file = config_file(Path(path))
+    if file is None:
+        return _transformers_config(path)
+    config, content, raw = load_config_file(file), read_model_config(Path(path)), read_json(file)
     config.update({key: content[key] for key in ("architectures", "num_labels") if key in content and key not in raw})
     return config
+
+
+def load_config_file(file: Path) -> PretrainedConfig:
+    """Load a configuration from its file; one with BERT's fields and no `model_type` is BERT's.
+
+    Raises:
+        UserError: transformers refuses it.
+    """
+    raw = read_json(file)
+    return BertConfig.from_dict(with_model_type(raw)) if is_bert_without_type(raw) else _transformers_config(file)
+
+
+def _transformers_config(path: str | Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be used: {first_line(error)}") from error
 
 
 def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> Loaded:
@@ -98,11 +114,12 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
         UserError: The weights cannot be read, or tensors of the encoder are not among them.
     """
     model_class = mapping[type(config)]
-    options = without_pooler(model_class) | {"key_mapping": _key_mapping(path)}
+    options = without_pooler(model_class) | {"ignore_mismatched_sizes": True, "output_loading_info": True}
+    tensors = _renamed_tensors(path)
     try:
         with quietly():
             model, found = model_class.from_pretrained(
-                path, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **options
+                path if tensors is None else None, config=config, dtype=dtype, state_dict=tensors, **options
             )
     except UNREADABLE as error:
         raise UserError(f"the weights in {path} cannot be loaded: {first_line(error)}") from error
@@ -112,8 +129,11 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
     return Loaded(model, new, sorted(found["unexpected_keys"]), [other[name] for name in sorted(other)])
 
 
-def _key_mapping(path: str) -> dict[str, str] | None:
-    """Return how the names of a folder's tensors become those of transformers; None where they are."""
+def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
+    """Return the tensors of a folder by today's names, without a prefix; None where the files have these.
+
+    transformers could rename them as well, but it would name them as of old again wherever the model is saved.
+    """
     folder = Path(path)
     if not folder.is_dir():
         return None
@@ -122,7 +142,12 @@ def _key_mapping(path: str) -> dict[str, str] | None:
         return None
     for note in model_notes(folder):
         say(note)
-    return prefix_pattern(require_fit(tensor_shapes(folder), config, path).prefix) or None
+    shapes = tensor_shapes(folder)
+    prefix = require_fit(shapes, config, path).prefix
+    names = {name: modern_name(name).removeprefix(prefix) for name in shapes}
+    if all(old == new for old, new in names.items()):
+        return None
+    return {names[name]: tensor for name, tensor in load_tensors(folder, list(names)).items()}
 
 
 def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -17,12 +17,12 @@ from kd_dist.config.paths import model_config_file
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.loading import load_config, load_pretrained, without_pooler
+from kd_dist.models.loading import load_config, load_config_file, load_pretrained, without_pooler
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
     """The architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
-    config = AutoConfig.from_pretrained(str(model_config_file(name)))
+    config = load_config_file(model_config_file(name))
     # Vocabularies sometimes name ids beyond their length: every id must have an embedding.
     config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     config.pad_token_id = tokenizer.pad_token_id

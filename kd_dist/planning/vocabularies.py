@@ -5,25 +5,11 @@ from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.model_configs import config_file
-from kd_dist.config.model_folders import inside, read_config
 from kd_dist.config.stages import CorpusStage, LabelledStage, TeacherOutputsStage, TrainStage, UnlabelledStage
-from kd_dist.config.vocabularies import (
-    Vocabulary,
-    added_tokens,
-    embedding_problem,
-    has_tokenizer,
-    read_vocabulary,
-    size_of,
-    vocabulary_difference,
-)
+from kd_dist.config.vocabularies import reading_problem
+from kd_dist.config.weight_files import pointer_problem
 from kd_dist.errors import UserError
 from kd_dist.planning.architectures import origin_of, prepared_by
-
-OTHER_STUDENT = (
-    "a student reads the teacher's tokens, so give one with the teacher's vocabulary, or have one made "
-    "(student.config=NAME without student.path, or student.teacher_layers)"
-)
-OTHER_TOKENIZER = "prepare the rows with the tokenizer of this model (tokenizer.path)"
 
 
 def vocabulary_problems(job: Job, stage: TrainStage | TeacherOutputsStage) -> list[str]:
@@ -32,14 +18,15 @@ def vocabulary_problems(job: Job, stage: TrainStage | TeacherOutputsStage) -> li
     The vocabularies themselves are compared where both are there, else what their sizes say.
     """
     rows = _rows_tokenizer(job, stage)
-    if rows is None or not rows.is_dir():
+    if rows is None or not rows.is_dir() or pointer_problem(rows):
         return []
+    is_teachers = stage.teacher is not None and Path(origin_of(job, stage.teacher.path)).resolve() == rows.resolve()
+    whose = f"teacher.path={rows}" if is_teachers else f"the tokenizer in {rows}"
     try:
-        tokens = read_vocabulary(rows)
-        models = list(_models(job, stage))
-        return [] if not tokens else [found for model in models if (found := _problem(stage, rows, tokens, *model))]
+        problems = [reading_problem(rows, whose, key, folder) for key, folder in _models(job, stage)]
     except UserError as error:
         return [str(error)]
+    return [problem for problem in problems if problem]
 
 
 def _rows_tokenizer(job: Job, stage: TrainStage | TeacherOutputsStage) -> Path | None:
@@ -66,19 +53,3 @@ def _models(job: Job, stage: TrainStage | TeacherOutputsStage) -> Iterator[tuple
         folder = Path(origin_of(job, path)) if path else None
         if folder and config_file(folder) is not None:
             yield key, folder
-
-
-def _problem(
-    stage: TrainStage | TeacherOutputsStage, rows: Path, tokens: Vocabulary, key: str, folder: Path
-) -> str | None:
-    """Say why the model in a folder cannot read these tokens; None if it can."""
-    model, whose = f"{key}={folder}", f"the tokenizer in {rows}"
-    if stage.teacher and Path(stage.teacher.path).resolve() == rows.resolve():
-        whose = f"teacher.path={rows}"
-    own = read_vocabulary(folder) if has_tokenizer(folder) and folder.resolve() != rows.resolve() else None
-    if own is not None and (problem := vocabulary_difference(tokens, whose, own, model)):
-        return f"{problem}: {OTHER_STUDENT if key == 'student.path' else OTHER_TOKENIZER}"
-    num_embeddings = inside(read_config(config_file(folder) or folder)).get("vocab_size")
-    if not isinstance(num_embeddings, int):
-        return None
-    return embedding_problem(size_of(tokens), str(rows), num_embeddings, model, added_tokens(rows))

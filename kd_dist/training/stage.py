@@ -10,7 +10,7 @@ import torch
 from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
-from kd_dist.config.vocabularies import added_tokens, embedding_problem
+from kd_dist.config.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import Preempted, RunError
@@ -126,10 +126,26 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
         needed, there = statistics["max_length"], num_positions(config.to_dict())
         if there is not None and needed > there:
             raise RunError(f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: prepare it anew for it")
+    _check_vocabularies(stage, tokens / "tokenizer")
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word borders, which whole-word masking needs: prepare it with data.word_starts=true"
         )
+
+
+def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
+    """Refuse models that were trained on other tokens than the rows hold, whatever their number."""
+    named = {
+        "teacher.path": stage.teacher,
+        "student.path": stage.student,
+        "encoder.path": stage.encoder,
+        "model.path": stage.model,
+    }
+    for key, section in named.items():
+        if section is None or section.path is None:
+            continue
+        if problem := reading_problem(made_with, f"the rows ({made_with})", key, Path(section.path)):
+            raise RunError(problem)
 
 
 def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:

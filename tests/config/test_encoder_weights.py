@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from kd_dist.config.encoder_weights import encoder_shapes, fit, prefix_pattern
+from kd_dist.config.encoder_weights import encoder_shapes, fit
 from kd_dist.config.families import FAMILIES, with_common_names
 
 SIZES = {
@@ -47,11 +47,6 @@ def test_the_table_is_transformers_own(family: str):
 def test_a_prefix_that_fits_as_a_whole(front: str, prefix: str):
     found = fit(renamed(front) | {"classifier.weight": (2, 16)}, BERT, "folder")
     assert (found.prefix, found.problem) == (prefix, None)
-
-
-def test_a_prefix_is_taken_literally():
-    assert prefix_pattern("a.b.") == {r"^a\.b\.": ""}
-    assert prefix_pattern("") == {}
 
 
 def test_layer_norms_of_old():
