@@ -38,7 +38,7 @@ def require_tokenizer(folder: Path) -> None:
     Raises:
         UserError: It has none, only a pointer of Git LFS, or a vocab.txt that is not BERT's for a family without one.
     """
-    if problem := pointer_problem(folder):
+    if problem := pointer_problem(folder, weights=False):
         raise UserError(f"{folder}/{problem}")
     if not has_tokenizer(folder):
         raise UserError(
@@ -131,15 +131,18 @@ def _object(file: Path) -> dict[str, Any]:
     return json_object(file.read_bytes(), file) if file.is_file() else {}
 
 
-def first_difference(tokens: Vocabulary, others: Vocabulary) -> tuple[int, str, str | None] | None:
+def first_difference(
+    tokens: Vocabulary, others: Vocabulary, only_conflicts: bool = False
+) -> tuple[int, str, str | None] | None:
     """Return the first id of `tokens` that means something else in `others`: id, token, and the other token if any.
 
     Of a token that a vocab.txt holds twice only one id is ever used, which is not known here: it does not count.
     """
     times = Counter(tokens.values())
     for number in sorted(tokens):
-        if times[tokens[number]] == 1 and others.get(number) != tokens[number]:
-            return number, tokens[number], others.get(number)
+        token, other = tokens[number], others.get(number)
+        if times[token] == 1 and other != token and not (only_conflicts and other is None):
+            return number, token, other
     return None
 
 
@@ -175,7 +178,7 @@ def embedding_problem(num_tokens: int, tokenizer: str, num_embeddings: int, mode
     return None
 
 
-def reading_problem(rows: Path, whose: str, key: str, folder: Path) -> str | None:
+def reading_problem(rows: Path, whose: str, key: str, folder: Path, only_conflicts: bool = False) -> str | None:
     """Say why a model cannot read tokens; None if it can.
 
     The vocabularies themselves are compared where both are there, else what their sizes say.
@@ -185,6 +188,7 @@ def reading_problem(rows: Path, whose: str, key: str, folder: Path) -> str | Non
         whose: What that is, for messages.
         key: The setting that names the model.
         folder: The folder of the model.
+        only_conflicts: Let ids be that the model's vocabulary lacks; a tokenizer that is saved may list more of them.
 
     Raises:
         UserError: A file of either is damaged.
@@ -193,7 +197,7 @@ def reading_problem(rows: Path, whose: str, key: str, folder: Path) -> str | Non
     if not tokens:
         return None
     own = read_vocabulary(folder) if has_tokenizer(folder) and folder.resolve() != rows.resolve() else None
-    if own is not None and (problem := vocabulary_difference(tokens, whose, own, model)):
+    if own is not None and (problem := vocabulary_difference(tokens, whose, own, model, only_conflicts)):
         return f"{problem}: {OTHER_STUDENT if key == 'student.path' else OTHER_TOKENIZER}"
     num_embeddings = read_embeddings(folder)
     if num_embeddings is None:
@@ -209,9 +213,11 @@ def read_embeddings(folder: Path) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def vocabulary_difference(tokens: Vocabulary, whose: str, others: Vocabulary, model: str) -> str | None:
+def vocabulary_difference(
+    tokens: Vocabulary, whose: str, others: Vocabulary, model: str, only_conflicts: bool = False
+) -> str | None:
     """Say where a model's tokens are not those of the rows; None if it knows all of them by the same ids."""
-    found = first_difference(tokens, others)
+    found = first_difference(tokens, others, only_conflicts)
     if found is None:
         return None
     number, token, other = found

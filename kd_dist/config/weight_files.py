@@ -12,12 +12,14 @@ Shapes = dict[str, tuple[int, ...]]
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
+CONFIG_FILES = ("*.json", "vocab*", "merges.txt", "*.model")  # of a model and its tokenizer
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 OLD_TRANSFORMERS = (
     "transformers 5 reads PyTorch's alone, transformers 4 converts them; in an environment of its own: "
-    "pip install 'transformers<5' torch {packages} && python -c \"from transformers import AutoModel; "
-    "AutoModel.from_pretrained('{folder}', {option}=True).save_pretrained('{folder}')\""
+    "pip install 'transformers<5' torch {packages} && python -c \"from transformers import {model}; "
+    "{model}.from_pretrained('{folder}', {option}=True).save_pretrained('{folder}')\""
 )
 GOOGLE = (
     "transformers 4 converts them; in an environment of its own: pip install 'transformers<5' torch tensorflow && "
@@ -42,15 +44,21 @@ OTHER_FRAMEWORKS = {
 }
 
 
-def lfs_pointers(folder: Path) -> list[Path]:
-    """Return the files that are only pointers of Git LFS: a clone without Git LFS has these in place of large files."""
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.stat().st_size < 1024]
-    return [file for file in files if file.read_bytes().startswith(LFS_POINTER)]
+def pointer_problem(folder: Path, weights: bool = True) -> str | None:
+    """Say which files are pointers of Git LFS, and how to get the files themselves; None if there are none.
 
+    A clone without Git LFS has pointers in place of large files. Those that nobody reads, such as another framework's
+    weights, may be.
 
-def pointer_problem(folder: Path) -> str | None:
-    """Say which files are pointers of Git LFS, and how to get the files themselves; None if there are none."""
-    pointers = lfs_pointers(folder)
+    Args:
+        folder: The folder of a model or tokenizer.
+        weights: Whether the weights are to be read as well.
+    """
+    files = [file for pattern in CONFIG_FILES for file in folder.glob(pattern)]
+    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights and first is not None:
+        files += [first, *folder.glob(f"{first.name.split('.')[0]}-*-of-*")]
+    pointers = [file for file in sorted(set(files)) if _is_pointer(file)]
     if not pointers:
         return None
     names = ", ".join(file.name for file in pointers)
@@ -58,6 +66,10 @@ def pointer_problem(folder: Path) -> str | None:
         f"{names}: only a pointer of Git LFS ({pointers[0].stat().st_size} bytes), not the file itself; fetch it with: "
         f"cd {folder} && git lfs install && git lfs pull"
     )
+
+
+def _is_pointer(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(LFS_POINTER)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -131,13 +143,21 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
+def _class_of(folder: Path) -> str:
+    """Return the class of transformers that keeps the head that weights of another framework have."""
+    file = folder / "config.json"
+    named = json_object(file.read_bytes(), file).get("architectures") if file.is_file() else None
+    return str(named[0]).removeprefix("TF").removeprefix("Flax") if named else "AutoModel"
+
+
 def _no_weights(folder: Path) -> str:
     for pattern, (framework, way_out) in OTHER_FRAMEWORKS.items():
         for file in sorted(folder.glob(pattern)):
             config = next(
                 (name for name in ("bert_config.json", "config.json") if (folder / name).exists()), "config.json"
             )
-            shown = way_out.format(folder=folder, checkpoint=file.with_suffix(""), config=folder / config)
+            facts = {"checkpoint": file.with_suffix(""), "config": folder / config, "model": _class_of(folder)}
+            shown = way_out.format(folder=folder, **facts)
             return f"{folder} holds only {framework}'s weights ({file.name}): {shown}"
     others = sorted(file for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     others = [file for file in others if file.name not in ("training_args.bin", "projections.safetensors")]

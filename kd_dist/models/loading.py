@@ -30,7 +30,17 @@ from kd_dist.config.weight_files import tensor_shapes, weight_files
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 
-UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
+# What damaged files raise, and those that hold something else than tensors.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)

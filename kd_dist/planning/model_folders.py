@@ -31,7 +31,7 @@ def folder_problems(section: Section, key: str, path: str) -> list[str]:
     if not folder.is_dir():
         return []
     try:
-        if problem := pointer_problem(folder):
+        if problem := pointer_problem(folder, weights=not isinstance(section, ONLY_TOKENIZERS)):
             return [f"{key}/{problem}"]
         if isinstance(section, WITH_TOKENIZERS):
             require_tokenizer(folder)

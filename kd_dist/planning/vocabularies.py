@@ -18,7 +18,7 @@ def vocabulary_problems(job: Job, stage: TrainStage | TeacherOutputsStage) -> li
     The vocabularies themselves are compared where both are there, else what their sizes say.
     """
     rows = _rows_tokenizer(job, stage)
-    if rows is None or not rows.is_dir() or pointer_problem(rows):
+    if rows is None or not rows.is_dir() or pointer_problem(rows, weights=False):
         return []
     is_teachers = stage.teacher is not None and Path(origin_of(job, stage.teacher.path)).resolve() == rows.resolve()
     whose = f"teacher.path={rows}" if is_teachers else f"the tokenizer in {rows}"

@@ -144,7 +144,9 @@ def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
     for key, section in named.items():
         if section is None or section.path is None:
             continue
-        if problem := reading_problem(made_with, f"the rows ({made_with})", key, Path(section.path)):
+        if problem := reading_problem(
+            made_with, f"the rows ({made_with})", key, Path(section.path), only_conflicts=True
+        ):
             raise RunError(problem)
 
 

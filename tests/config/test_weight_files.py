@@ -22,6 +22,30 @@ def test_a_pointer_of_git_lfs(name: str, tmp_path: Path):
     assert problem.endswith(f"cd {tmp_path} && git lfs install && git lfs pull")
     with pytest.raises(UserError, match="only a pointer of Git LFS"):
         weight_files(tmp_path)
+    is_read_anyway = name.startswith(("tokenizer", "spiece"))
+    assert (pointer_problem(tmp_path, weights=False) is not None) == is_read_anyway
+
+
+def test_pointers_that_nobody_reads_are_fine(tmp_path: Path):
+    for name in ("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin", "model.onnx"):
+        (tmp_path / name).write_text(POINTER)
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert tensor_shapes(tmp_path) == {"a": (2,)}
+
+
+def test_shards_that_are_pointers(tmp_path: Path):
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-00001-of-00001.safetensors").write_text(POINTER)
+    with pytest.raises(UserError, match="model-00001-of-00001.safetensors: only a pointer"):
+        weight_files(tmp_path)
+
+
+def test_the_conversion_keeps_the_head(tmp_path: Path):
+    (tmp_path / "tf_model.h5").write_bytes(b"")
+    (tmp_path / "config.json").write_text('{"architectures": ["TFBertForMaskedLM"]}')
+    with pytest.raises(UserError, match=r"import BertForMaskedLM; BertForMaskedLM.from_pretrained\(.*from_tf=True"):
+        weight_files(tmp_path)
 
 
 @pytest.mark.parametrize(
