@@ -1,6 +1,7 @@
 """The README tells the truth: its tree is the disk, its links lead somewhere, its commands are understood."""
 
 import gzip
+import json
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tests.model_folders import write_vocabulary, write_weights
 from tests.ranks import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,10 +67,11 @@ def test_launch_commands_are_understood(command: str, tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["正文"]}), tmp_path / "augmented" / "a.parquet")
     for name in ("DIR", "GENERAL_STUDENT", "FINE_TUNED", "CLASSIFIER"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(
-            '{"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, '
-            '"architectures": ["BertForSequenceClassification"]}'
-        )
+        config = {"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12}
+        heads = {"architectures": ["BertForSequenceClassification"]}
+        (tmp_path / name / "config.json").write_text(json.dumps(config | heads))
+        write_weights(tmp_path / name, config)
+        write_vocabulary(tmp_path / name)
     for name in ("train.tsv", "dev.tsv", "test.tsv", "vectors.txt"):
         (tmp_path / name).write_text("positive\t好\n")
     words = shlex.split(command)[1:]

@@ -132,7 +132,7 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
                 path if tensors is None else None, config=config, dtype=dtype, state_dict=tensors, **options
             )
     except UNREADABLE as error:
-        raise UserError(f"the weights in {path} cannot be loaded: {first_line(error)}") from error
+        raise UserError(_unreadable(path, error)) from error
     other = {name: f"{name} {list(there)}, not {list(wanted)}" for name, there, wanted in found["mismatched_keys"]}
     new = sorted({*found["missing_keys"], *other})
     _refuse_random_encoder(model, new, path)
@@ -223,5 +223,14 @@ def load_tensors(folder: Path, names: list[str]) -> dict[str, Tensor]:
                 content = torch.load(file, map_location="cpu", weights_only=True)
                 tensors |= {name: content[name] for name in names if name in content}
     except UNREADABLE as error:
-        raise UserError(f"the weights in {folder} cannot be loaded: {first_line(error)}") from error
+        raise UserError(_unreadable(folder, error)) from error
     return tensors
+
+
+def _unreadable(folder: str | Path, error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # whose own message advises to load them unsafely
+        return (
+            f"the weights in {folder} hold more than tensors, and to load that could run code: save the tensors alone, "
+            "where you trust them: torch.save(model.state_dict(), 'pytorch_model.bin')"
+        )
+    return f"the weights in {folder} cannot be loaded: {first_line(error)}"

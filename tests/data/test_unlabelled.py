@@ -27,7 +27,7 @@ from kd_dist.errors import CorpusError, RunError, UserError
 from kd_dist.files import write_json
 from kd_dist.objectives.finetune import Labels
 from kd_dist.planning.architectures import prepared_by as _prepared_by
-from kd_dist.planning.checks import _stage_problems
+from kd_dist.planning.checks import stage_problems
 from kd_dist.runs.fingerprints import input_files
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.stage_runner import run_stage
@@ -107,6 +107,7 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     found, theirs = statistics(tokens), statistics(labelled.tokens)
     assert found.pop("seconds") >= 0
     assert found.pop("length_percentiles")["100"] == max(lengths)
+    assert found.pop("words") > found.pop("unknown_words") > 0
     kept = ("vocabulary_size", "pad_token_id", "max_length", "word_starts", "task", "num_labels", "pairs")
     held_out = ("validation_rows", "test_rows")
     truncated = sum(encoding.truncated for encoding in expected)
@@ -424,7 +425,7 @@ def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_fil
 
 def problems(model: str | None = None, **data: Any) -> str:
     stage = UnlabelledStage(data=UnlabelledData(**data), model={"path": model} if model else None)
-    return "; ".join(_stage_problems(find_job("finetune"), stage, reads_files=True))
+    return "; ".join(stage_problems(find_job("finetune"), stage, reads_files=True))
 
 
 def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, tmp_path):

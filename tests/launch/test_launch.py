@@ -30,6 +30,7 @@ from launch import local
 from launch.cluster import PROFILES, Cluster, Resources, load_cluster, slurm_parameters
 from launch.submit import print_plan, require_idle, snapshot, submit
 from launch.task import StageTask
+from tests.model_folders import write_vocabulary, write_weights
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 LOCAL = Cluster(executor="local")
@@ -65,6 +66,8 @@ def settings(tmp_path: Path, corpus: Path) -> list[str]:
     """Settings of tinybert_general that need no download."""
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "config.json").write_text(json.dumps(BERT), encoding="utf-8")
+    write_weights(tmp_path / "teacher", BERT)
+    write_vocabulary(tmp_path / "teacher")
     return [f"data.corpus={corpus}", f"teacher.path={tmp_path / 'teacher'}"]
 
 

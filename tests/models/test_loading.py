@@ -22,6 +22,7 @@ from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, say
 from kd_dist.models.teacher import Teacher, Wanted
+from tests.config.test_pickled_weights import Attack
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.objectives.builders import built, stage
 
@@ -167,3 +168,16 @@ def test_only_the_tensors_asked_for(folder: Path) -> None:
     assert torch.equal(load_tensors(folder, names)[names[0]], weights[names[0]])
     replace_weights(folder, weights, pickled=True)
     assert torch.equal(load_tensors(folder, names)[names[0]], weights[names[0]])
+
+
+def test_what_is_more_than_tensors_is_not_loaded(folder: Path, tmp_path: Path) -> None:
+    replace_weights(folder, weights_of(folder) | {"attack": Attack(tmp_path / "trace")}, pickled=True)
+    with pytest.raises(UserError, match="hold more than tensors, and to load that could run code"):
+        load_pretrained(MODEL_MAPPING, str(folder), load_config(folder))
+    assert not (tmp_path / "trace").exists()
+
+
+def test_numbers_beside_the_tensors_do_no_harm(folder: Path) -> None:
+    expected = weights_of(folder)
+    replace_weights(folder, expected | {"epoch": 3}, pickled=True)
+    assert_encoder(load_pretrained(MODEL_MAPPING, str(folder), load_config(folder)).model, expected)
