@@ -88,7 +88,7 @@ def _head_facts(shapes: Shapes, config: Mapping[str, Any], folder: Path) -> dict
     TinyBERT's published code puts a ReLU before its head, which no class of transformers has.
     """
     family = config["model_type"]
-    if FAMILIES[family].classifier_head != "pooled" or any(f"{TINYBERT_PROJECTION}." in name for name in shapes):
+    if FAMILIES[family].classifier_head != "pooled" or any(TINYBERT_PROJECTION in name for name in shapes):
         return {}
     if "num_hidden_layers" not in config:
         return {}

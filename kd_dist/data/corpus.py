@@ -32,7 +32,7 @@ def run(stage: CorpusStage, stage_dir: Path, shard: int) -> None:
     )
     how = "found in the cache" if statistics["cached"] else f"built in {statistics['seconds']:.0f} s"
     print(f"{stage_dir.name}: {statistics['rows']:,} rows, {statistics['tokens']:,} tokens, {how}", flush=True)
-    if note := "words" in statistics and unknown_words_note(statistics):  # caches of before do not count them
+    if note := unknown_words_note(statistics):
         print(f"note: {note}", flush=True)
 
 

@@ -1,5 +1,6 @@
-"""The projection beside a student of TinyBERT's published code: one layer, `fit_dense`, for all hidden states."""
+"""The projections beside a student of TinyBERT's published code: `fit_dense`, or one in `fit_denses` for each layer."""
 
+import re
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -8,32 +9,36 @@ from kd_dist.config.model_configs import TINYBERT_PROJECTION
 from kd_dist.config.weight_files import tensor_shapes
 from kd_dist.models.loading import load_tensors, say
 
-PARTS = ("weight", "bias")
+PUBLISHED = re.compile(rf"(?:^|\.)({TINYBERT_PROJECTION}|{TINYBERT_PROJECTION}s\.\d+)\.(weight|bias)$")
 
 
 def take_up_published_projection(folder: Path, projections: nn.ModuleDict) -> None:
-    """Start every projection from the `fit_dense` in a student's weights, if it is there and of the same widths.
+    """Start the projections from those in a student's weights, if they are there and of the same widths.
 
-    In the published code one matrix serves the embeddings and all layers, so each of several starts from it.
+    In the first published code one matrix, `fit_dense`, serves the embeddings and all layers, so each of several starts
+    from it. In the second, `fit_denses.i` is that of layer i, 0 for the embeddings.
     """
-    found = {part: _full_name(folder, part) for part in PARTS}
-    names = [name for name in found.values() if name]
-    if len(names) < len(PARTS):
+    found = {f"{match[1]}.{match[2]}": name for name in tensor_shapes(folder) if (match := PUBLISHED.search(name))}
+    if not found:
         return
-    tensors = load_tensors(folder, names)
     own: dict[str, Tensor] = projections.state_dict()
-    new = {name: tensors[found[name.rsplit(".", 1)[1]]] for name in own}
-    if any(new[name].shape != tensor.shape for name, tensor in own.items()):
-        width, teacher_width = tensors[found["weight"]].shape[::-1]
-        say(
-            f"{folder}: its {TINYBERT_PROJECTION} takes {width} to {teacher_width} wide, which are other widths: the "
-            "projections start anew"
-        )
+    sources = {name: _source(name, found) for name in own}
+    if not all(source in found for source in sources.values()):
+        say(f"{folder}: its {TINYBERT_PROJECTION}s are for objective.projection=per_layer: the projections start anew")
         return
-    projections.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in new.items()})
+    tensors = load_tensors(folder, list(found.values()))
+    new = {name: tensors[found[source]].to(own[name].dtype) for name, source in sources.items()}
+    if other := [name for name, tensor in own.items() if new[name].shape != tensor.shape]:
+        shapes = f"{list(new[other[0]].shape)}, not {list(own[other[0]].shape)}"
+        say(f"{folder}: its {TINYBERT_PROJECTION} is for other widths ({shapes}): the projections start anew")
+        return
+    projections.load_state_dict(new)
     say(f"{folder}: its {TINYBERT_PROJECTION} is taken up as the projection to the teacher's width")
 
 
-def _full_name(folder: Path, part: str) -> str:
-    ending = f"{TINYBERT_PROJECTION}.{part}"
-    return next((name for name in tensor_shapes(folder) if name == ending or name.endswith(f".{ending}")), "")
+def _source(name: str, found: dict[str, str]) -> str:
+    """Return the published name of a projection's weight or bias: `all.weight`, `layer_3.bias`."""
+    layer, part = name.split(".")
+    if f"{TINYBERT_PROJECTION}.{part}" in found:
+        return f"{TINYBERT_PROJECTION}.{part}"
+    return f"{TINYBERT_PROJECTION}s.{layer.removeprefix('layer_')}.{part}"

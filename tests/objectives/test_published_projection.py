@@ -46,7 +46,23 @@ def test_other_widths_start_anew_and_that_is_said(tmp_path: Path, capsys: pytest
     before: dict[str, Tensor] = {name: tensor.clone() for name, tensor in projections.state_dict().items()}
     take_up_published_projection(tmp_path, projections)
     assert all(torch.equal(tensor, before[name]) for name, tensor in projections.state_dict().items())
-    assert "takes 3 to 4 wide, which are other widths: the projections start anew" in capsys.readouterr().err
+    assert "is for other widths ([4, 3], not [8, 3]): the projections start anew" in capsys.readouterr().err
+
+
+def test_one_for_each_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {
+        f"fit_denses.{layer}.{part}": tensor + layer
+        for layer in range(3)
+        for part, tensor in (("weight", WEIGHT), ("bias", BIAS))
+    }
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    projections = nn.ModuleDict({f"layer_{layer}": nn.Linear(3, 4) for layer in range(3)})
+    take_up_published_projection(tmp_path, projections)
+    for layer in range(3):
+        assert torch.equal(projections[f"layer_{layer}"].weight, WEIGHT + layer)
+    capsys.readouterr()
+    take_up_published_projection(tmp_path, nn.ModuleDict({"all": nn.Linear(3, 4)}))
+    assert "are for objective.projection=per_layer: the projections start anew" in capsys.readouterr().err
 
 
 def test_a_student_without_it_changes_nothing(tiny: TinyWorld, capsys: pytest.CaptureFixture[str]) -> None:
