@@ -1,8 +1,11 @@
-# Both `make demo` and `make test` work on a fresh machine with nothing but Python >= 3.11 and make.
+# Every target works on a fresh machine with nothing but Python >= 3.11 and make: the first one installs what is pinned.
+# TORCH_INDEX is where torch comes from when the default build does not fit your CUDA version: docs/quickstart.md.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: install demo test check docs format clean
+
+install: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/python launch/slurm.py --job demo --cluster local
@@ -14,6 +17,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/installed
+	$(BIN)/python docs/generate.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -25,6 +32,6 @@ clean:
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(shell grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --index-url ,$(TORCH_INDEX)) $(shell grep '^torch==' requirements.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

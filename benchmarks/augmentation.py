@@ -2,9 +2,9 @@
 
     python benchmarks/augmentation.py --mlm MODEL_DIR --titles 'titles/*.txt'
 
-Both forms cut the same rows into the same words, mask each word that may be replaced, ask the same model for candidates
-and write copies of the rows. They run in turn (A B A B ...), so that whatever else the machine does meets both. Before
-anything is timed, the script proves that both give the same copies.
+Both forms split the same rows into the same words, mask each word that may be replaced, ask the same model for
+candidates and write copies of the rows. They run in turn (A B A B ...), so that other load on the machine slows both.
+Before anything is timed, the script proves that both give the same copies.
 
 Shapes: B places, S positions, N masked positions, V vocabulary.
 """
@@ -16,41 +16,47 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any
 
 import torch
-import transformers
 from rich.console import Console
 from rich.table import Table
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertForMaskedLM
 
-from benchmarks.distillation_step import DEVICE, describe_machine
+from benchmarks.measuring import (
+    DEVICE,
+    compare,
+    comparison_cells,
+    describe_machine,
+    positive,
+    read_first_lines,
+    save_random_encoder,
+    silence_transformers,
+    timed,
+    write_result,
+)
 from kd_dist.augmentation.augmenter import copies
 from kd_dist.augmentation.candidates import Candidates
 from kd_dist.augmentation.masked_words import Input, MaskedWords, Place
 from kd_dist.augmentation.words import split_words
 from kd_dist.config.model_folders import has_language_model_head
 from kd_dist.config.sections.augmentation import Augment
-from kd_dist.data.discovery import find_files
 from kd_dist.data.permutation import mix
-from kd_dist.data.readers import read_lines
-from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
 
-MAX_LINES = 20_000  # read of each input file: more than enough rows for the rounds
 CHECKED_ROWS = 8
 
 
 class Published(MaskedWords):
-    """The forward passes of the published `data_augmentation.py`, in our own words.
+    """The forward passes of the published `data_augmentation.py`, written anew.
 
-    One word is one batch; autograd is on; the head runs at every position; and the whole vocabulary is sorted.
+    Every word is a batch of its own, autograd is on, the head runs at every position, and the whole vocabulary is
+    sorted.
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
@@ -72,7 +78,7 @@ class Published(MaskedWords):
 
 
 def augmented(texts: Sequence[str], candidates: Candidates, settings: Augment) -> list[set[str]]:
-    """The distinct new texts of each text."""
+    """Return the distinct new texts made from each text."""
     sentences = [split_words(text, settings.language) for text in texts]
     return [
         set(copies(words, found, settings.copies, settings.probability, mix(settings.seed, row))) - {texts[row]}
@@ -81,48 +87,34 @@ def augmented(texts: Sequence[str], candidates: Candidates, settings: Augment) -
 
 
 def check_equality(forms: dict[str, Candidates], texts: Sequence[str], settings: Augment) -> int:
-    """How many copies both forms make of a few rows.
+    """Return how many copies both forms make of a few rows.
 
     Raises:
-        RunError: they make different ones, or none.
+        RunError: The forms make different copies, or none.
     """
     published, ours = (augmented(texts, candidates, settings) for candidates in forms.values())
     if published != ours:
         raise RunError("the two forms make different copies of the same rows")
     if not any(ours):
-        raise RunError("neither form makes a copy of any of the first rows: the model knows no word for them")
+        raise RunError("neither form makes a copy of any of the first rows: the model proposes no word for them")
     return sum(map(len, ours))
 
 
 def measure(forms: dict[str, Candidates], texts: list[str], num_rows: int, settings: Augment) -> dict[str, Any]:
-    """Every round takes other rows; the first round is not counted."""
+    """Time both forms on new rows in every round; the first round warms up and is not counted."""
     rounds = []
     for start in range(0, len(texts), num_rows):
-        seconds, found = {}, 0
+        rows, seconds = texts[start : start + num_rows], {}
+        made: list[set[str]] = []
         for name, candidates in forms.items():
-            started = time.perf_counter()
-            found = sum(map(len, augmented(texts[start : start + num_rows], candidates, settings)))
-            seconds[name] = time.perf_counter() - started
-        rounds.append({"seconds": seconds, "copies": found})
-    rounds = rounds[1:]
-    medians = {name: median(each["seconds"][name] for each in rounds) for name in forms}
-    ratios = [each["seconds"]["published"] / each["seconds"]["ours"] for each in rounds]
-    ratio = {"of_medians": medians["published"] / medians["ours"], "lowest": min(ratios), "highest": max(ratios)}
-    return {"median_seconds": medians, "ratio": ratio, "rounds": rounds}
-
-
-def random_model(patterns: list[str], folder: Path) -> str:
-    """A BERT of 12 layers x 384 with random weights, and a vocabulary trained on the text at hand."""
-    train_tokenizer(find_files(patterns), folder, vocabulary_size=8000, text_field="text")
-    sizes = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536}
-    BertForMaskedLM(BertConfig(vocab_size=8000, initializer_range=0.1, **sizes)).save_pretrained(folder)
-    return str(folder)
+            seconds[name], made = timed(partial(augmented, rows, candidates, settings))
+        rounds.append({"seconds": seconds, "copies": sum(map(len, made))})
+    return compare(rounds[1:])
 
 
 def read_titles(patterns: list[str], number: int) -> list[str]:
-    """The first lines of the files; of a line with tabs, what stands before the first."""
-    lines = (text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES))
-    titles = list(islice((line.split("\t")[0] for line in lines if line.strip()), number))
+    """Return the first `number` texts of the files that are not empty."""
+    titles = list(islice((line for line in read_first_lines(patterns) if line.strip()), number))
     if len(titles) < number:
         raise UserError(f"--titles: {len(titles):,} rows, but the rounds take {number:,}; lower --rounds or --rows")
     return titles
@@ -131,11 +123,9 @@ def read_titles(patterns: list[str], number: int) -> list[str]:
 def show(result: dict[str, Any], console: Console) -> None:
     machine, rows = result["machine"], result["options"]["rows"]
     title = f"rows per second: medians; {machine['device']}, {machine['threads']} threads"
-    table = Table("rows of a round", "copies", "published", "kd_dist", "ratio", "of one round", title=title)
+    table = Table("rows per round", "copies", "published", "kd_dist", "ratio", "range", title=title)
     found = median(each["copies"] for each in result["rounds"])
-    rates = [f"{rows / result['median_seconds'][form]:.2f}" for form in ("published", "ours")]
-    ratios = "{of_medians:.1f}|{lowest:.1f} to {highest:.1f}".format(**result["ratio"]).split("|")
-    table.add_row(str(rows), f"{found:.0f}", *rates, *ratios)
+    table.add_row(str(rows), f"{found:.0f}", *comparison_cells(result, rows, digits=2))
     console.print(table)
 
 
@@ -148,22 +138,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--mlm", metavar="DIR", help="Hugging Face directory of a masked language model")
     model.add_argument("--random-model", action="store_true", help="BERT of 12 x 384, 12 heads, random weights")
     parser.add_argument("--titles", nargs="+", required=True, metavar="FILE", help="short texts, one a line; globs too")
-    parser.add_argument("--rows", type=_positive, default=32, metavar="N", help="of a round (default: 32)")
-    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="counted (default: 5)")
+    parser.add_argument("--rows", type=positive, default=32, metavar="N", help="per round (default: 32)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="timed rounds (default: 5)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="every timing, the machine and the versions")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
-    return int(text)
 
 
 def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": describe_machine(), "options": vars(options)}
     titles = read_titles(options.titles, options.rows * (options.rounds + 1))
-    path = random_model(options.titles, work) if options.random_model else options.mlm
+    path = options.mlm
+    if options.random_model:
+        path = save_random_encoder(BertForMaskedLM, options.titles, work, initializer_range=0.1)
     if not has_language_model_head(path):
         raise UserError(f"--mlm {path} has no masked-language-model head")
     settings = Augment(multi_piece="mask")  # words of any number of pieces, so that all of the work is the model's
@@ -176,14 +162,12 @@ def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, 
 
 def main() -> None:
     options, console = parse(), Console()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    silence_transformers()
     torch.manual_seed(42)
     with tempfile.TemporaryDirectory() as work:
         result = run(options, Path(work), console)
     show(result, console)
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
+    write_result(result, options.output)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/distillation_step.py --teacher TEACHER_DIR --titles 'titles/*.txt' --text 'corpus/*.txt'
 
 A step is the teacher's forward pass, the student's, the loss, the backward pass and AdamW. Both forms train on the
-same rows, in turn (A B A B ...), so that whatever else the machine does meets both. Before anything is timed, the
-script proves that they compute the same: with dropout off, kd_dist's `compat="huawei"` must give the published loss.
+same rows, in turn (A B A B ...), so that other load on the machine slows both. Before anything is timed, the script
+proves that they compute the same: with dropout off, kd_dist's `compat="huawei"` must give the published loss.
 
 Shapes: B batch, S sequence, D width, H heads, K head size.
 """
@@ -16,16 +16,12 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import json
-import os
-import platform
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
 from multiprocessing import get_context
-from statistics import mean, median
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -34,29 +30,40 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, BertModel, PreTrainedModel
 from transformers.masking_utils import eager_mask
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from benchmarks.measuring import (
+    DEVICE,
+    compare,
+    comparison_cells,
+    describe_machine,
+    positive,
+    read_first_lines,
+    save_random_encoder,
+    silence_transformers,
+    timed,
+    to_device,
+    value_in,
+    write_result,
+)
+from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import TokenData
-from kd_dist.config.sections.objectives import TinyBertObjective
 from kd_dist.config.sections.training import Optim
 from kd_dist.data.corpus_rows import prepare
-from kd_dist.data.discovery import find_files
-from kd_dist.data.readers import read_lines
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer, train_tokenizer
+from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models.students import random_model, student_config
 from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.tinybert import TinyBert
 from kd_dist.training.batches import BatchPlan
 
-TOLERANCE = 1e-4  # of the two losses, relative
+TOLERANCE = 1e-4  # relative difference of the two losses
 WARM_UP_ROUNDS = 2
 MICRO_BATCHES_PER_STEP = 8  # as in the shipped jobs: a step of 256 rows, sorted by length, in micro-batches of 32
-MAX_LINES = 20_000  # read of each input file: more than enough rows for the rounds
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Case(NamedTuple):
@@ -93,7 +100,7 @@ class Models(NamedTuple):
 
 
 class Published:
-    """The step of the first published TinyBERT code (`general_distill.py`), in our own words.
+    """The step of the first published TinyBERT code (`general_distill.py`), written anew.
 
     Every layer of both models keeps its S x S scores and its hidden state, the teacher runs in train mode with autograd
     and is detached afterwards, padding takes part in every mean, and one projection serves all hidden states. What the
@@ -146,7 +153,7 @@ def _published_attention(
 
 
 class Ours:
-    """The same step as a training run of kd_dist takes it: its objective and its teacher as they stand."""
+    """The same step as a training run of kd_dist takes it, with its own objective and teacher."""
 
     def __init__(self, models: Models, settings: TinyBertObjective | None = None) -> None:
         teacher_config = AutoConfig.from_pretrained(models.teacher)
@@ -158,10 +165,10 @@ class Ours:
 
     def loss(self, batch: Batch) -> Tensor:
         counts = self.objective.counts(batch)  # from the batch on the CPU: no wait for the device
-        batch = {name: column.to(DEVICE) for name, column in batch.items()}
+        batch = to_device(batch)
         targets = self.teacher(batch)
         with self.autocast:
-            sums = self.objective(batch, targets)
+            sums = self.objective(batch, targets).sums
         return torch.stack([sums[term] / counts[term] for term in sums]).sum()
 
 
@@ -172,27 +179,18 @@ def _adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameters, lr=Optim().learning_rate, weight_decay=Optim().weight_decay, fused=True)
 
 
-def random_teacher(patterns: list[str], folder: Path) -> str:
-    """A BERT of 12 layers x 384 with random weights, and a vocabulary trained on the text at hand."""
-    train_tokenizer(find_files(patterns), folder, vocabulary_size=8000, text_field="text")
-    sizes = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536}
-    BertModel(BertConfig(vocab_size=8000, **sizes)).save_pretrained(folder)
-    return str(folder)
-
-
 def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_dir: Path) -> None:
-    """Tokenise the first lines of the files; of a line with tabs, what stands before the first."""
-    lines = [text or "" for file in find_files(patterns) for _, text in islice(read_lines(file), MAX_LINES)]
+    """Tokenise the first lines of the files, each up to its first tab."""
     source = tokens_dir.with_suffix(".txt")
-    source.write_text("\n".join(line.split("\t")[0] for line in lines), encoding="utf-8")
+    source.write_text("\n".join(read_first_lines(patterns)), encoding="utf-8")
     where: dict[str, Any] = {"files": [source], "tokenizer_path": tokenizer_path, "output_dir": tokens_dir}
     how: dict[str, Any] = {"text_field": "text", "word_starts": False, "validation_fraction": 0.0, "num_workers": 0}
     prepare(max_length=case.max_length, pack=case.pack, **where, **how)
 
 
 def batches(tokens_dir: Path, case: Case) -> Iterator[dict[str, Batch]]:
-    """The same rows for each form: micro-batches of a training run's plan, from short rows to long ones in turn."""
-    pad_token_id = load_tokenizer(tokens_dir / "tokenizer").pad_token_id
+    """Yield the same rows for each form: micro-batches of a training plan, from short rows to long ones in turn."""
+    pad_token_id = load_tokenizer(PreparedRows(tokens_dir).tokenizer_folder).pad_token_id
     rows = TokenRows(tokens_dir, "train", pad_token_id)
     sizes = {"global_batch_size": case.batch_size * MICRO_BATCHES_PER_STEP, "micro_batch_size": case.batch_size}
     plan = BatchPlan(rows.lengths, **sizes, bucket_steps=TokenData(tokens="").bucket_steps, seed=42)
@@ -205,10 +203,10 @@ def batches(tokens_dir: Path, case: Case) -> Iterator[dict[str, Batch]]:
 
 
 def check_equality(models: Models, batch: Batch) -> dict[str, float]:
-    """The loss of both forms on one batch with equal weights, without dropout, in fp32.
+    """Return the loss of both forms on one batch with equal weights, without dropout, in fp32.
 
     Raises:
-        RunError: they differ.
+        RunError: The losses differ.
     """
     models = models._replace(precision="fp32")
     published, ours = Published(models), Ours(models, TinyBertObjective(compat="huawei", projection="shared"))
@@ -225,15 +223,14 @@ def check_equality(models: Models, batch: Batch) -> dict[str, float]:
 
 
 def take_step(form: Any, batch: Batch) -> float:
-    """Seconds of one training step."""
-    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
-    wait()
-    started = time.perf_counter()
-    form.optimizer.zero_grad()
-    form.loss(batch).backward()
-    form.optimizer.step()
-    wait()
-    return time.perf_counter() - started
+    """Take one training step and return its seconds."""
+
+    def step() -> None:
+        form.optimizer.zero_grad()
+        form.loss(batch).backward()
+        form.optimizer.step()
+
+    return timed(step)[0]
 
 
 def measure_time(models: Models, tokens_dir: Path, case: Case, num_rounds: int) -> dict[str, Any]:
@@ -244,15 +241,11 @@ def measure_time(models: Models, tokens_dir: Path, case: Case, num_rounds: int) 
         rounds.append(
             {"seconds": seconds, "padded_to": padded_to, "tokens": int(batch["ours"]["attention_mask"].sum())}
         )
-    rounds = rounds[WARM_UP_ROUNDS:]
-    medians = {name: median(each["seconds"][name] for each in rounds) for name in forms}
-    ratios = [each["seconds"]["published"] / each["seconds"]["ours"] for each in rounds]
-    ratio = {"of_medians": medians["published"] / medians["ours"], "lowest": min(ratios), "highest": max(ratios)}
-    return {"median_seconds": medians, "ratio": ratio, "rounds": rounds}
+    return compare(rounds[WARM_UP_ROUNDS:])
 
 
 def measure_memory(models: Models, tokens_dir: Path, case: Case) -> dict[str, dict[str, int]]:
-    """Peak memory of two steps, each form in a fresh process, since a peak cannot be taken back."""
+    """Return the peak memory of two steps, each form in a fresh process, since a peak cannot be reset."""
     peaks = {}
     for name in FORMS:
         with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
@@ -261,7 +254,7 @@ def measure_memory(models: Models, tokens_dir: Path, case: Case) -> dict[str, di
 
 
 def _memory_of(name: str, models: Models, tokens_dir: Path, case: Case) -> dict[str, int]:
-    _quiet()
+    silence_transformers()
     form, batch = FORMS[name](models), next(batches(tokens_dir, case))[name]
     before = _peak_bytes()
     for _ in range(2):  # AdamW's moments appear in the first
@@ -270,40 +263,21 @@ def _memory_of(name: str, models: Models, tokens_dir: Path, case: Case) -> dict[
 
 
 def _peak_bytes() -> int:
-    """The highest memory of this process so far: of the GPU if there is one, else resident."""
+    """Return the peak memory of this process so far: that of the GPU if there is one, else the resident set."""
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated()
     # Not ru_maxrss: a process inherits that from the one that started it, even through exec.
-    return 1024 * int(_value_in("/proc/self/status", "VmHWM").split()[0])
-
-
-def _value_in(path: str, key: str) -> str:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "unknown")
-
-
-def describe_machine() -> dict[str, Any]:
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    return {
-        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
-        "processor": _value_in("/proc/cpuinfo", "model name"),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory": _value_in("/proc/meminfo", "MemTotal"),
-        "load_average_at_start": os.getloadavg(),
-        "versions": versions | {"transformers": transformers.__version__},
-    }
+    return 1024 * int(value_in("/proc/self/status", "VmHWM").split()[0])
 
 
 def show(result: dict[str, Any], console: Console) -> None:
     machine, precision = result["machine"], result["options"]["precision"]
     title = f"sequences per second: medians; {machine['device']}, {machine['threads']} threads, {precision}"
-    table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "of one round", title=title)
+    table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "range", title=title)
     for name, case in result["cases"].items():
         lengths = [f"{mean(each['padded_to'][form] for each in case['rounds']):.0f}" for form in FORMS]
-        rates = [f"{case['batch_size'] / case['median_seconds'][form]:.1f}" for form in FORMS]
-        ratios = "{of_medians:.1f}|{lowest:.1f} to {highest:.1f}".format(**case["ratio"]).split("|")
-        table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *rates, *ratios)
+        cells = comparison_cells(case, case["batch_size"], digits=1)
+        table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *cells)
     console.print(table)
     for name, case in result["cases"].items():
         for form, memory in case.get("memory", {}).items():
@@ -323,19 +297,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--titles", nargs="+", default=[], metavar="FILE", help="short texts, one a line; globs too")
     parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="long texts; a blank line ends one")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all of them")
-    parser.add_argument("--rounds", type=_positive, default=10, metavar="N", help="counted, of each case (default: 10)")
+    parser.add_argument("--rounds", type=positive, default=10, metavar="N", help="timed rounds per case (default: 10)")
     for name, case in CASES.items():
-        text = f"sequences of a step (default: {case.batch_size})"
-        parser.add_argument(f"--batch-size-{name}", type=_positive, default=case.batch_size, metavar="N", help=text)
+        text = f"sequences per step (default: {case.batch_size})"
+        parser.add_argument(f"--batch-size-{name}", type=positive, default=case.batch_size, metavar="N", help=text)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast (default: fp32)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="every timing, the machine and the versions")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
-    return int(text)
 
 
 def chosen_cases(options: argparse.Namespace) -> dict[str, Case]:
@@ -349,7 +317,9 @@ def chosen_cases(options: argparse.Namespace) -> dict[str, Case]:
 def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": describe_machine(), "options": vars(options), "cases": {}}
     cases, texts = chosen_cases(options), options.titles + options.text
-    teacher = random_teacher(texts, work / "teacher") if options.random_teacher else options.teacher
+    teacher = options.teacher
+    if options.random_teacher:
+        teacher = save_random_encoder(BertModel, texts, work / "teacher")
     models = Models(teacher, options.student, options.precision)
     for name, case in cases.items():
         prepare_rows(case, getattr(options, case.source), teacher, work / name)
@@ -364,20 +334,14 @@ def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, 
     return result
 
 
-def _quiet() -> None:
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-
-
 def main() -> None:
     options, console = parse(), Console()
-    _quiet()
+    silence_transformers()
     torch.manual_seed(42)
     with tempfile.TemporaryDirectory() as work:
         result = run(options, Path(work), console)
     show(result, console)
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
+    write_result(result, options.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What distillation bought: a classifier from a few labelled titles, on a distilled student and on random weights.
+"""What distillation gains: a classifier from a few labelled titles, on a distilled student and on random weights.
 
     python benchmarks/probe.py --student runs/.../export --teacher DIR --train train.txt --test dev.txt
 
@@ -9,12 +9,16 @@ epochs and learning rate. Random weights are drawn once per seed.
 Shapes: B batch, S sequence, D width.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
-import json
 import random
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +29,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from benchmarks.measuring import positive, write_result
 
 Rows = list[tuple[str, int]]
 
@@ -109,11 +115,11 @@ def main() -> None:
     parser.add_argument("--teacher", help="Hugging Face directory, for the linear probe of the teacher")
     parser.add_argument("--train", type=Path, required=True, help="text<TAB>label lines")
     parser.add_argument("--test", type=Path, required=True, help="text<TAB>label lines")
-    parser.add_argument("--train-rows", type=int, default=2000)
-    parser.add_argument("--test-rows", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
+    parser.add_argument("--train-rows", type=positive, default=2000)
+    parser.add_argument("--test-rows", type=positive, default=2000)
+    parser.add_argument("--epochs", type=positive, default=4, help="of fine-tuning")
     parser.add_argument("--learning-rate", type=float, default=4e-4, help="of fine-tuning")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     train, test = read_rows(options.train, options.train_rows, 0), read_rows(options.test, options.test_rows, 1)
@@ -123,8 +129,7 @@ def main() -> None:
     for start, by_method in figures.items():
         table.add_row(start, *(_shown(values) for values in by_method.values()))
     Console().print(table)
-    if options.output:
-        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_result(figures, options.output)
 
 
 def _shown(values: list[float]) -> str:

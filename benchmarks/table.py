@@ -1,4 +1,4 @@
-"""The README's rows about classifiers and early exit, out of the results of runs: no figure is typed by hand.
+"""The tables of docs/results.md and of the README, made from results/: no figure is typed by hand.
 
 python benchmarks/table.py results/thucnews results/fastbert_thucnews
 """
@@ -9,47 +9,78 @@ from pathlib import Path
 if not __package__:  # started as a script: its own folder must not shadow installed modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import json
+from statistics import mean
 from typing import Any
 
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
+from kd_dist.files import read_json
+from kd_dist.runs.metrics import read_metrics
 
-CLASSIFIERS = (
-    "| data | model | score | kept | parameters | latency | samples per second | faster | configuration and figures |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
+RESULTS = REPOSITORY / "results"
+
+CLASSIFIERS = "data|model|score|kept|parameters|latency|samples per second|faster|configuration and figures"
 EARLY_EXIT = (
-    "| data | model | score | layers | operations: all, padded | fewer operations | latency | samples per second "
-    "| faster | of what operations promise | configuration and figures |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "data|model|score|layers|operations: all, padded|fewer operations|latency|samples per second"
+    "|faster|of what operations promise|configuration and figures"
 )
+TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
+DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
+GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
+PROBE = "start|linear probe|fine-tuned|configuration and figures"
+HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
+
 NAMES = {
     "teacher": "teacher",
     "student_alone": "student without distillation",
     "student": "distilled student",
-    "fastbert": "FastBERT",
+    "fastbert": "early exit, calibrated",
 }
+HIGHLIGHTED = (
+    ("thucnews", "teacher"),
+    ("thucnews", "student"),
+    ("fastbert_thucnews", "fastbert"),
+    ("chnsenticorp", "student"),
+    ("fastbert_chnsenticorp", "fastbert"),
+)
+DATA = {"thucnews": "news titles (thucnews)", "chnsenticorp": "reviews (chnsenticorp)"}
 
 
-def results(folder: Path) -> list[dict[str, Any]]:
-    """What the `evaluation` stage of a run has said of each model, at each speed.
+def table(head: str, rows: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    names = head.split("|")
+    return [_line(names), f"|{'---|' * len(names)}", *map(_line, rows)]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def link(*files: Path) -> str:
+    """Return links from a file in docs/; only the first one is given with its folder."""
+    names = [file.absolute().relative_to(REPOSITORY).as_posix() for file in files]
+    shown = [names[0], *(file.name for file in files[1:])]
+    return ", ".join(f"[{text}](../{name})" for text, name in zip(shown, names, strict=True))
+
+
+def evaluated(folder: Path) -> list[dict[str, Any]]:
+    """Return what the `evaluation` stage of a run says of each model, at each speed.
 
     Raises:
-        UserError: the folder holds no such results, or lies elsewhere.
+        UserError: The folder holds no such results, or lies outside the repository.
     """
     file = folder / "results.json"
     if not folder.absolute().is_relative_to(REPOSITORY):
-        raise UserError(f"{folder} is not inside {REPOSITORY}: the table links what it shows, so copy it there")
+        raise UserError(f"{folder} is not inside {REPOSITORY}: the table links its figures, so copy them there")
     if not file.exists():
         raise UserError(f"{folder} holds no results.json of a run")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return [row for row in content if row["stage"] == "evaluation"]
+    return [row for row in read_json(file) if row["stage"] == "evaluation"]
 
 
 def classifier_cells(row: dict[str, Any]) -> list[str]:
     return [
         NAMES[row["model"]],
-        _score(row),
+        score(row),
         f"{row['quality_kept']:.1%}",
         f"{row['parameters'] / 1e6:.1f} M",
         f"{row['latency_ms']:.2f} ms",
@@ -59,13 +90,13 @@ def classifier_cells(row: dict[str, Any]) -> list[str]:
 
 
 def early_exit_cells(row: dict[str, Any]) -> list[str]:
-    """A model with branches at a speed, or calibrated; any other model runs through all its layers."""
+    """Return the cells of a model with branches at a speed, or calibrated; other models run through all layers."""
     name = {"teacher": "all layers, no branches"}.get(row["model"], NAMES[row["model"]])
     if "mean_layers" in row:
         name = f"speed {row['speed']:g}" if "speed" in row else "calibrated"
     return [
         name,
-        _score(row),
+        score(row),
         f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all",
         f"{row['operations_per_sample'] / 1e6:,.0f} M, {row['operations_padded'] / 1e6:,.0f} M",
         f"{row['operations_ratio']:.2f}x",
@@ -76,33 +107,85 @@ def early_exit_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _score(row: dict[str, Any]) -> str:
-    score = next(name for name in ("micro_f1", "accuracy", "spearman") if name in row)
-    return f"{score.replace('_', ' ').replace('f1', 'F1')} {row[score]:.4f}"
+def score(row: dict[str, Any]) -> str:
+    name = next(name for name in ("micro_f1", "accuracy", "spearman") if name in row)
+    return f"{name.replace('_', ' ').replace('f1', 'F1')} {row[name]:.4f}"
 
 
-def _line(folder: Path, row: dict[str, Any], cells: list[str]) -> str:
-    name = folder.absolute().relative_to(REPOSITORY)
-    data = f"{folder.name}, {row['rows']:,} {row['split']} rows"
-    link = f"[{name}/job.json]({name}/job.json), [results.json]({name}/results.json)"
-    return f"| {' | '.join([data, *cells, link])} |"
+def has_exits(folder: Path) -> bool:
+    return any("mean_layers" in row for row in evaluated(folder))
 
 
-def lines(folder: Path) -> list[str]:
-    """The head of a run's table, and a line for each of its models."""
-    rows = results(folder)
-    has_exits = any("mean_layers" in row for row in rows)
-    cells = early_exit_cells if has_exits else classifier_cells
-    return [EARLY_EXIT if has_exits else CLASSIFIERS, *(_line(folder, row, cells(row)) for row in rows)]
+def model_rows(folder: Path) -> list[list[str]]:
+    """Return a row for each model of a run, at each speed."""
+    cells = early_exit_cells if has_exits(folder) else classifier_cells
+    links = link(folder / "job.json", folder / "results.json")
+    return [[f"{folder.name}, {row['rows']:,} {row['split']} rows", *cells(row), links] for row in evaluated(folder)]
+
+
+def model_tables(folders: list[Path]) -> list[list[str]]:
+    """Return a table for each kind of run that is named: of classifiers, and of classifiers with early exit."""
+    kinds = {False: CLASSIFIERS, True: EARLY_EXIT}
+    by_kind = {head: [each for each in folders if has_exits(each) is exits] for exits, head in kinds.items()}
+    return [table(head, sum(map(model_rows, those), [])) for head, those in by_kind.items() if those]
+
+
+def teacher_outputs() -> list[str]:
+    file = RESULTS / "teacher_outputs.json"
+    result = read_json(file)
+    epochs = [f"{result['seconds_of_an_epoch'][form]:.0f} s" for form in ("teacher runs along", "outputs from disk")]
+    ratios = [f"{result[key]:.2f}" for key in ("ratio", "best_possible_ratio")]
+    return table(TEACHER_OUTPUTS, [[*epochs, *ratios, link(file)]])
+
+
+def distillation_step() -> list[str]:
+    file, rows = RESULTS / "distillation_step.json", []
+    for case in read_json(file)["cases"].values():
+        text = f"text of up to {case['max_length']} tokens" if case["pack"] else "news titles"
+        rates = [f"{case['batch_size'] / case['median_seconds'][form]:.1f}" for form in ("published", "ours")]
+        name, ratio = f"{text}, {case['batch_size']} a batch", f"{case['ratio']['of_medians']:.1f}x"
+        rows.append([name, *rates, ratio, link(file)])
+    return table(DISTILLATION_STEP, rows)
+
+
+def general_distillation() -> list[str]:
+    folder = RESULTS / "tinybert_general"
+    (result,), metrics = read_json(folder / "results.json"), read_metrics(folder / "metrics.jsonl")
+    logged = [row for row in metrics if "train/attention" in row]
+    terms = [
+        f"{logged[0][f'train/{term}']:.3g} to {logged[-1][f'train/{term}']:.3g}"
+        for term in ("attention", "hidden", "embeddings")
+    ]
+    padding = mean(row["speed/padding_share"] for row in logged)
+    student = f"4 x 312, {result['parameters'] / 1e6:.1f} M parameters"
+    speed, links = f"{result['samples_per_second']:.1f}", link(folder / "job.json", folder / "metrics.jsonl")
+    return table(GENERAL_DISTILLATION, [[student, *terms, speed, f"{padding:.1%}", links]])
+
+
+def probe() -> list[str]:
+    file = RESULTS / "tinybert_general" / "probe.json"
+    names = {"random": "4 x 312, random weights", "distilled": "4 x 312, distilled as above"}
+    rows = [
+        [names[start], *(f"{mean(figures[method]):.3f}" for method in ("linear probe", "fine-tuned")), link(file)]
+        for start, figures in read_json(file).items()
+    ]
+    return table(PROBE, rows)
+
+
+def highlights() -> list[str]:
+    """Return the README's table."""
+    rows = []
+    for folder, model in HIGHLIGHTED:
+        row = next(row for row in evaluated(RESULTS / folder) if row["model"] == model)
+        name = f"[{NAMES[model]}](docs/results.md)"
+        cells = [name, DATA[folder.removeprefix("fastbert_")], score(row), f"{row['quality_kept']:.1%}"]
+        rows.append([*cells, f"{row['samples_per_second']:,.0f}", f"{row['throughput_ratio']:.1f}x"])
+    return table(HIGHLIGHTS, rows)
 
 
 def main() -> None:
-    """A table for each kind of run that is named: of models, and of models with early exit."""
-    tables: dict[str, list[str]] = {}
-    for folder in sys.argv[1:]:
-        head, *rows = lines(Path(folder))
-        tables.setdefault(head, []).extend(rows)
-    print("\n\n".join("\n".join([head, *rows]) for head, rows in tables.items()))
+    """Print a table for each kind of run that is named."""
+    print("\n\n".join("\n".join(lines) for lines in model_tables([Path(name) for name in sys.argv[1:]])))
 
 
 if __name__ == "__main__":

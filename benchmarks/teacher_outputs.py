@@ -3,8 +3,8 @@
     python benchmarks/teacher_outputs.py runs/tinybert_task/RUN_ID --output results/teacher_outputs.json
 
 Both forms, and the teacher's forward pass by itself, take the same micro-batches of the run's `distill` stage in turn
-(A B C A B C ...). What reading can save at best is the teacher's whole share: (teacher forward + student step) /
-student step, where a student step is one with logits that are in memory already.
+(A B C A B C ...). Reading can save at most the teacher's whole share: (teacher forward + student step) / student step,
+where a student step has its logits in memory already.
 """
 
 import sys
@@ -14,8 +14,8 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.distillation_step import describe_machine
+from benchmarks.measuring import DEVICE, describe_machine, positive, timed, to_device, write_result
 from kd_dist.config.stages import TrainStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
-from kd_dist.files import write_json
 from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.base import build
 from kd_dist.objectives.finetune import Labels
@@ -37,8 +37,7 @@ from kd_dist.runs.layout import read_stage
 from kd_dist.training.batches import BatchPlan
 from kd_dist.training.teacher_outputs import StoredOutputs
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TOLERANCE = 1e-3  # largest difference of a stored logit to the teacher's
+TOLERANCE = 1e-3  # largest allowed difference between a stored logit and the teacher's
 WARM_UP = 3
 
 
@@ -47,12 +46,12 @@ class Distillation:
 
     def __init__(self, run_dir: Path) -> None:
         if not (run_dir / "distill" / "config.json").exists():
-            raise UserError(f"{run_dir} is no run of the job tinybert_task or tinybert: it has no stage `distill`")
+            raise UserError(f"{run_dir} is not a run of the job tinybert_task or tinybert: it has no stage `distill`")
         stage: TrainStage = read_stage(run_dir / "distill")
         if stage.data.teacher_outputs is None or stage.teacher is None:
             raise UserError(f"{run_dir} was run without data.teacher_outputs: there is nothing to compare")
         self.stage, self.tokens = stage, Path(stage.data.tokens)
-        tokenizer = load_tokenizer(self.tokens / "tokenizer")
+        tokenizer = load_tokenizer(PreparedRows(self.tokens).tokenizer_folder)
         outputs = StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), self.tokens)
         self.plain = TokenRows(self.tokens, "train", tokenizer.pad_token_id)
         self.stored = TokenRows(self.tokens, "train", tokenizer.pad_token_id, outputs)
@@ -75,31 +74,31 @@ class Distillation:
         return self.plan.rows(step)
 
     def with_teacher(self, step: int) -> Tensor:
-        batch = _on_device(self.plain.collate(self.rows(step)))
+        batch = to_device(self.plain.collate(self.rows(step)))
         return self.train(batch, self.teacher(batch))
 
     def with_outputs(self, step: int) -> Tensor:
-        return self.train(_on_device(self.stored.collate(self.rows(step))), None)
+        return self.train(to_device(self.stored.collate(self.rows(step))), None)
 
     def teacher_alone(self, step: int) -> Tensor | None:
-        return self.teacher(_on_device(self.plain.collate(self.rows(step)))).logits
+        return self.teacher(to_device(self.plain.collate(self.rows(step)))).logits
 
     def train(self, batch: Batch, teacher: Any) -> Tensor:
         """One step of forward, backward and AdamW."""
         self.optimizer.zero_grad()
-        loss = torch.stack(list(self.objective(batch, teacher).values())).sum()
+        loss = torch.stack(list(self.objective(batch, teacher).sums.values())).sum()
         loss.backward()
         self.optimizer.step()
         return loss
 
     def check(self) -> float:
-        """The largest difference between stored logits and the teacher's own.
+        """Return the largest difference between stored logits and the teacher's own.
 
         Raises:
-            RunError: they are not the same.
+            RunError: They differ.
         """
         batch = self.stored.collate(self.rows(1))
-        logits_BC = self.teacher(_on_device(batch)).logits
+        logits_BC = self.teacher(to_device(batch)).logits
         assert logits_BC is not None
         difference = float((batch["teacher_logits"] - logits_BC.cpu()).abs().max())
         if not difference < TOLERANCE:
@@ -107,22 +106,10 @@ class Distillation:
         return difference
 
 
-def _on_device(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(DEVICE) for name, tensor in batch.items()}
-
-
-def seconds_of(action: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    action()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def measure(run_dir: Path, steps: int) -> dict[str, Any]:
     distillation = Distillation(run_dir)
     difference = distillation.check()
-    # The student step of the best case: its rows and logits are there before the clock starts.
+    # The best case of a student step has its rows and logits in memory before the clock starts.
     forms: dict[str, Callable[[int], Any]] = {
         "teacher runs along": distillation.with_teacher,
         "outputs from disk": distillation.with_outputs,
@@ -131,9 +118,9 @@ def measure(run_dir: Path, steps: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in (*forms, "student step alone")}
     for step in range(1, WARM_UP + steps + 1):
         for name, form in forms.items():
-            seconds[name].append(seconds_of(lambda form=form, step=step: form(step)))
-        batch = _on_device(distillation.stored.collate(distillation.rows(step)))
-        seconds["student step alone"].append(seconds_of(lambda batch=batch: distillation.train(batch, None)))
+            seconds[name].append(timed(partial(form, step))[0])
+        batch = to_device(distillation.stored.collate(distillation.rows(step)))
+        seconds["student step alone"].append(timed(partial(distillation.train, batch, None))[0])
     medians = {name: median(values[WARM_UP:]) for name, values in seconds.items()}
     steps_of_an_epoch = len(distillation.plain) / distillation.stage.train.global_batch_size
     student = medians["student step alone"]
@@ -160,13 +147,12 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times distillation with a running teacher and with stored outputs.")
     parser.add_argument("run", type=Path, help="a finished run of tinybert_task or tinybert")
-    parser.add_argument("--steps", type=int, default=60, help="counted steps of each form (default: 60)")
+    parser.add_argument("--steps", type=positive, default=60, metavar="N", help="timed steps per form (default: 60)")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     result = measure(options.run, options.steps)
     show(result)
-    if options.output:
-        write_json(options.output, result)
+    write_result(result, options.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""More labelled text out of what there is, as a folder that training reads."""
+"""Augment labelled text into a folder of rows that training reads."""
 
 from jobs.finetune import ENCODER, FOLLOWS, LABELLED
 from kd_dist.config.job import Job
@@ -7,7 +7,7 @@ from kd_dist.config.stages import AugmentedStage, AugmentStage
 
 JOB = Job(
     name="augment",
-    description="TinyBERT's data augmentation of labelled text, as an array of shards",
+    description="augment labelled text as TinyBERT does, as an array of shards",
     stages={
         "labelled": LABELLED,
         "augmentation": AugmentStage(encoder=ENCODER, data=PlainTokenData(tokens="@labelled/tokens")),

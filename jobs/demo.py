@@ -1,4 +1,4 @@
-"""The whole way on a small scale: raw text to a teacher, reviews to a classifier, and a small student of that."""
+"""The whole pipeline on a small scale: pretrain a teacher, fine-tune it on reviews, distil it into a student."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ PRETRAINED, STUDENT = "@pretrain/export", Student(config="bert_tiny_2l_64")
 
 
 def _shortened(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
-    """Return the stages with other training settings, by stage and section."""
+    """Return the stages with `changes` of sections applied, by stage."""
     changed = {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
     return with_equal_training(stages | changed, given=())[0]
 
 
 JOB = Job(
     name="demo",
-    description="real Chinese text to a teacher, reviews to a classifier and its tiny student; minutes on two cores",
+    description="pretrain a teacher on Chinese text, fine-tune it on reviews, distil it; minutes on two cores",
     stages={
         "texts": SampleTextStage(),
         "corpus": CorpusStage(

@@ -1,7 +1,7 @@
-"""FastBERT: a classifier with early exit, from a pretrained encoder and labelled texts."""
+"""FastBERT: train a classifier with early exit from a pretrained encoder and labelled texts."""
 
 from jobs.finetune import FINETUNE, FOLLOWS, LABELLED
-from kd_dist.config.job import Job, bypassed, without
+from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.sections.data import PlainTokenData, TokenData, UnlabelledData
 from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
@@ -26,7 +26,7 @@ STAGE1 = TrainStage(
 
 JOB = Job(
     name="fastbert",
-    description="fine-tune an encoder, train an exit after each layer, and calibrate when samples take it",
+    description="fine-tune an encoder, train an exit after each layer, and calibrate the exits",
     stages={
         "labelled": LABELLED,
         "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@labelled/tokens")),
@@ -56,35 +56,37 @@ JOB = Job(
 
 
 def adapt(job: Job) -> Job:
-    """Leave out what the settings make unnecessary, and say so."""
+    """Leave out the stages that the settings make unnecessary, and note why."""
     stages, notes = job.stages, []
     unlabelled, calibration = stages["unlabelled"], stages["calibration"]
     assert isinstance(unlabelled, UnlabelledStage)
     assert isinstance(calibration, CalibrateStage)
     names_classifier = "finetune" not in stages["check"].inputs()
     if "self_distill" not in calibration.inputs():
-        stages = without(stages, "self_distill", "unlabelled")
+        stages = drop_stages(stages, "self_distill", "unlabelled")
         notes.append(
-            f"no self-distillation, and data.unlabelled is not read: {calibration.model.path} has its branches"
+            f"no self-distillation, and data.unlabelled is not read: {calibration.model.path} already has branches"
         )
         if not names_classifier:
             stages = _without_teacher(stages)
-            notes.append("its own last classifier is what it is compared with; check.evaluate.models names another")
+            notes.append(
+                "it is compared with its own final classifier; set check.evaluate.models to compare with another"
+            )
     elif not unlabelled.data.unlabelled:
-        stages = without(bypassed(stages, "@unlabelled/tokens", by="@labelled/tokens"), "unlabelled")
-        notes.append("branches learn from the training texts; data.unlabelled names others")
+        stages = drop_stages(replace_wire(stages, "@unlabelled/tokens", by="@labelled/tokens"), "unlabelled")
+        notes.append("branches learn from the training texts; set data.unlabelled to use others")
     if names_classifier:
-        stages = without(stages, "finetune")
-        notes.append("no fine-tuning: check.evaluate.models names a trained classifier")
+        stages = drop_stages(stages, "finetune")
+        notes.append("no fine-tuning: check.evaluate.models is a trained classifier")
     seeded = [name for name in job.seeded if name in stages]
     return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
 
 
 def _without_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
-    """Only what is done with branches that are there: no classifier is made, checked or measured beside them."""
+    """Return the stages without those that train, check and measure a teacher beside the model with branches."""
     evaluation = stages["evaluation"]
     assert isinstance(evaluation, EvaluateStage)
     models = {name: path for name, path in evaluation.evaluate.models.items() if path != "@check/model"}
     evaluate = evaluation.evaluate.model_copy(update={"models": models})
     changed = {"evaluation": evaluation.model_copy(update={"evaluate": evaluate})}
-    return without(stages | changed, "finetune", "check")
+    return drop_stages(stages | changed, "finetune", "check")

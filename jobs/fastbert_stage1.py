@@ -1,4 +1,4 @@
-"""FastBERT's stage 1 by itself: branches for a trained classifier, from any amount of text without labels."""
+"""FastBERT's self-distillation alone: train branches of a classifier on any amount of text without labels."""
 
 from jobs.fastbert import STAGE1
 from kd_dist.config.job import Job
@@ -11,7 +11,7 @@ MODEL = Model(path="model")
 
 JOB = Job(
     name="fastbert_stage1",
-    description="teach the layers of a trained classifier to exit early, on texts without labels",
+    description="train early exits of a trained classifier on texts without labels",
     stages={
         "unlabelled": UnlabelledStage(data=UnlabelledData(), model=MODEL),
         "self_distill": STAGE1.model_copy(update={"model": MODEL}),

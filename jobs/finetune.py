@@ -1,4 +1,4 @@
-"""A classifier from a pretrained encoder and labelled text."""
+"""Fine-tune a pretrained encoder into a classifier on labelled text."""
 
 from jobs.tinybert_general import PRETRAINED
 from jobs.tinybert_task import CADENCE, DATA
@@ -23,7 +23,7 @@ FINETUNE = TrainStage(
 )
 FOLLOWS = {
     "encoder.path": ["tokenizer.path"],
-    # Who has a teacher in mind names it so: it is this encoder, fine-tuned.
+    # The encoder becomes a teacher once it is fine-tuned, so `teacher.path` is understood too.
     "teacher.path": ["encoder.path", "tokenizer.path"],
 }
 

@@ -1,4 +1,4 @@
-"""Masked language modelling from scratch: makes an encoder where none is to be had."""
+"""Pretrain an encoder from scratch by masked language modelling, where no pretrained one is available."""
 
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.mlm import MlmObjective

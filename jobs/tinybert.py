@@ -1,9 +1,9 @@
-"""The whole way from a pretrained teacher and labelled texts to a TinyBERT classifier that is ready to be served."""
+"""TinyBERT end to end: from a pretrained encoder and labelled text to a small classifier ready for serving."""
 
 from jobs.finetune import ENCODER, FINETUNE, LABELLED
 from jobs.tinybert_general import PRETRAINED
 from jobs.tinybert_task import start_of_the_student_alone, task_stages, with_equal_training
-from kd_dist.config.job import Job, bypassed, without
+from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.model_folders import has_language_model_head
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import AugmentedData, CorpusData, PlainTokenData, TokenData
@@ -34,7 +34,7 @@ JOB = Job(
     },
     result="serving",
     seeded=["layers", "distill", "alone"],
-    # One model is fine-tuned, teaches raw text, cuts text into tokens and gives layers, unless others are named.
+    # One model is fine-tuned, teaches on raw text, and provides the tokenizer and layers, unless others are given.
     follows={
         "encoder.path": ["teacher.path", "tokenizer.path", "donor.path"],
         "teacher.path": ["encoder.path", "tokenizer.path", "donor.path"],
@@ -43,7 +43,7 @@ JOB = Job(
 
 
 def adapt(job: Job) -> Job:
-    """Leave out what the settings make unnecessary or impossible, and say so."""
+    """Leave out the stages that the settings make unnecessary or impossible, and note why."""
     stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
     stages, more = with_equal_training(stages, job.given)
@@ -52,13 +52,14 @@ def adapt(job: Job) -> Job:
 
 
 def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    """Skip general distillation for a student with initial weights; without a corpus, run it on the labelled texts."""
     corpus, general, layers = stages["corpus"], stages["general"], stages["layers"]
     assert isinstance(corpus, CorpusStage)
     assert isinstance(general, TrainStage)
     start = general.student
     assert start is not None
     if start.path is not None or start.teacher_layers is not None:
-        stages = without(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
+        stages = drop_stages(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
         origin = start.path or f"the teacher's layers {start.teacher_layers}"
         return stages, [*notes, f"no general distillation: the student starts from {origin}"]
     if not corpus.data.corpus:
@@ -66,12 +67,13 @@ def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[
         stages = stages | {"corpus": corpus.model_copy(update={"data": data})}
         notes = [
             *notes,
-            "general distillation reads the training texts; data.corpus names others, student.path skips it",
+            "general distillation reads the training texts; set data.corpus to use others, student.path to skip it",
         ]
     return stages, notes
 
 
 def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    """Skip augmentation where nothing proposes words; filter with the trained teacher where the settings ask for it."""
     augment = stages["augmentation"]
     assert isinstance(augment, AugmentStage)
     settings, encoder = augment.augment, augment.encoder.path
@@ -80,11 +82,11 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
             f"no augmentation: {encoder} has no language-model head, and neither augment.mlm_path nor "
             "augment.word_vectors is given"
         )
-        stages = bypassed(stages, "@augmented/tokens", by="@labelled/tokens")
-        return without(stages, "augmentation", "augmented"), [*notes, note]
+        stages = replace_wire(stages, "@augmented/tokens", by="@labelled/tokens")
+        return drop_stages(stages, "augmentation", "augmented"), [*notes, note]
     asked = FilterTeacher(path="@check/model" if settings.keep_confidence is not None else None)
     stages = stages | {"augmentation": augment.model_copy(update={"teacher": asked})}
-    if asked.path:  # the filter asks the trained teacher
+    if asked.path:  # then the teacher must be trained before the augmentation
         order = ["labelled", "finetune", "check", *stages]
         stages = {name: stages[name] for name in dict.fromkeys(order)}
     return stages, notes

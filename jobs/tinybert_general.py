@@ -1,4 +1,4 @@
-"""TinyBERT general distillation: raw text and a pretrained teacher to a small pretrained student."""
+"""TinyBERT's general distillation: distil a pretrained teacher into a small pretrained student on raw text."""
 
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.tinybert import TinyBertObjective

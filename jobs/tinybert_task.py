@@ -1,4 +1,4 @@
-"""TinyBERT task distillation: a fine-tuned teacher and labelled texts to a small classifier."""
+"""TinyBERT's task distillation: distil a fine-tuned teacher into a small classifier on labelled text."""
 
 from collections.abc import Iterable
 
@@ -24,17 +24,17 @@ from kd_dist.errors import UserError
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
 COMPARED = ("layers", "distill", "alone")
-LENGTH = ("steps", "epochs", "global_batch_size")  # what decides how long a training is
+LENGTH = ("steps", "epochs", "global_batch_size")  # the settings that decide how long training takes
 
 
 def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
-    """Return the stages from a trained classifier to a student that is measured, exported and shown.
+    """Return the stages that distil a trained classifier into a student, and measure, export and report it.
 
     Args:
         teacher: The trained classifier, a path or a wire.
-        donor: The model whose layers the student without distillation may start from.
-        tokens: The rows to distil on; `@labelled/tokens` holds the rows to score.
-        student: Where distillation starts.
+        donor: The model whose layers the student without distillation may start from, a path or a wire.
+        tokens: The rows to distil on, a wire; the rows to score are those of `@labelled/tokens`.
+        student: The initial student.
     """
     checked = Teacher(path="@check/model")
     return {
@@ -44,8 +44,23 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             guards=Guards(),
         ),
         "outputs": TeacherOutputsStage(teacher=checked, data=PlainTokenData(tokens=tokens)),
+        **_students(checked, donor, tokens, student),
+        "evaluation": EvaluateStage(
+            evaluate=Evaluate(
+                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
+            ),
+            data=PlainTokenData(tokens="@labelled/tokens"),
+        ),
+        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
+    }
+
+
+def _students(teacher: Teacher, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
+    """Return the stages that train the student, with distillation in two steps and without."""
+    return {
         "layers": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=student,
             data=TokenData(tokens=tokens),
             objective=TinyBertObjective(),
@@ -53,7 +68,7 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             optim=Optim(learning_rate=1e-4),
         ),
         "distill": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=Student(path="@layers/export"),
             data=TokenData(tokens=tokens, teacher_outputs="@outputs/outputs"),
             objective=SoftLabelsObjective(),
@@ -72,29 +87,26 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             selection=Selection(),
             cadence=CADENCE,
         ),
-        "evaluation": EvaluateStage(
-            evaluate=Evaluate(
-                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
-            ),
-            data=PlainTokenData(tokens="@labelled/tokens"),
-        ),
-        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 
 def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Train the student without distillation for as long as both stages of distillation together; return notes too.
+    """Train the student without distillation for as long as both stages of distillation together.
 
-    A length that is given for `alone` itself stays, and is noted.
+    Args:
+        stages: The stages, with `layers`, `distill` and `alone` among them.
+        given: The keys that the user set; a length set for `alone` is kept.
+
+    Returns:
+        The stages, and a note where the length of `alone` was kept.
 
     Raises:
-        UserError: The lengths of the two stages have no sum, and none is given for `alone`.
+        UserError: The lengths of the two stages cannot be added, and none is given for `alone`.
     """
     layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
     if own := [key for key in LENGTH if f"alone.train.{key}" in given]:
         shown = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
-        return stages, [f"the student without distillation is trained for a length of its own: {shown}"]
+        return stages, [f"the student without distillation is not trained for as long as the distilled one: {shown}"]
     unit, other = _unit(layers), _unit(distill)
     if unit != other:
         raise UserError(_no_sum(layers, unit, distill, other))
@@ -117,14 +129,14 @@ def _unit(train: Train) -> str:
 
 def _no_sum(layers: Train, key: str, distill: Train, other: str) -> str:
     return (
-        "the student without distillation is to be trained for as long as layers and distill together, but "
-        f"layers.train.{key}={getattr(layers, key)} and distill.train.{other}={getattr(distill, other)} have no sum "
-        "before the rows are counted: give both the same unit and batch size, or set alone.train.steps=N yourself"
+        "the student without distillation is trained for as long as layers and distill together, but "
+        f"layers.train.{key}={getattr(layers, key)} and distill.train.{other}={getattr(distill, other)} cannot be "
+        "added before the rows are counted: give both the same unit and batch size, or set alone.train.steps=N"
     )
 
 
 def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
-    """Say where the student that the distilled one is compared with starts from."""
+    """Return a note about the initial weights of the student without distillation."""
     alone = stages["alone"]
     assert isinstance(alone, TrainStage)
     assert alone.student is not None
@@ -149,13 +161,13 @@ JOB = Job(
 
 
 def adapt(job: Job) -> Job:
-    """Train both students for as long, and check the teacher that is named."""
+    """Train both students for equally long, and check the teacher that the user gave."""
     stages, notes = with_equal_training(_with_checked_teacher(job), job.given)
     return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
 
 
 def _with_checked_teacher(job: Job) -> dict[str, AnyStage]:
-    """Check `teacher.path`, unless `check.evaluate.models` names another classifier."""
+    """Return the stages with `teacher.path` as the classifier to check, unless `check.evaluate.models` is given."""
     check = job.stages["check"]
     assert isinstance(check, EvaluateStage)
     if "teacher.path" not in job.given or "check.evaluate.models" in job.given:

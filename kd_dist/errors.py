@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one clear message, no traceback, and an exit status that says when."""
+"""Errors that a user can fix: one clear message, no traceback, and an exit status that says when they were found."""
 
 import difflib
 import errno
@@ -9,21 +9,23 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """Something the user can put right; found before any work was done (exit status 2)."""
+    """A mistake that the user can fix, found before any work was done (exit status 2)."""
 
     exit_status = 2
 
 
 class RunError(UserError):
-    """Something that went wrong while the work was under way (exit status 1); what was saved stays."""
+    """A failure after work had begun (exit status 1); everything saved until then is kept."""
 
     exit_status = 1
 
 
-class Preempted(Exception):  # noqa: N818 - not an error: the run is saved and will go on
-    """The run was asked to stop, has saved its state at a step boundary, and can be continued.
+class Preempted(Exception):  # noqa: N818 - not an error: the run is saved and can resume
+    """The run was asked to stop and has saved its state at a step boundary; the same command resumes it.
 
-    `signal_number` is the signal that the first rank to notice received.
+    Attributes:
+        step: The step that was saved.
+        signal_number: The signal that asked for it.
     """
 
     def __init__(self, step: int, signal_number: int) -> None:
@@ -33,24 +35,24 @@ class Preempted(Exception):  # noqa: N818 - not an error: the run is saved and w
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean ...?` for a misspelt name, or the empty string when nothing is near."""
+    """Return `; did you mean ...?` for a misspelt name, or an empty string if no valid name is similar."""
     matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
-# What `report` can explain, beside what it must raise again: torch's OutOfMemoryError is a RuntimeError.
+# What `report` is called with; torch's OutOfMemoryError is a RuntimeError. It raises what it cannot explain again.
 USERS_MISTAKES = (UserError, OSError, RuntimeError, KeyboardInterrupt)
 
 
 def report(error: BaseException) -> int:
-    """Say on stderr what went wrong and what to do, and return the exit status; anything else is raised again."""
+    """Print an error and the way out on stderr, and return the exit status; raise other errors again."""
     if isinstance(error, UserError):
         message, status = str(error), error.exit_status
     elif isinstance(error, KeyboardInterrupt):
         message, status = "interrupted", 130
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message, status = f"{error.strerror}: {error.filename or 'while writing'}; make room and start again", 1
-    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which login nodes must not import
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
         way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
         message, status = f"out of GPU memory: {way_out} ({error})", 1
     else:
@@ -60,9 +62,12 @@ def report(error: BaseException) -> int:
 
 
 def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> NoReturn:
-    """Run a command line's `main` and leave with its status; a mistake or a stop is a message, not a traceback.
+    """Run the `main` of a command and exit with its status; mistakes and stops are messages, not tracebacks.
 
-    A rank leaves at once: the others are leaving too, and a collective clean-up would wait for them.
+    Args:
+        main: Returns an exit status, or None for 0.
+        is_rank: Whether this is one of several ranks. It then exits without clean-up, which would wait for the
+            other ranks while they exit too.
     """
     try:
         status = main() or 0
@@ -79,4 +84,4 @@ def exit_with_message(main: Callable[[], int | None], is_rank: bool = False) -> 
 
 
 class CorpusError(UserError):
-    """The text files or the tokenizer cannot be used; the message names the file, the line and the way out."""
+    """Text files or a tokenizer cannot be used; the message names the file, the line and the way out."""

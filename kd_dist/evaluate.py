@@ -1,8 +1,8 @@
-"""How good, how large and how fast classifiers are, side by side; and what a bad teacher does.
+"""Score classifiers on labelled rows, and measure size and speed side by side.
 
 python kd_dist/evaluate.py --model DIR [--model DIR2] --data test.tsv --columns label,text [--output DIR]
 
-Models are compared with the first one, the teacher. Shapes: N rows, C classes.
+Models are compared with the first one, such as a teacher.
 """
 
 import sys
@@ -25,6 +25,7 @@ from kd_dist.config.tasks import Task
 from kd_dist.data.examples import Examples, read_rows
 from kd_dist.data.labelled_rows import BadRows, left_out
 from kd_dist.errors import CorpusError, UserError, exit_with_message
+from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.outputs import write_evaluation
 from kd_dist.evaluation.scoring import at_speeds, own_preprocessings, score_all
 from kd_dist.evaluation.tables import print_table
@@ -33,10 +34,15 @@ from kd_dist.serving.predictions import checked_speed
 
 
 def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, int]) -> Examples:
-    """The rows of --data, for a model of these labels.
+    """Read the rows of --data.
+
+    Args:
+        options: those of the command.
+        task: what the labels are.
+        label2id: the model's labels.
 
     Raises:
-        CorpusError: options, files or rows that cannot be used; no row that can.
+        CorpusError: options, files or rows cannot be used, or no row is left.
     """
     if not options.label_separator:
         raise UserError("--label-separator: at least one character")
@@ -49,7 +55,7 @@ def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, i
         bad_rows=options.bad_rows,
     )
     bad_rows = BadRows(skip=data.bad_rows == "skip")
-    with _named_as_here():
+    with _options_in_messages():
         examples = read_rows(data, label2id, bad_rows)
     if bad_rows.counts:
         print(left_out(bad_rows.counts), file=sys.stderr)
@@ -57,8 +63,8 @@ def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, i
 
 
 @contextmanager
-def _named_as_here() -> Iterator[None]:
-    """What is wrong with labelled rows is said in the settings of a stage, which are options of this command."""
+def _options_in_messages() -> Iterator[None]:
+    """Name the options of this command in messages about labelled rows, which name the settings of a stage."""
     try:
         yield
     except CorpusError as error:
@@ -71,7 +77,14 @@ def _named_as_here() -> Iterator[None]:
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:
-    """Models by name: `NAME=DIR`, else the folder's name, or its parent's where that says more."""
+    """Return the folders of models by name.
+
+    Args:
+        models: each `NAME=DIR`, or a folder, which is named after itself; `export` and `model` after their parents.
+
+    Raises:
+        UserError: two models have the same name.
+    """
     named: dict[str, str] = {}
     for given in models:
         name, path = _name_and_path(given)
@@ -84,7 +97,7 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
 
 
 def _name_and_path(given: str) -> tuple[str, str]:
-    """A `=` behind a `/` belongs to the path."""
+    """Split `NAME=DIR`; a `=` behind a `/` belongs to the path."""
     name, found, path = given.partition("=")
     return (name, path) if found and "/" not in name else ("", given)
 
@@ -119,16 +132,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    """Run the command, and return its exit status."""
     options = _parser().parse_args()
     speeds = [checked_speed("--speeds", text) for text in options.speeds.split(",") if text]
     named = named_models(options.model)
-    classifiers = {name: load_classifier(path) for name, path in named.items()}
+    classifiers = {ModelKey.of_name(name): load_classifier(path) for name, path in named.items()}
     first = next(iter(classifiers.values()))
     first = replace(first, task=options.task or first.task)
     examples = read_examples(options, first.task, first.label2id)
     default = plain_preprocessing(first, pairs=examples.text_pairs is not None)
     if speeds and all(one.exit_rule is None for one in classifiers.values()):
-        first.at(speeds[0])  # says that there are no branches
+        first.at(speeds[0])  # raises: there are no branches
     if options.output:
         _make_folder(options.output)
     classifiers = at_speeds(classifiers, speeds)
@@ -140,12 +154,12 @@ def main() -> int:
 
 
 def _make_folder(output: Path) -> None:
-    """Before hours of scoring."""
+    """Make the folder of the output before hours of scoring."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--output {output}: {error.strerror}; give a folder, which is made if it is not there"
+            f"--output {output}: {error.strerror}; give a folder; it is created if it does not exist"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Write files and folders that are there as a whole or not at all: the one place that does so."""
+"""Write files and folders atomically: they appear complete or not at all."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; the file written there replaces `path` at the end, or leaves no trace."""
+    """Yield a temporary path; the file written there replaces `path` at the end, and is removed on failure."""
     temporary = _hidden_sibling(path)
     try:
         yield temporary
@@ -24,12 +24,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _hidden_sibling(path: Path) -> Path:
-    """Name a file beside `path`. The process id alone is not unique: nodes share folders, containers their ids."""
+    """Return a new hidden name beside `path`; the process id alone is not unique across nodes and containers."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on disk."""
+    """Wait until the content of a file, or the entries of a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,17 +44,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file for people to read as well, atomically."""
+    """Write an indented JSON file, atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that `write_json` wrote."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def link(path: Path, target: Path) -> None:
-    """Make `path` a symbolic link to `target`, replacing an older link in one step."""
+    """Make `path` a symbolic link to `target`, replacing an existing link atomically."""
     temporary = _hidden_sibling(path)
     temporary.symlink_to(target)
     os.replace(temporary, path)
@@ -62,10 +62,10 @@ def link(path: Path, target: Path) -> None:
 
 @contextmanager
 def temporary_folder(place: Path) -> Iterator[Path]:
-    """Give a new folder beside `place`, so that renaming it to `place` is atomic; it is gone afterwards."""
+    """Yield a new folder beside `place`, so that renaming it to `place` is atomic; remove it at the end."""
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.tmp-{os.getpid()}-", dir=place.parent))
-    folder.chmod(0o777 & ~_umask())  # mkdtemp keeps others out, who may want to read the result
+    folder.chmod(0o777 & ~_umask())  # mkdtemp denies access to others, who may want to read the result
     try:
         yield folder
     finally:
@@ -73,14 +73,14 @@ def temporary_folder(place: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """Read the process's file mode mask, which can only be read by setting it."""
+    """Return the file mode mask of the process, which can be read only by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def sweep(path: Path) -> None:
-    """Remove what interrupted writers of `path` left beside it; only where it has one writer at a time."""
+    """Remove what interrupted writers of `path` left; safe only where `path` has one writer at a time."""
     for remains in path.parent.glob(f".{path.name}.tmp*"):
         if remains.is_dir():
             shutil.rmtree(remains)
@@ -90,10 +90,10 @@ def sweep(path: Path) -> None:
 
 @contextmanager
 def replaced_folder(place: Path) -> Iterator[tuple[Path, Path]]:
-    """Give two new folders, for work and for output; at the end the output takes the place of `place`.
+    """Yield a folder for scratch files and one for the output; at the end the output replaces `place`.
 
-    On failure `place` is as it was. What interrupted processes left beside it is removed, so `place` may have one
-    builder at a time.
+    On failure `place` is unchanged. What interrupted processes left is removed, so `place` may have only one writer
+    at a time.
     """
     sweep(place)
     with temporary_folder(place) as folder:

@@ -1,4 +1,4 @@
-"""Texts in, labels out, one for one and in order.
+"""Predict the label of every text, in order.
 
 python kd_dist/predict.py --model runs/.../export < texts.txt
 """
@@ -19,10 +19,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
+from kd_dist.data.discovery import LABELLED_SUFFIXES, kind
+from kd_dist.data.readers import Texts, read_texts
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.models.classifier import load_classifier, load_preprocessing, plain_preprocessing
-from kd_dist.serving.prediction_files import FORMATS, STDIN, open_output, read_texts
-from kd_dist.serving.predictions import Texts, checked_speed, predict
+from kd_dist.serving.prediction_files import FORMATS, open_output
+from kd_dist.serving.predictions import checked_speed, predict
+
+STDIN = Path("/dev/stdin")
+
+INPUT_FORMATS = ", ".join(LABELLED_SUFFIXES)
 
 CHUNK_ROWS = 8192  # what is in memory, and sorted by length, at a time
 
@@ -38,10 +44,10 @@ EXAMPLES = """examples:
   python kd_dist/predict.py --model runs/fastbert/a/export --speed 0.5 < titles.txt
   python kd_dist/predict.py --model DIR --input pairs.csv --columns question,answer --output labels.csv
 
-A line of plain text gives a line `label<TAB>probability`, an empty one too. Of several labels those above one half are
-given, joined by `|`; of a model that predicts a number, the number alone. A model with branches (jobs fastbert,
-fastbert_stage1) adds the layer at which the text left. Pairs are two columns, or a tab between the
-two texts of a line. Labels come out after every 8,192 lines, and at the end."""
+Each line of plain text, empty or not, gives a line `label<TAB>probability`. A multi-label model gives the labels above
+one half, joined by `|`; a regression model gives the number only. A model with branches (jobs fastbert,
+fastbert_stage1) adds the layer at which the text exited. The two texts of a pair are in two columns or, in plain text,
+separated by a tab. Labels are written after every 8,192 lines and at the end."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="classifier: runs/.../export")
     parser.add_argument(
-        "--input", type=Path, default=STDIN, metavar="FILE", help=f"{', '.join(FORMATS)}, plain or .gz (default: stdin)"
+        "--input", type=Path, default=STDIN, metavar="FILE", help=f"{INPUT_FORMATS}, plain or .gz (default: stdin)"
     )
     parser.add_argument(
         "--columns",
@@ -62,21 +68,29 @@ def _parser() -> argparse.ArgumentParser:
         help="where the texts are in all but plain text (default: text, or text,text_pair for a model of pairs)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} (default: stdout)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts of one forward pass (64)")
-    when = parser.add_argument_group("early exit, of a model with branches (default: as the model was calibrated)")
-    when.add_argument("--speed", metavar="X", help="leave when the uncertainty is below X: 0 (all layers) to 1 (first)")
-    when.add_argument("--patience", type=int, metavar="N", help="leave when N layers in a row agree")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts per forward pass (64)")
+    when = parser.add_argument_group("early exit, for a model with branches (default: as the model was calibrated)")
+    when.add_argument("--speed", metavar="X", help="exit when the uncertainty is below X: 0 (all layers) to 1 (first)")
+    when.add_argument("--patience", type=int, metavar="N", help="exit when N layers in a row agree")
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Whatever is wrong with the files is found before the model is loaded."""
+    """Check the files before the model is loaded.
+
+    Raises:
+        UserError: a file that is not there or cannot be read or written, or a number that is too small.
+    """
     if options.input == STDIN:
         if sys.stdin.isatty():
             print("a text on each line, Ctrl-D at the end", file=sys.stderr)
     elif not options.input.is_file():
         raise UserError(f"--input {options.input}: no such file")
-    if options.output and options.output.suffix not in FORMATS:
+    elif kind(options.input) not in LABELLED_SUFFIXES:
+        raise UserError(
+            f"--input {options.input}: cannot read `{kind(options.input)}`; give one of {INPUT_FORMATS}, plain or .gz"
+        )
+    if options.output and options.output.suffix.lower() not in FORMATS:
         raise UserError(
             f"--output {options.output}: cannot write `{options.output.suffix}`; give one of {', '.join(FORMATS)}"
         )
@@ -88,6 +102,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    """Predict, and return the exit status."""
     options = _parser().parse_args()
     _check(options)
     speed = None if options.speed is None else checked_speed("--speed", options.speed)
@@ -100,7 +115,7 @@ def main() -> int:
     if len(columns) != 1 + preprocessing.pairs:
         expected = "pairs of texts: name two columns" if preprocessing.pairs else "single texts: name one column"
         raise UserError(f"--columns {options.columns}: the model was trained on {expected}")
-    chunks = _chunks(read_texts(options.input, columns))
+    chunks = _chunks(read_texts(options.input, columns, "name the column in --columns"))
     num_rows = num_cut = 0
     with _progress() as progress, open_output(options.output, columns, classifier) as write:
         shown = progress.add_task("texts", total=None)
@@ -114,13 +129,14 @@ def main() -> int:
     if num_cut:
         longest = min(preprocessing.max_length, classifier.max_length)
         print(
-            f"note: {num_cut:,} of {num_rows:,} texts were longer than {longest} tokens and were cut", file=sys.stderr
+            f"note: {num_cut:,} of {num_rows:,} texts were longer than {longest} tokens and were truncated",
+            file=sys.stderr,
         )
     return 0
 
 
 def _progress() -> Progress:
-    """How many texts are done, on stderr if that is a terminal; elsewhere a line after each chunk says so."""
+    """Show how many texts are done if stderr is a terminal; otherwise `main` prints a line after each chunk."""
     columns = SpinnerColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 

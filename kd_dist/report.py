@@ -1,4 +1,4 @@
-"""A run as one self-contained page: no scripts, nothing loaded from elsewhere.
+"""Write a run as one self-contained page: no scripts, nothing loaded from elsewhere.
 
 python kd_dist/report.py RUN_DIR [--output FILE]
 
@@ -20,6 +20,7 @@ from kd_dist.reporting.run_page import write_report
 
 
 def main() -> int:
+    """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(prog="report.py", description="Write a run as one self-contained page.")
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="runs/<job>/<run_id>")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the page (default: RUN_DIR/report.html)")

@@ -1,9 +1,7 @@
-"""The training entry point.
+"""The command that runs a job on ranks that a launcher has started.
 
-    deepspeed --num_accelerators 2 kd_dist/train.py --job tinybert_general data.corpus='corpus/*.txt'
-    torchrun --nproc-per-node 2 kd_dist/train.py --job ...        python kd_dist/train.py --job ...
-
-`run` is what every rank of a training stage calls, however it was started.
+deepspeed --num_accelerators 2 kd_dist/train.py --job tinybert_general data.corpus='corpus/*.txt'
+torchrun --nproc-per-node 2 kd_dist/train.py --job ...        python kd_dist/train.py --job ...
 """
 
 import sys
@@ -25,10 +23,10 @@ from kd_dist.training import distributed, engine
 
 
 def main() -> int:
-    """Run a whole job on this machine's ranks, one stage after another."""
+    """Run all stages of a job, one after another, and return the exit status."""
     options = _parse(sys.argv[1:])
     distributed.set_environment_defaults()
-    # Rank 0 finds mistakes before it meets the others; a launcher ends those when it leaves.
+    # Rank 0 finds mistakes before it joins the others, which the launcher ends when rank 0 exits.
     opened = _open_run(options) if distributed.rank() == 0 else None
     engine.start()
     run_dir = distributed.broadcast(opened)
@@ -43,10 +41,12 @@ def main() -> int:
 
 
 def _open_run(options: argparse.Namespace) -> Path:
-    """The run folder of a job that asks for the ranks that are really here."""
+    """Check the job, with as many ranks as the launcher has started, and open its run folder."""
     taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
     if taken:
-        raise UserError(f"{taken[0]}: the launcher decides how many ranks there are (deepspeed --num_accelerators N)")
+        raise UserError(
+            f"{taken[0]}: the launcher decides the number of ranks: use deepspeed --num_accelerators N instead"
+        )
     ranks_here = distributed.ranks_of_this_node()
     world = [
         f"resources.nodes={distributed.world_size() // ranks_here}",

@@ -1,4 +1,4 @@
-"""A cluster profile, and what it makes of a stage: the parameters of a submitit executor."""
+"""Cluster profiles, and the parameters of submitit's executor that follow from a profile and a stage."""
 
 import shlex
 import sys
@@ -19,13 +19,13 @@ SECONDS_TO_SAVE = 300
 Resources = CpuResources | TaskResources | GpuResources
 
 
-def _nothing_is_empty(value: Any) -> Any:
-    """A key without a value in YAML."""
+def _empty_if_none(value: Any) -> Any:
+    """Read a YAML key without a value as an empty list."""
     return [] if value is None else value
 
 
 class Cluster(BaseModel):
-    """Facts about a site. Every key can be left out."""
+    """Facts about a site; every key has a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,24 +37,27 @@ class Cluster(BaseModel):
     constraint: str | None = Field(default=None, description="node features of the stages with GPUs")
     request_gpus: bool = Field(default=True, description="false: a cluster without GPUs, every rank is a CPU rank")
     max_cpus_per_node: int | None = Field(default=None, ge=1, description="no job asks for more CPU cores of a node")
-    seconds_to_save: int = Field(default=SECONDS_TO_SAVE, ge=10, description="warning before the time limit")
-    max_requeues: int = Field(default=100, ge=0, description="how often a run that meets its time limit goes on")
+    seconds_to_save: int = Field(default=SECONDS_TO_SAVE, ge=10, description="from the warning to the time limit")
+    max_requeues: int = Field(default=100, ge=0, description="how often a run that reaches its time limit is requeued")
     runs_dir: str | None = Field(default=None, description="where runs are kept (a folder that all nodes see)")
     wandb_mode: Literal["online", "offline", "disabled"] | None = Field(
-        default=None, description="none: online where somebody is logged in, else offline"
+        default=None, description="none: online if logged in to W&B, else offline"
     )
-    setup: Annotated[list[str], BeforeValidator(_nothing_is_empty)] = Field(
-        default=[], description="shell lines before the start, such as `module load cuda`"
+    setup: Annotated[list[str], BeforeValidator(_empty_if_none)] = Field(
+        default=[], description="shell lines to run first, such as `module load cuda`"
     )
     environment: dict[str, str] = Field(default={}, description="environment variables of every rank")
     sbatch: dict[str, str | int | bool] = Field(default={}, description="any further sbatch option")
 
 
 def load_cluster(name: str) -> Cluster:
-    """The profile of that name in configs/clusters, or the YAML file at that path.
+    """Read a profile.
+
+    Args:
+        name: The name of a file in configs/clusters, or the path of a YAML file.
 
     Raises:
-        UserError: no such profile, an unknown key (with the nearest one), or a value of the wrong type.
+        UserError: No such profile, an unknown key (the message names the nearest one), or a value of the wrong type.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     names = [file.stem for file in sorted(PROFILES.glob("*.yaml"))]
@@ -69,10 +72,10 @@ def load_cluster(name: str) -> Cluster:
     try:
         return Cluster.model_validate(content)
     except ValidationError as error:
-        raise UserError(join_problems([_explained(path, item) for item in error.errors()])) from error
+        raise UserError(join_problems([_explain(path, item) for item in error.errors()])) from error
 
 
-def _explained(path: Path, item: Any) -> str:
+def _explain(path: Path, item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key `{key}`{nearest(key, Cluster.model_fields)}"
@@ -87,9 +90,14 @@ def slurm_parameters(
     code: Path,
     dependencies: list[str],
 ) -> dict[str, Any]:
-    """What submitit writes into the sbatch file of one stage.
+    """Return the parameters that submitit writes into the sbatch file of one stage.
 
-    `code` is the snapshot that the job runs; `dependencies` are the job ids that must have ended well.
+    Args:
+        cluster: The profile.
+        name: The name of the job in the queue.
+        resources: What the stage asks for.
+        code: The snapshot that the job runs.
+        dependencies: Ids of the jobs that must have succeeded before.
     """
     parameters: dict[str, Any] = {
         "job_name": name,
@@ -99,9 +107,9 @@ def slurm_parameters(
         "qos": cluster.qos,
         "mem": f"{resources.memory_gb}GB" if resources.memory_gb else None,
         "dependency": "afterok:" + ":".join(dependencies) if dependencies else None,
-        # One rank that fails must end the others, which wait for it in a collective.
+        # A rank that fails must end the others, which wait for it in a collective.
         "srun_args": ["--kill-on-bad-exit=1"],
-        # A stage whose predecessor failed is cancelled, instead of waiting for ever.
+        # A stage whose predecessor failed is cancelled instead of waiting forever.
         "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch},
         "setup": _setup(cluster, code, needs_gpus=cluster.request_gpus and asks_for_gpus(resources)),
         "stderr_to_stdout": True,
@@ -111,7 +119,7 @@ def slurm_parameters(
 
 
 def asks_for_gpus(resources: Resources) -> bool:
-    """Whether the stage is to run on GPUs, where the cluster has any."""
+    """Return whether the stage runs on GPUs, if the cluster has any."""
     return isinstance(resources, GpuResources) or (isinstance(resources, TaskResources) and resources.gpus > 0)
 
 
@@ -135,7 +143,7 @@ def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
     required = {"KD_DIST_NEEDS_GPUS": "1"} if needs_gpus else {}
     variables = {"PYTHONPATH": str(code), **required, **rank_environment(cluster)}
     return [
-        "set -e",  # or a failing line below would be passed over
+        "set -e",  # or a failing line below would be ignored
         *cluster.setup,
         *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
@@ -143,12 +151,15 @@ def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
 
 
 def rank_environment(cluster: Cluster) -> dict[str, str]:
-    """Environment variables of every rank, whatever starts it."""
+    """Return the environment variables of every rank, however it is started."""
     wandb = {"WANDB_MODE": cluster.wandb_mode} if cluster.wandb_mode else {}
     # PYTHONSAFEPATH: `python -m` would put the working folder, often the repository, before the snapshot.
     return {"PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "true", **wandb, **cluster.environment}
 
 
 def python_of_a_rank() -> str:
-    """A warning that comes while Python still imports must not kill it; submitit installs its handlers later."""
+    """Return the Python command of a rank, which ignores SIGUSR2 until submitit has installed its handler.
+
+    A warning before the time limit would kill a process that is still importing.
+    """
     return f"env --ignore-signal=USR2 {shlex.quote(sys.executable)}"

@@ -3,116 +3,48 @@
 import itertools
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import RunError
-from kd_dist.runs.completion import is_complete, shards_to_run
+from kd_dist.runs.completion import is_complete, shards_to_run, unfinished_shards
 from kd_dist.training.ports import free_port
-from launch.cluster import Cluster, Resources, rank_environment
+from launch.cluster import Cluster, Resources
+from launch.launcher import forget_end, note_end, note_stage, noted
+from launch.ranks import Process, Ranks
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-SECONDS_TO_FOLLOW = 20
 
 
-class Process(NamedTuple):
-    """What sets one process of a stage apart: its log, its arguments and its environment."""
-
-    name: str
-    arguments: list[str]
-    environment: dict[str, str]
-
-
-class Ranks:
-    """The processes of one stage: the ranks of one world, or its shards, each a world of its own.
-
-    `at_once` of the `processes` run at a time. The number of a process's place becomes its LOCAL_RANK; the first place
-    writes to the terminal, the others to log/<name>.txt.
-    """
-
-    def __init__(self, stage_dir: Path, processes: list[Process], at_once: int, cluster: Cluster, code: Path) -> None:
-        self._stage_dir = stage_dir
-        self._waiting = list(processes)
-        self._places: list[subprocess.Popen[bytes] | None] = [None] * at_once
-        self._shared = {
-            **os.environ,
-            **rank_environment(cluster),
-            "PYTHONPATH": str(code),
-            "MASTER_ADDR": "127.0.0.1",
-            "LOCAL_WORLD_SIZE": str(at_once),
-        }
-
-    def run(self, received: list[int]) -> int:
-        """The first exit status that is not 0. The others get some time to follow a failed one, then are ended.
-
-        Signals that appear in `received` are handed on; after one, and after a failure, nothing more is started.
-        """
-        first_failure, failed_at, handed_on = 0, 0.0, 0
-        while True:
-            while handed_on < len(received):
-                self._send(received[handed_on])
-                handed_on += 1
-            if first_failure or handed_on:
-                self._waiting.clear()
-            self._fill_places()
-            statuses = [process.poll() for process in self._started()]
-            if not first_failure and any(statuses):
-                first_failure, failed_at = next(status for status in statuses if status), time.monotonic()
-            if None not in statuses and not self._waiting:
-                return first_failure
-            if first_failure and time.monotonic() - failed_at > SECONDS_TO_FOLLOW:
-                self._send(signal.SIGKILL)
-            time.sleep(0.05)
-
-    def _started(self) -> list[subprocess.Popen[bytes]]:
-        return [process for process in self._places if process is not None]
-
-    def _send(self, number: int) -> None:
-        for process in self._started():
-            if process.poll() is None:
-                process.send_signal(number)
-
-    def _fill_places(self) -> None:
-        for place, process in enumerate(self._places):
-            if self._waiting and (process is None or process.poll() == 0):
-                self._places[place] = self._start(place, self._waiting.pop(0))
-
-    def _start(self, place: int, process: Process) -> subprocess.Popen[bytes]:
-        log = open(self._stage_dir / "log" / f"{process.name}.txt", "ab") if place else None  # noqa: SIM115
-        try:
-            return subprocess.Popen(
-                [sys.executable, "-m", "launch.task", str(self._stage_dir), *process.arguments],
-                env=self._shared | process.environment | {"LOCAL_RANK": str(place)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT if log else None,
-                start_new_session=True,  # a Ctrl-C reaches them once, from here
-            )
-        finally:
-            if log:
-                log.close()
-
-
-def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
+def run(job: Job, run_dir: Path, cluster: Cluster, code: Path, command: str) -> int:
     """Run every stage that is not complete; a signal to this process is handed on to the ranks, which save and stop.
 
-    Returns the exit status: 0, or that of the rank that stopped or failed.
+    Args:
+        job: The job whose run folder is `run_dir`.
+        run_dir: The folder of the run.
+        cluster: The profile, for the environment of the ranks.
+        code: The snapshot that they run.
+        command: The command line that continues the run, for messages.
+
+    Returns:
+        The exit status: 0, or that of the rank that stopped or failed.
     """
     received: list[int] = []
     previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in FORWARDED}
+    for name in job.stages:
+        forget_end(run_dir / name)
     try:
-        for name, stage in job.stages.items():
-            if is_complete(run_dir / name):
-                print(f"{name}: complete, skipped", flush=True)
-                continue
-            status = _processes(run_dir / name, stage.resources, cluster, code).run(received)
-            if status or received:
-                return _explain(status, received, name, run_dir)
+        with noted(run_dir):
+            for name, stage in job.stages.items():
+                if is_complete(run_dir / name):
+                    print(f"{name}: complete, skipped", flush=True)
+                    continue
+                note_stage(run_dir / name)
+                status = _processes(run_dir / name, stage.resources, cluster, code).run(received)
+                if status or received:
+                    return _explain(status, received, job, run_dir / name, command)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -121,7 +53,7 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> int:
 
 
 def _processes(stage_dir: Path, resources: Resources, cluster: Cluster, code: Path) -> Ranks:
-    """What runs a stage, after a line about it."""
+    """Return what runs a stage, after a line about it."""
     if isinstance(resources, ShardResources):
         processes = _shards(stage_dir, resources.shards)
         at_once = min(num_gpus() if resources.gpus else 1, len(processes)) or 1
@@ -150,7 +82,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def num_gpus() -> int:
-    """GPUs that CUDA_VISIBLE_DEVICES leaves to this process; asked without torch, whose import takes seconds."""
+    """Return the number of GPUs that CUDA_VISIBLE_DEVICES leaves to this process, without torch's slow import."""
     import pynvml
 
     try:
@@ -165,13 +97,39 @@ def num_gpus() -> int:
     return min(there, len(list(names)))
 
 
-def _explain(status: int, received: list[int], stage: str, run_dir: Path) -> int:
-    again = f"the same command with --run-id {run_dir.name} goes on from there"
+def _explain(status: int, received: list[int], job: Job, stage_dir: Path, command: str) -> int:
+    """Say why a stage ended before it was complete, what is saved, and which command goes on; return the exit status.
+
+    Raises:
+        RunError: A rank was killed.
+    """
+    log = stage_dir / "log"
+    again = f"{_saved(job, stage_dir)}; this command goes on from there:\n  {command}"
     if received:
-        print(f"stopped by {signal.Signals(received[0]).name}; {again}", file=sys.stderr)
+        name = signal.Signals(received[0]).name
+        note_end(stage_dir, 128 + received[0], name)
+        print(f"stopped by {name}: {again}", file=sys.stderr, flush=True)
         return 128 + received[0]
+    note_end(stage_dir, status)
     if status < 0:
-        name = signal.Signals(-status).name
-        raise RunError(f"stage {stage}: a rank was ended by {name}; look into {run_dir / stage / 'log'}; {again}")
-    print(f"stage {stage} failed; see above and {run_dir / stage / 'log'}; {again}", file=sys.stderr)
+        killed_by = signal.Signals(-status).name
+        raise RunError(f"stage {stage_dir.name}: a rank was ended by {killed_by}; look into {log}\n{again}")
+    print(f"stage {stage_dir.name} failed; see above and {log}\n{again}", file=sys.stderr, flush=True)
     return status
+
+
+def _saved(job: Job, stage_dir: Path) -> str:
+    """Return what is kept of a stage that has not ended, and which stages are complete."""
+    resources = job.stages[stage_dir.name].resources
+    steps = [int(marker.parent.name.removeprefix("step_")) for marker in stage_dir.glob("checkpoints/step_*/COMPLETE")]
+    if is_complete(stage_dir):
+        text = f"stage {stage_dir.name} is complete"
+    elif isinstance(resources, ShardResources):
+        finished = resources.shards - len(unfinished_shards(stage_dir, resources.shards))
+        text = f"stage {stage_dir.name} has saved {finished} of {_counted(resources.shards, 'shard')}"
+    elif steps:
+        text = f"stage {stage_dir.name} is saved at step {max(steps):,}"
+    else:
+        text = f"stage {stage_dir.name} has saved nothing yet"
+    before = [name for name in job.stages if name != stage_dir.name and is_complete(stage_dir.parent / name)]
+    return f"{text}; complete before it: {', '.join(before)}" if before else text

@@ -1,6 +1,6 @@
-"""Every stage for real on a little of the data, in one process on this machine, before anything queues.
+"""`--rehearse`: run every stage for real on a little of the data, in one process here, before anything is queued.
 
-What a GPU queue would only show hours later, shows here: a missing label, a model that does not load, a full disk.
+This finds in minutes what a queue shows after hours: a missing label, a model that does not load, a full disk.
 """
 
 import os
@@ -32,14 +32,14 @@ SMALL: dict[type[Section], dict[str, Any]] = {
     Cadence: {"log_every_n_steps": 1},
     Selection: {"patience": None},
     Evaluate: {"speed": False},
-    Guards: {"teacher": "warn"},  # a teacher that was trained for two steps is a bad one
+    Guards: {"teacher": "warn"},  # a teacher that was trained for two steps is bad
     GpuResources: {"nodes": 1, "gpus_per_node": 1},
     ShardResources: {"shards": 1},
 }
 
 
 def reduced(job: Job) -> Job:
-    """The same job on little data, for two steps, on one rank."""
+    """Return the same job on little data, for two steps, on one rank."""
 
     def small(_: str, section: Section) -> Section:
         return section.model_copy(update=SMALL.get(type(section), {}))
@@ -51,7 +51,7 @@ def rehearse(job: Job) -> None:
     """Run the reduced job in a temporary folder, which is kept if it fails.
 
     Raises:
-        UserError: a stage failed; it has said why.
+        UserError: A stage failed, and has printed why.
     """
     started = time.monotonic()
     runs_dir = Path(tempfile.mkdtemp(prefix="kd_dist_rehearsal_"))
@@ -68,7 +68,7 @@ def rehearse(job: Job) -> None:
 
 
 def main() -> None:
-    """The process of a rehearsal: `python -m launch.rehearsal RUN_DIR`."""
+    """Run the stages of a rehearsal: `python -m launch.rehearsal RUN_DIR`."""
     run_dir = Path(sys.argv[1])
     for name in read_job(run_dir).stages:
         print(f"rehearsal: {name}", flush=True)

@@ -1,131 +1,78 @@
-"""How a run stands: SLURM's word on each stage, and the last line of its metrics."""
+"""`--status RUN`: the state of each stage of a run, how far it is, and the log of one that failed."""
 
-import json
-import shutil
-import subprocess
-from collections import Counter, defaultdict
-from datetime import timedelta
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.live import Live
+from rich.text import Text
 
-from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import UserError
-from kd_dist.files import read_json
-from kd_dist.runs.completion import is_complete, unfinished_shards
-from kd_dist.runs.layout import read_stage
-
-LIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "PREEMPTED"}
+from launch.columns import columns, terminal_width
+from launch.logs import newest_log
+from launch.progress import HEADINGS, progress
+from launch.states import StageState, is_over, seconds_between_looks, states_of_run
 
 
 def show_status(run_dir: Path) -> int:
-    """Print a table with one row a stage.
+    """Print the status of a run.
 
     Raises:
-        UserError: that is not a run folder.
+        UserError: SLURM does not answer.
     """
-    if not (run_dir / "job.json").is_file():
-        raise UserError(f"--status {run_dir}: not a run folder (no job.json in it); runs are runs/<job>/<run_id>")
-    stages = read_json(run_dir / "job.json")["stages"]
-    table = Table("stage", "state", "job", "step", "loss", "samples/s", "time left", title=str(run_dir))
-    jobs = _submitted(run_dir)
-    states = _slurm_states(list(jobs.values()))
-    for name in stages:
-        if not (run_dir / name / "inputs.json").exists():  # the folder was removed; the same command makes it anew
-            table.add_row(name, "REMOVED")
-            continue
-        job = jobs.get(name, "")
-        state = "COMPLETED" if is_complete(run_dir / name) else _summed_up(states[job]) or _local_state(run_dir / name)
-        table.add_row(name, state, job, *_progress(run_dir / name, state))
-    Console().print(table)
+    print(status_text(run_dir, states_of_run(run_dir)))
     return 0
 
 
-def live_jobs(run_dir: Path) -> str:
-    """`stage (job id, state)` of every stage that SLURM still holds.
+def follow_status(run_dir: Path) -> int:
+    """Keep the status up to date until all stages are complete or failed; in a pipe, print it when it has changed.
 
-    Raises:
-        UserError: SLURM does not answer, so nobody knows.
+    Returns:
+        0 if all stages are complete, else 1.
     """
-    jobs = _submitted(run_dir)
-    states = _slurm_states(list(jobs.values()))
-    return ", ".join(
-        f"{name} ({job}, {_summed_up(states[job])})" for name, job in jobs.items() if LIVE.intersection(states[job])
-    )
+    console = Console()
+    if not console.is_terminal:
+        states, _ = _follow(run_dir, lambda text: print(text, flush=True))
+    else:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            states, text = _follow(run_dir, lambda text: live.update(Text(text), refresh=True))
+        print(text)  # to stay, with its paths in one piece
+    return 0 if all(state.is_complete for state in states) else 1
 
 
-def _submitted(run_dir: Path) -> dict[str, str]:
-    path = run_dir / "submission.json"
-    return read_json(path) if path.exists() else {}
+def _follow(run_dir: Path, show: Callable[[str], None]) -> tuple[list[StageState], str]:
+    """Show the status whenever it has changed until the run is over; return the last one."""
+    shown = ""
+    while True:
+        states, text = _look(run_dir)
+        if text != shown:
+            show(text)
+            shown = text
+        if states and is_over(states):
+            return states, text
+        time.sleep(seconds_between_looks(run_dir))
 
 
-def _slurm_states(job_ids: list[str]) -> dict[str, list[str]]:
-    """Job id -> the states of its elements, one unless it is an array.
-
-    The queue comes first, which is never late, then the accounting for jobs that have left it.
-    """
-    states: dict[str, list[str]] = defaultdict(list)
-    if not job_ids or not shutil.which("squeue"):
-        return states
-    ids = ",".join(job_ids)
-    past, _ = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={ids}"])
-    present, problem = _ask(["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T", f"--jobs={ids}"])
-    if problem and "Invalid job id" not in problem:  # that one it has forgotten: it is in the accounting
-        raise UserError(f"SLURM does not answer (squeue: {problem}): try again later")
-    for element, state in {**past, **present}.items():
-        states[element.partition("_")[0]].append(state)
-    return states
-
-
-def _summed_up(states: list[str]) -> str:
-    """`RUNNING`, or `2 RUNNING, 1 FAILED` of the elements of an array."""
-    if len(set(states)) < 2:
-        return states[0] if states else ""
-    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-
-
-def _ask(command: list[str]) -> tuple[dict[str, str], str]:
-    """Job id -> state, and what was complained about."""
+def _look(run_dir: Path) -> tuple[list[StageState], str]:
+    """Return the states and what to show; while SLURM does not answer, no states and its words."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {}, str(error)
-    pairs = (line.split("|", 1) for line in result.stdout.splitlines() if "|" in line)
-    return {job: state.split()[0] for job, state in pairs}, result.stderr.strip() if result.returncode else ""
+        states = states_of_run(run_dir)
+    except UserError as error:
+        return [], str(error)
+    return states, status_text(run_dir, states)
 
 
-def _local_state(stage_dir: Path) -> str:
-    """Without SLURM: whether the stage ever began."""
-    begun = (stage_dir / "metrics.jsonl").exists() or any(stage_dir.glob("shard_*.COMPLETE"))
-    return "STARTED" if begun else "WAITING"
-
-
-def _progress(stage_dir: Path, state: str) -> tuple[str, str, str, str]:
-    stage = read_stage(stage_dir)
-    if isinstance(stage.resources, ShardResources):
-        shards = stage.resources.shards
-        return f"{shards - len(unfinished_shards(stage_dir, shards))}/{shards} shards", "", "", ""
-    rows = _last_rows(stage_dir / "metrics.jsonl")
-    training = [row for row in rows if "train/loss" in row]
-    if not training:
-        return "", "", "", ""
-    last = training[-1]
-    step, speed = last["global_step"], last["speed/samples_per_second"]
-    total = stage.train.steps or round(stage.train.epochs * step / max(last["epoch"], 1e-9))
-    left = (total - step) * stage.train.global_batch_size / speed
-    shown = "" if state == "COMPLETED" else str(timedelta(seconds=round(left)))
-    loss = "not finite" if last["train/loss"] is None else f"{last['train/loss']:.4f}"
-    return f"{step:,}/{total:,}", loss, f"{speed:,.1f}", shown
-
-
-def _last_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows in the last 64 KiB of metrics.jsonl."""
-    if not path.exists():
-        return []
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    complete = [line for line in lines if line.startswith("{") and line.endswith("}")]
-    return [json.loads(line) for line in complete]
+def status_text(run_dir: Path, states: list[StageState]) -> str:
+    """Return a table with one row a stage; that of a failed one names its log."""
+    rows = [["stage", "state", "job", *HEADINGS]]
+    for state in states:
+        known = [] if state.states == ["REMOVED"] else progress(run_dir / state.name, state)
+        rows.append([state.name, state.text, state.job, *known])
+    (headings, *of_stages) = columns(rows, terminal_width(), wrapped=1)
+    lines = [str(run_dir), *headings]
+    for state, shown in zip(states, of_stages, strict=True):
+        lines += shown
+        if state.has_failed and (log := newest_log(run_dir / state.name)) is not None:
+            lines.append(f"  see {log}")
+    return "\n".join(lines)

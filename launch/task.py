@@ -1,4 +1,4 @@
-"""What each rank runs, and what it does when it was asked to stop."""
+"""What each rank runs, and how it ends when it is asked to stop."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StageTask:
-    """One stage, or one shard of it, as submitit's callable. Whatever else a requeued run needs is on disk."""
+    """One stage, or one shard of it, as a callable for submitit; all else that a requeued run needs is on disk."""
 
     def __init__(self, stage_dir: Path, shard: int | None = None) -> None:
         self.stage_dir, self.shard = stage_dir, shard
@@ -41,12 +41,15 @@ class StageTask:
         _shut_down()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """submitit asks for this before it requeues the job."""
+        """Return what submitit runs when it has requeued the job."""
         return submitit.helpers.DelayedSubmission(StageTask(self.stage_dir, self.shard))
 
 
 def _in_this_process_only(handler: Any) -> Any:
-    """SLURM signals every process of a step; forked workers inherit the handler, and each would requeue the job."""
+    """Restrict a signal handler to this process.
+
+    SLURM signals every process of a step: forked workers inherit the handler, and each would requeue the job.
+    """
     process = os.getpid()
 
     def handle(number: int, frame: Any) -> None:
@@ -57,7 +60,7 @@ def _in_this_process_only(handler: Any) -> Any:
 
 
 def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:
-    """The state is saved. Before a time limit rank 0 requeues the job; where SLURM itself will requeue it, all wait.
+    """End this rank, whose state is saved: rank 0 requeues the job unless SLURM does so itself, then all wait.
 
     No rank may return or raise: submitit would store that as the job's result, and a later look would believe it.
     """
@@ -66,14 +69,14 @@ def _leave_to_slurm(stopped: Preempted, requeue: Any) -> NoReturn:
         print(stopped, file=sys.stderr, flush=True)
         if stopped.signal_number == signal.SIGUSR2 and not _slurm_requeues():
             requeue(stopped.signal_number, None)
-    if stopped.signal_number == signal.SIGINT:  # somebody wants the job to end
+    if stopped.signal_number == signal.SIGINT:  # a user wants the job to end
         sys.exit(128 + signal.SIGINT)
     while True:
         signal.pause()
 
 
 def _slurm_requeues() -> bool:
-    """Whether this job is being preempted in a partition whose jobs SLURM puts back into the queue by itself."""
+    """Return whether SLURM itself requeues this job: it is being preempted in a partition that requeues."""
     job = _scontrol("job", submitit.JobEnvironment().job_id)  # SLURM_JOB_ID may stand for a whole array
     if job.get("PreemptTime", "None") == "None":
         return False
@@ -81,7 +84,7 @@ def _slurm_requeues() -> bool:
 
 
 def _scontrol(kind: str, name: str) -> dict[str, str]:
-    """What scontrol shows of a job or partition; nothing where it cannot be asked, as on some compute nodes."""
+    """Return what scontrol shows of a job or partition; nothing where it does not work, as on some compute nodes."""
     try:
         shown = subprocess.run(
             ["scontrol", "--oneliner", "show", kind, name], capture_output=True, text=True, check=True, timeout=60
@@ -92,7 +95,7 @@ def _scontrol(kind: str, name: str) -> dict[str, str]:
 
 
 def _shut_down() -> None:
-    """Leave together, if the stage joined the ranks at all."""
+    """Leave the process group, if the stage joined one."""
     if "torch" in sys.modules:
         from kd_dist.training import distributed
 

@@ -1,5 +1,6 @@
 """The benchmarks run, prove that they compare like with like, and write what they promise."""
 
+import argparse
 import json
 import os
 import random
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import distillation_step
+from benchmarks import distillation_step, measuring, table
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.data.tokenizers import train_tokenizer
@@ -86,3 +87,32 @@ def test_a_case_without_its_text_is_refused(teacher):
     options = distillation_step.parse(["--teacher", str(teacher), "--cases", "text128"])
     with pytest.raises(UserError, match="text128 needs --text FILE"):
         distillation_step.chosen_cases(options)
+
+
+def test_rounds_are_compared_by_their_medians_and_the_range_of_their_ratios():
+    seconds = [(4.0, 1.0), (9.0, 3.0), (8.0, 2.0)]
+    rounds = [{"seconds": {"published": published, "ours": ours}} for published, ours in seconds]
+    compared = measuring.compare(rounds)
+    assert compared["median_seconds"] == {"published": 8.0, "ours": 2.0}
+    assert compared["ratio"] == {"of_medians": 4.0, "lowest": 3.0, "highest": 4.0}
+    assert measuring.comparison_cells(compared, num_rows=16, digits=1) == ["2.0", "8.0", "4.0", "3.0 to 4.0"]
+
+
+def test_inputs_are_the_lines_up_to_their_first_tab(text_files):
+    titles, _ = text_files
+    expected = [line.split("\t")[0] for line in titles.read_text(encoding="utf-8").splitlines()]
+    assert list(measuring.read_first_lines([str(titles)])) == expected
+
+
+def test_a_count_is_a_whole_number_above_0():
+    assert measuring.positive("3") == 3
+    for text in ("0", "-1", "1.5", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number above 0"):
+            measuring.positive(text)
+
+
+def test_results_outside_the_repository_are_no_row_of_a_table(tmp_path):
+    with pytest.raises(UserError, match="not inside"):
+        table.evaluated(tmp_path)
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        table.evaluated(REPOSITORY / "benchmarks")

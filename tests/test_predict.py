@@ -7,20 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from kd_dist import predict
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import UserError, exit_with_message
-from kd_dist.models.classifier import Answers, load_classifier
+from kd_dist.models.classifier import load_classifier
+from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.serving import prediction_files, predictions
-from tests.data.test_readers import damage
-from tests.models.test_classifier import LABELS, save_classifier
-from tests.models.test_early_exit import NUM_LAYERS, save_fastbert
+from tests.data.files import damage
+from tests.models.random_models import LABELS, NUM_LAYERS, save_classifier, save_fastbert
 
 TEXTS = ["体育新闻", "", "今天股市大涨，投资者信心增强", "旅游", "一" * 200]
 
@@ -52,7 +52,7 @@ def test_a_filter_from_stdin_to_stdout(folder: Path) -> None:
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [label for label, _ in lines] == [label for label, _ in expected(folder)]
     assert [float(p) for _, p in lines] == pytest.approx([p for _, p in expected(folder)], abs=1e-4)
-    assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were cut"
+    assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were truncated"
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, tmp_path: Path) -> None:
@@ -68,8 +68,15 @@ def write_texts(file: Path) -> None:
         file.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     elif file.suffix == ".jsonl":
         file.write_text("".join(f"{json.dumps({'title': text})}\n" for text in TEXTS), encoding="utf-8")
-    elif file.suffix == ".parquet":
-        pq.write_table(pa.table({"id": range(len(TEXTS)), "title": [text or None for text in TEXTS]}), file)
+    elif file.suffix == ".json":
+        file.write_text(json.dumps([{"title": text} for text in TEXTS]), encoding="utf-8")
+    elif file.suffix in (".parquet", ".arrow"):
+        table = pa.table({"id": range(len(TEXTS)), "title": [text or None for text in TEXTS]})
+        if file.suffix == ".parquet":
+            pq.write_table(table, file)
+        else:
+            with pa.ipc.new_stream(str(file), table.schema) as stream:
+                stream.write_table(table)
     else:
         with open(file, "w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, delimiter="," if file.suffix == ".csv" else "\t")
@@ -87,21 +94,22 @@ def read_labels(file: Path) -> list[str]:
     return [row["label"] for row in csv.DictReader(lines, delimiter="," if file.suffix == ".csv" else "\t")]
 
 
-@pytest.mark.parametrize("suffix", prediction_files.FORMATS)
+@pytest.mark.parametrize("suffix", [*prediction_files.FORMATS, ".json", ".arrow", ".TSV"])
 def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(predict, "CHUNK_ROWS", 2)
-    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    source = tmp_path / f"in{suffix}"
+    target = tmp_path / f"out{'.csv' if suffix in ('.json', '.arrow') else suffix}"
     write_texts(source)
     columns = [] if suffix == ".txt" else ["--columns", "title"]
     run(monkeypatch, folder, "--input", str(source), "--output", str(target), *columns)
     assert read_labels(target) == [label for label, _ in expected(folder)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"in{suffix}", f"out{suffix}"]
+    assert sorted(tmp_path.iterdir()) == [source, target]
 
 
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
-    logits = np.array([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
-    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(logits, None))
+    logits = torch.tensor([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: ClassifierOutput(logits))
     (tmp_path / "in.txt").write_text("a\nb\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == f"{LABELS[2]}|{LABELS[0]}\t0.9526|0.7311\n\t\n"
@@ -111,7 +119,7 @@ def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
 
 def test_numbers(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: Answers(np.array([[2.5]]), None))
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: ClassifierOutput(torch.tensor([[2.5]])))
     (tmp_path / "in.txt").write_text("a\n", encoding="utf-8")
     run(monkeypatch, model, "--input", str(tmp_path / "in.txt"))
     assert capsys.readouterr().out == "2.5000\n"
@@ -135,12 +143,17 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
     ("name", "content", "options", "message"),
     [
         ("in.xlsx", "x", [], r"cannot read `.xlsx`; give one of .txt"),
-        ("in.jsonl", '{"titel": "x"}', ["--columns", "title"], "line 1: no 'title' in titel.*did you mean `titel`"),
+        (
+            "in.jsonl",
+            '{"titel": "x"}',
+            ["--columns", "title"],
+            "line 1: no column 'title'; the columns are titel; did you mean `titel`.*--columns",
+        ),
         ("in.jsonl", '{"text": 3}', [], "line 1: 'text' holds int, expected text"),
-        ("in.jsonl", "[1]", [], "line 1: a JSON list"),
-        ("in.csv", "title\nx\n", [], "line 2: no 'text' in title"),
-        ("in.csv", "text\nx\na,b\n", [], r"in.csv, line 3: 2 columns, expected 1 .*commas stands in quotes"),
-        ("in.tsv", "id\ttext\n1\tx\ty\n", [], r"in.tsv, line 2: 3 columns, expected 2 .*a tab inside a text has to go"),
+        ("in.jsonl", "[1]", [], "record 1: a JSON int"),
+        ("in.csv", "title\nx\n", [], "line 1: no column 'text'; the columns are title; name the column in --columns"),
+        ("in.csv", "text\nx\na,b\n", [], r"in.csv, line 3: 2 columns, expected 1 .*commas needs quotes"),
+        ("in.tsv", "id\ttext\n1\tx\ty\n", [], r"in.tsv, line 2: 3 columns, expected 2 .*a text must not contain a tab"),
         ("in.parquet", "x", [], "not a readable parquet file"),
         ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
         ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
@@ -160,17 +173,12 @@ def test_damage_inside_a_parquet_file(folder, tmp_path, monkeypatch) -> None:
         run(monkeypatch, folder, "--input", str(tmp_path / "in.parquet"))
 
 
-def test_empty_cells_beyond_the_header_are_nothing(tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text\n一,\n", encoding="utf-8")
-    assert list(prediction_files.read_texts(tmp_path / "texts.csv", ["text"])) == [("一",)]
-
-
 def test_a_text_of_a_million_characters(folder, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "in.txt").write_text("体育\n" + "天气" * 500_000 + "\n旅游\n", encoding="utf-8")
     (tmp_path / "cut.txt").write_text("体育\n" + "天气" * 100 + "\n旅游\n", encoding="utf-8")
     run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
     shown = capsys.readouterr()
-    assert shown.err == "note: 1 of 3 texts were longer than 32 tokens and were cut\n"
+    assert shown.err == "note: 1 of 3 texts were longer than 32 tokens and were truncated\n"
     run(monkeypatch, folder, "--input", str(tmp_path / "cut.txt"))
     assert shown.out == capsys.readouterr().out
 
@@ -189,14 +197,8 @@ def test_progress_that_no_terminal_shows(folder, tmp_path, monkeypatch, capsys) 
 
 def test_an_encoder_is_refused(tiny, tmp_path, monkeypatch) -> None:
     (tmp_path / "in.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match="no trained classifier"):
+    with pytest.raises(UserError, match="not a trained classifier"):
         run(monkeypatch, tiny.teacher, "--input", str(tmp_path / "in.txt"))
-
-
-def test_an_empty_line_of_a_table_is_an_empty_text(tmp_path: Path) -> None:
-    file = tmp_path / "texts.csv"
-    file.write_text("text\n一\n\n二\n", encoding="utf-8")
-    assert list(prediction_files.read_texts(file, ["text"])) == [("一",), ("",), ("二",)]
 
 
 # ----------------------------------------------------------------------------------------------------------- early exit
@@ -227,7 +229,7 @@ def test_each_text_has_a_line_that_says_where_it_left(fast, tmp_path, monkeypatc
     classifier = load_classifier(fast).at(speed=0.5)
     alone = [predictions.predict(classifier, Preprocessing.load(fast), [(text,)], 1)[0][0] for text in TEXTS]
     assert shown.out.splitlines() == [f"{r['label']}\t{r['probability']:.4f}\t{r['exit_layer']}" for r in alone]
-    assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were cut\n"
+    assert shown.err == "note: 1 of 5 texts were longer than 32 tokens and were truncated\n"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_an_input_without_texts_gives_no_line(fast, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--speed", "1.5"], "error: --speed 1.5: a speed is a number from 0 (all layers) to 1 (leave at the first)"),
+        (["--speed", "1.5"], "error: --speed 1.5: a speed is a number from 0 (all layers) to 1 (exit at the first)"),
         (["--speed", "-0.1"], "error: --speed -0.1: a speed is a number from 0"),
         (["--speed", "nan"], "error: --speed nan: a speed is a number from 0"),
         (["--speed", "fast"], "error: --speed fast: a speed is a number from 0"),
@@ -284,7 +286,7 @@ def test_mistakes_about_speed(options: list[str], message: str, fast, tmp_path, 
 @pytest.mark.parametrize("options", [["--speed", "0.5"], ["--speed", "0"], ["--patience", "2"]])
 def test_a_model_without_branches_has_no_speed(options, folder, tmp_path, monkeypatch, capsys) -> None:
     message = refused(monkeypatch, capsys, folder, tmp_path, options)
-    assert f"error: {folder} has no branches to leave early by" in message
+    assert f"error: {folder} has no branches to exit early by" in message
     assert f"--job fastbert_stage1 model.path={folder} data.unlabelled=FILE" in message
 
 

@@ -1,23 +1,19 @@
-"""TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), made right for Chinese and for millions of rows.
+"""TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), adapted to Chinese and to millions of rows.
 
-    shards/manifest.json            settings, models and data: what every block belongs to
-           block_00000012.parquet   from rows 12 x 256 and on: text, text_pair, labels, row, copy (0: the original)
+For each row N copies are generated. In a copy each replaceable word is replaced independently with probability p by a
+uniform choice from its M candidates. For a word that is a single piece of the vocabulary, these come from a masked
+language model. For other words they are neighbours in a space of word vectors, or come from a mask over all pieces.
+Copies that equal the row or an earlier copy are dropped, but count as tried. Copies keep the labels of the row.
 
-A block depends on its rows and the settings alone: shard i of n writes blocks i, i + n, ..., but for those that are
-there, and any number of shards writes the same bytes (on one kind of device).
+Differences from the published code:
 
-Of each row N copies are tried. In a copy every word that may be replaced is, independently and with probability p, by a
-uniform choice of its M candidates: those of a masked language model for a word of one piece; for others near words by
-vectors, or those of a mask over all pieces. A copy equal to the row or to an earlier copy is dropped, but counts as
-tried. Labels are those of the row. What differs from the published code:
-
-- Chinese words are jieba's; candidates are of the same part of speech; names, numbers, function words stay.
-- The word itself is no candidate of the language model: it made replacements that replaced nothing.
-- Vectors only stand for Chinese words of two characters and more: one alone says too little to have near words.
+- Chinese words are those of jieba. Candidates have the same part of speech; names, numbers and function words stay.
+- The word itself is not a candidate of the language model, since replacing a word by itself changes nothing.
+- Word vectors are used for Chinese words of at least two characters: a single one is too ambiguous to have neighbours.
 - A pair gives N copies of each text beside the *original* other; the published loop kept the last copy of the first.
-- Text between the words stays as it is; the published code joins lower-cased tokens by spaces.
-- Chance is a function of (seed, row, text, copy): a larger N only adds copies.
-- Copies are of what training sees of a text, its first `max_length` tokens; the row itself stays as it is.
+- Text between the words is unchanged; the published code joins lower-cased tokens with spaces.
+- The random numbers are a function of (seed, row, text, copy), so a larger N only adds copies.
+- Copies are made of the part of a text that training sees, its first `max_length` tokens; the row itself is unchanged.
 """
 
 import itertools
@@ -31,20 +27,26 @@ from kd_dist.augmentation.blocks import Tally
 from kd_dist.augmentation.candidates import Candidates
 from kd_dist.augmentation.filter import Confidence
 from kd_dist.augmentation.sources import Sources
+from kd_dist.augmentation.window import Window
 from kd_dist.augmentation.words import Word, split_words
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.stages import AugmentStage
-from kd_dist.data.jieba_words import word_cutter
 from kd_dist.data.permutation import mix
-from kd_dist.data.preprocessing import CHARACTERS_PER_TOKEN, Preprocessing
-from kd_dist.data.readers import TEXTS
-from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
 
 
 def copies(
     words: Sequence[Word], candidates: dict[int, list[str]], number: int, probability: float, seed: int
 ) -> Iterator[str]:
-    """`number` texts in which words are replaced by chance; any of them may be equal, to the original too."""
+    """Yield copies of a text in which words are replaced at random; some may be equal to each other or to the text.
+
+    Args:
+        words: the text, as words that join to it.
+        candidates: what may replace a word, by the word's number.
+        number: how many copies to yield.
+        probability: that of replacing a word that has candidates.
+        seed: copy i depends on it and on i, not on `number`.
+    """
     draws = np.random.Generator(np.random.PCG64(seed)).random((number, len(candidates), 2))
     for draw in draws:
         texts = [word.text for word in words]
@@ -55,40 +57,15 @@ def copies(
 
 
 class Copy(NamedTuple):
-    """Copy `number` of row `row`, both counted from 0: copy 0 is the row itself. `texts`: one, or the two of a pair."""
+    """A copy of a row, both counted from 0: copy 0 is the row itself. `texts` are one, or the two of a pair."""
 
     row: int
     number: int
     texts: tuple[str, ...]
 
 
-class Window:
-    """What training sees of a text: no more of it is worth a forward pass, or a place in a copy."""
-
-    def __init__(self, tokens_dir: Path) -> None:
-        self._preprocessing = Preprocessing.load(tokens_dir)
-        self._backend = load_fast_tokenizer(str(tokens_dir / "tokenizer")).backend_tokenizer
-        self._backend.no_truncation()
-        self._backend.no_padding()
-
-    def __call__(self, text: str) -> str:
-        """The beginning of a clean text that its first `max_length` tokens cover: enough to fill a row by itself."""
-        size = self._preprocessing.max_length
-        text = text[: size * CHARACTERS_PER_TOKEN]
-        ends = self._ends(text)
-        return text if len(ends) <= size else text[: ends[size - 1]]
-
-    def _ends(self, text: str) -> list[int]:
-        """Where each token ends, as a number of characters; of words at least one of the tokens that they become."""
-        if self._preprocessing.segment != "word":
-            return [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
-        words = word_cutter().lcut(text, HMM=False)  # as the preprocessing cuts
-        ends = itertools.accumulate(map(len, words))
-        return [end for word, end in zip(words, ends, strict=True) if not word.isspace()]
-
-
 class Augmenter:
-    """Rows in, rows and their copies out."""
+    """Adds copies to rows."""
 
     def __init__(
         self, settings: Augment, candidates: Candidates, window: Window, confidence: "Confidence | None"
@@ -100,18 +77,31 @@ class Augmenter:
 
     @classmethod
     def of(cls, stage: AugmentStage, sources: Sources) -> "Augmenter":
-        """Load what the settings name, onto the GPU if there is one. Raises what `run` raises."""
+        """Load the models and vectors that the settings name, onto the GPU if there is one.
+
+        Raises:
+            UserError: the teacher's labels are not those of the data.
+            RunError: a file that is not what its option says.
+        """
         from kd_dist.models.device import own_device
 
-        confidence = None
+        rows, confidence = PreparedRows(Path(stage.data.tokens)), None
         if stage.augment.keep_confidence is not None:
             assert stage.teacher.path is not None  # as `sources_of` has seen
-            confidence = Confidence(stage.teacher.path, Path(stage.data.tokens), own_device())
+            confidence = Confidence(stage.teacher.path, rows, own_device())
         candidates = Candidates.of(stage.augment, sources, own_device())
-        return cls(stage.augment, candidates, Window(Path(stage.data.tokens)), confidence)
+        return cls(stage.augment, candidates, Window(rows), confidence)
 
     def augmented(self, rows: Any, first_row: int) -> tuple[Any, Tally]:
-        """The Arrow table of rows (text, text_pair, labels) `first_row`, `first_row` + 1, ..., each with its copies."""
+        """Return rows, each followed by its copies, and what became of the copies.
+
+        Args:
+            rows: an Arrow table of text, text_pair (for pairs) and labels.
+            first_row: the number of the first row in the data.
+
+        Returns:
+            An Arrow table with the columns of `rows`, `row` and `copy`, and the tally.
+        """
         import pyarrow as pa
 
         columns = [name for name in TEXTS if name in rows.column_names]
@@ -162,7 +152,7 @@ class Augmenter:
         options: list[dict[int, list[str]]],
         first_row: int,
     ) -> list[Copy]:
-        """The copies of a row that differ from what training sees of it, each of which is there once."""
+        """Return the copies of a row, each once, without those that equal what training sees of the row."""
         settings = self._settings
         found = {seen: 0}
         for column, (words, candidates) in enumerate(zip(sentences, options, strict=True)):
@@ -173,12 +163,14 @@ class Augmenter:
         return [Copy(row, number, texts) for texts, number in found.items() if number]
 
     def _confident(self, written: list[Copy], labels: Any) -> list[Copy]:
-        """Without the copies to which the teacher would not give their label; the rows themselves stay."""
+        """Drop the copies whose label the teacher does not predict with confidence; rows themselves are kept."""
         assert self._confidence is not None
         assert self._settings.keep_confidence is not None
         new = [copy for copy in written if copy.number]
-        sure = self._confidence([copy.texts for copy in new], [labels[copy.row].as_py() for copy in new])
+        confidence = self._confidence([copy.texts for copy in new], [labels[copy.row].as_py() for copy in new])
         kept = {
-            copy for copy, probability in zip(new, sure, strict=True) if probability >= self._settings.keep_confidence
+            copy
+            for copy, probability in zip(new, confidence, strict=True)
+            if probability >= self._settings.keep_confidence
         }
         return [copy for copy in written if not copy.number or copy in kept]

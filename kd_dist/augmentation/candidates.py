@@ -1,4 +1,4 @@
-"""What may take the place of each word of a text: from a masked language model, from word vectors, or from both."""
+"""Find the words that may replace each word of a text, by a masked language model, word vectors, or both."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ MAX_MASKED_PIECES = 4  # of one word: most Chinese words and set phrases have no
 
 
 class Candidates:
-    """What may take the place of each word, from both sources."""
+    """Finds candidates for each word."""
 
     def __init__(self, settings: Augment, model: "MaskedWords | None", vectors: "WordVectors | None") -> None:
         self._settings = settings
@@ -22,6 +22,7 @@ class Candidates:
 
     @classmethod
     def of(cls, settings: Augment, sources: Sources, device: Any) -> "Candidates":
+        """Load the model and the vectors that the settings name."""
         from kd_dist.augmentation.masked_words import MaskedWords
         from kd_dist.augmentation.word_vectors import WordVectors
 
@@ -41,7 +42,7 @@ class Candidates:
         return cls(settings, MaskedWords(path, language, device) if path else None, vectors)
 
     def __call__(self, sentences: Sequence[Sequence[Word]]) -> list[dict[int, list[str]]]:
-        """For each sentence the candidates of its words, by the word's number; words without any are left out."""
+        """Return the candidates for each sentence, by the number of the word; words without any are left out."""
         found: list[dict[int, list[str]]] = [{} for _ in sentences]
         by_vectors = self._by_model(sentences, found)
         if self._vectors is not None:
@@ -55,7 +56,7 @@ class Candidates:
     def _by_model(
         self, sentences: Sequence[Sequence[Word]], found: list[dict[int, list[str]]]
     ) -> list[tuple[int, int]]:
-        """Put what the language model proposes into `found`; returns the words (sentence, number) left to vectors."""
+        """Add the words that the language model proposes to `found`; return (sentence, number) of the other words."""
         eligible = [(row, i) for row, words in enumerate(sentences) for i, word in enumerate(words) if word.kind]
         if self._model is None:
             return [(row, i) for row, i in eligible if _fits_vectors(sentences[row][i].text, self._settings.language)]

@@ -1,4 +1,4 @@
-"""The augmented stage: the blocks of all shards to tokens."""
+"""The augmented stage: tokenize the blocks of all shards."""
 
 import functools
 import time
@@ -12,9 +12,9 @@ from kd_dist.augmentation.blocks import (
     MANIFEST,
     Tally,
     block_path,
+    describe,
     files_at,
     identity_of,
-    in_words,
     num_blocks,
     num_kept,
     read_block,
@@ -22,46 +22,58 @@ from kd_dist.augmentation.blocks import (
 )
 from kd_dist.config.stages import AugmentedStage
 from kd_dist.data.arrow_rows import SPLIT_ROWS, percentiles, quiet, rows_of_units
-from kd_dist.data.prepared_rows import held_out_texts, share_held_out
+from kd_dist.data.prepared_rows import (
+    TEXTS,
+    PreparedRows,
+    open_lengths,
+    share_held_out,
+    write_data_report,
+    write_statistics,
+)
 from kd_dist.data.preprocessing import Preprocessing
-from kd_dist.data.readers import TEXTS
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, total
 from kd_dist.errors import RunError
-from kd_dist.files import read_json, replaced_folder, write_json
+from kd_dist.files import read_json, replaced_folder
 
 
 def run(stage: AugmentedStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens of the blocks of all shards, in the shape of the data that they came from.
+    """Write `stage_dir`/tokens from the blocks of all shards, in the format of the data that they were made from.
 
-    Validation and test rows are shared with it. A copy that equals one of them is left out, or it would leak.
+    The validation and test rows are shared with that data. Copies that equal one of them are removed as leaks.
 
     Raises:
         RunError: a block that is missing or damaged, or shards that were not made from this data.
     """
-    tokens, output_dir, started = Path(stage.data.tokens), stage_dir / "tokens", time.monotonic()
+    tokens, output_dir, started = PreparedRows(Path(stage.data.tokens)), stage_dir / "tokens", time.monotonic()
     blocks, tally = verified_blocks(Path(stage.data.shards), tokens)
     with replaced_folder(output_dir) as (work, output), quiet():
         share_held_out(tokens, output, output_dir)
-        rows = _tokenised(blocks, tokens, work, stage.data.num_workers)
+        rows = _tokenize(blocks, tokens, work, stage.data.num_workers)
         tally["leaked"] = tally["rows"] + num_kept(tally) - len(rows)
         train = _write_train(rows, tokens, output)
         _write_reports(tokens, output, train, tally, time.monotonic() - started)
-    leaked = f", {tally['leaked']:,} left out that stand in validation or test" if tally["leaked"] else ""
+    leaked = f", {tally['leaked']:,} removed that are also in validation or test" if tally["leaked"] else ""
     print(
-        f"{stage_dir.name}: {len(rows):,} train rows, {train['tokens']:,} tokens; {in_words(tally)}{leaked}", flush=True
+        f"{stage_dir.name}: {len(rows):,} train rows, {train['tokens']:,} tokens; {describe(tally)}{leaked}", flush=True
     )
 
 
-def verified_blocks(shards: Path, tokens_dir: Path) -> tuple[list[Path], Tally]:
-    """All blocks in order, and what became of their rows. Raises what `collect` raises."""
+def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Path], Tally]:
+    """Return all blocks in order, and what became of their rows.
+
+    Raises:
+        RunError: a block is missing or damaged, or the shards were made from other data.
+    """
     way_out = f"remove COMPLETE and shard_*.COMPLETE in {shards.parent}, and the same run writes what is missing"
     try:
         manifest = read_json(shards / MANIFEST)
     except (OSError, ValueError) as error:
         raise RunError(f"{shards / MANIFEST} cannot be read ({error}); {way_out}") from error
-    if manifest["data"] != files_at(tokens_dir / "train"):
-        raise RunError(f"{shards} was not made from the rows in {tokens_dir}; remove it and start the same run again")
+    if manifest["data"] != files_at(tokens.split_folder("train")):
+        raise RunError(
+            f"{shards} was not made from the rows in {tokens.folder}; remove it and start the same run again"
+        )
     identity, tally, problems = identity_of(manifest), Tally(), []
     blocks = [block_path(shards, block) for block in range(num_blocks(manifest["rows"]))]
     for path in blocks:
@@ -77,17 +89,17 @@ def verified_blocks(shards: Path, tokens_dir: Path) -> tuple[list[Path], Tally]:
     return blocks, tally
 
 
-def _tokenised(blocks: list[Path], tokens: Path, work: Path, num_workers: int) -> Any:
-    """The rows of all blocks as a dataset, memory-mapped from `work`; `num_workers` processes tokenise."""
+def _tokenize(blocks: list[Path], tokens: PreparedRows, work: Path, num_workers: int) -> Any:
+    """Tokenize the rows of all blocks in `num_workers` processes; return a dataset, memory-mapped from `work`."""
     import datasets
 
-    features = datasets.load_from_disk(str(tokens / "train")).features
+    features = tokens.dataset("train").features
     units = datasets.Dataset.from_dict({"block": [str(path) for path in blocks]})
     columns = {**features, "truncated": datasets.Value("bool")}
     return rows_of_units(units, functools.partial(_encode_block, tokens=tokens), columns, work, num_workers)
 
 
-def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
+def _encode_block(batch: dict[str, list[str]], tokens: PreparedRows) -> dict[str, list]:
     (path,) = batch["block"]
     try:
         table = read_block(Path(path))
@@ -106,21 +118,20 @@ def _encode_block(batch: dict[str, list[str]], tokens: Path) -> dict[str, list]:
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_state(tokens: Path) -> tuple[Any, Any, set[tuple[str, ...]]]:
-    """Preprocessing, tokenizer, and the texts of all validation and test rows."""
-    return Preprocessing.load(tokens), load_fast_tokenizer(str(tokens / "tokenizer")), held_out_texts(tokens)
+def _worker_state(tokens: PreparedRows) -> tuple[Preprocessing, Any, set[tuple[str, ...]]]:
+    """Load preprocessing and tokenizer, and the texts of all validation and test rows, once per process."""
+    return tokens.preprocessing, load_fast_tokenizer(str(tokens.tokenizer_folder)), tokens.held_out_texts()
 
 
-def _write_train(rows: Any, tokens: Path, output: Path) -> dict[str, Any]:
-    """Write train/ and the lengths of its rows; return what `data_report.json` says of a split."""
+def _write_train(rows: Any, tokens: PreparedRows, output: Path) -> dict[str, Any]:
+    """Write the training rows and their lengths; return their part of the data report."""
     import pyarrow.compute as pc
 
-    label2id = read_json(tokens / "label2id.json")
-    dtype = np.load(tokens / "train_lengths.npy", mmap_mode="r").dtype
-    lengths = np.lib.format.open_memmap(output / "train_lengths.npy", mode="w+", dtype=dtype, shape=(len(rows),))
+    label2id = tokens.label2id
+    lengths = open_lengths(output, "train", len(rows), tokens.preprocessing.max_length)
     labels, counts = np.zeros(len(label2id), np.int64), {"tokens": Counter[int](), "characters": Counter[int]()}
     num_truncated, arrow = 0, rows.with_format("arrow")
-    tokenizer, words = load_fast_tokenizer(str(tokens / "tokenizer")), []
+    tokenizer, words = load_fast_tokenizer(str(tokens.tokenizer_folder)), []
     for start in range(0, len(rows), SPLIT_ROWS):
         table = arrow[start : start + SPLIT_ROWS]
         lengths[start : start + len(table)] = pc.list_value_length(table.column("input_ids")).to_numpy()
@@ -130,8 +141,7 @@ def _write_train(rows: Any, tokens: Path, output: Path) -> dict[str, Any]:
         counts["characters"].update(sum(pc.utf8_length(text).to_numpy() for text in texts).tolist())
         labels += _label_counts(table.column("labels"), len(label2id))
         num_truncated += pc.sum(table.column("truncated")).as_py()
-    lengths.flush()
-    rows.remove_columns("truncated").save_to_disk(output / "train")
+    rows.remove_columns("truncated").save_to_disk(PreparedRows(output).split_folder("train"))
     report = {"rows": len(rows), "labels": {name: int(labels[index]) for name, index in label2id.items()}}
     for name, found in counts.items():
         report[name] = sum(length * count for length, count in found.items())
@@ -140,16 +150,16 @@ def _write_train(rows: Any, tokens: Path, output: Path) -> dict[str, Any]:
 
 
 def _label_counts(column: Any, num_labels: int) -> np.ndarray:
-    """(num_labels) rows of each label; a row of several labels counts for each, regression has no labels."""
+    """Return (num_labels) how many rows have each label; a row counts for each of its labels."""
     if not num_labels:
         return np.zeros(0, np.int64)
     labels = np.array(column.to_pylist())
     return (labels > 0).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=num_labels)
 
 
-def _write_reports(tokens: Path, output: Path, train: dict[str, Any], tally: Tally, seconds: float) -> None:
-    """`statistics.json` and `data_report.json` as they were, but for what the train rows have changed."""
-    statistics, report = (read_json(tokens / f"{name}.json") for name in ("statistics", "data_report"))
+def _write_reports(tokens: PreparedRows, output: Path, train: dict[str, Any], tally: Tally, seconds: float) -> None:
+    """Write statistics and report, updated for the new training rows."""
+    statistics, report = dict(tokens.statistics), tokens.data_report
     for ours, theirs in {"train_rows": "rows", "tokens": "tokens", "truncated_rows": "truncated"}.items():
         statistics[ours] += train[theirs] - report["train"][theirs]
     most, least = max(train["labels"].values(), default=0), min(train["labels"].values(), default=0)
@@ -158,5 +168,5 @@ def _write_reports(tokens: Path, output: Path, train: dict[str, Any], tally: Tal
         "largest_to_smallest": round(most / least, 2) if least else None,
     }
     new = {"augmentation": dict(tally), "seconds": round(seconds, 3)}
-    write_json(output / "statistics.json", statistics | new)
-    write_json(output / "data_report.json", report | {"train": report["train"] | train} | shares | new)
+    write_statistics(output, statistics | new)
+    write_data_report(output, report | {"train": report["train"] | train} | shares | new)

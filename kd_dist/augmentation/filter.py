@@ -1,58 +1,59 @@
-"""Copies that the teacher would not label alike are refused."""
+"""Filter copies by the confidence of the teacher in their label.
+
+Shapes: B rows, C classes.
+"""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
-from kd_dist.files import read_json
 
 
 class Confidence:
-    """How probable the teacher finds the labels of rows.
+    """Computes the probability that the teacher gives to the labels of rows.
 
     Raises:
         UserError: the teacher's labels are not those of the data.
         RunError: the data has numbers in place of labels.
     """
 
-    def __init__(self, teacher: str, tokens_dir: Path, device: Any) -> None:
+    def __init__(self, teacher: str, rows: PreparedRows, device: Any) -> None:
         from kd_dist.data.tokenizers import load_tokenizer
         from kd_dist.models.teacher import Teacher, Wanted
 
-        self._task = read_json(tokens_dir / "statistics.json")["task"]
+        self._task = rows.labels.task
         if self._task == "regression":
             raise RunError("augment.keep_confidence needs labels with a probability; regression has none")
-        self._preprocessing = Preprocessing.load(tokens_dir)
-        self._tokenizer = load_tokenizer(tokens_dir / "tokenizer")
+        self._preprocessing = rows.preprocessing
+        self._tokenizer = load_tokenizer(rows.tokenizer_folder)
         self._device = device
         self._teacher = Teacher(
             teacher,
             Wanted(logits=True),
             precision="bf16" if device.type == "cuda" else "fp32",
             device=device,
-            label2id=read_json(tokens_dir / "label2id.json"),
+            label2id=rows.label2id,
         )
 
     def __call__(self, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> np.ndarray:
-        """(B) probability of the label; of several labels, that of the one the teacher agrees with least."""
+        """Return (B) the probability of the label; for several labels, of the one the teacher agrees with least."""
         from kd_dist.augmentation.masked_words import batches_of_tokens
         from kd_dist.evaluation.scores import probabilities
 
         columns = [list(column) for column in zip(*rows, strict=True)]
         encodings = self._preprocessing.encode(self._tokenizer, *columns) if rows else []
-        sure = np.zeros(len(rows))
+        confidence = np.zeros(len(rows))
         for batch in batches_of_tokens([len(encoding.input_ids) for encoding in encodings]):
             probability_BC = probabilities(self._task, self._logits([encodings[row] for row in batch]))
             if self._task == "single_label":
-                sure[batch] = probability_BC[np.arange(len(batch)), [labels[row] for row in batch]]
+                confidence[batch] = probability_BC[np.arange(len(batch)), [labels[row] for row in batch]]
             else:
                 labels_BC = np.array([labels[row] for row in batch]) > 0.5
-                sure[batch] = np.where(labels_BC, probability_BC, 1 - probability_BC).min(axis=1)
-        return sure
+                confidence[batch] = np.where(labels_BC, probability_BC, 1 - probability_BC).min(axis=1)
+        return confidence
 
     def _logits(self, encodings: list[Any]) -> np.ndarray:
         columns = {"input_ids": [encoding.input_ids for encoding in encodings]}

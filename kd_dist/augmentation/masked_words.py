@@ -1,8 +1,8 @@
-"""Words for a place in a sentence, by a masked language model: many places of many sentences in one forward pass.
+"""Propose words for places in sentences with a masked language model, many places per forward pass.
 
-As published, the model sees `[CLS] masked sentence [SEP] sentence [SEP]`. Otherwise than published, a sentence is cut
-to the pieces around the word, a batch holds thousands of tokens of like-long inputs in place of one input, there is no
-autograd, and the prediction head runs at the masked positions alone.
+As in the published code, the model sees `[CLS] masked sentence [SEP] sentence [SEP]`. Unlike there, a sentence is cut
+to the pieces around the word, a batch has thousands of tokens in inputs of similar length instead of one, there is no
+autograd, and the prediction head runs only at the masked positions.
 
 Shapes: B places, S positions, N masked positions of the batch, V vocabulary, D width.
 """
@@ -21,7 +21,7 @@ from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.models.loading import load_config, load_pretrained
 
-CONTEXT_PIECES = 128  # of a sentence around the word, as often as the input has room for
+CONTEXT_PIECES = 128  # pieces of a sentence around the word, or fewer where the model has fewer positions
 
 TOKENS_PER_BATCH = 8192
 
@@ -29,17 +29,18 @@ WORD_MARKERS = ("▁", "Ġ")  # SentencePiece, byte-level BPE: the piece begins 
 
 
 class Place(NamedTuple):
-    """The word to be replaced: word number `word` of a sentence, whose words are ids of pieces."""
+    """A word to be replaced: its number in a sentence whose words are lists of piece ids."""
 
     sentence: Sequence[Sequence[int]]
     word: int
 
     def pieces(self) -> Sequence[int]:
+        """Return the pieces of the word."""
         return self.sentence[self.word]
 
 
 class Input(NamedTuple):
-    """What the model is fed for a place, and which of its positions are masked."""
+    """The input of the model for a place, and which of its positions are masked."""
 
     ids: list[int]
     token_types: list[int]
@@ -71,7 +72,7 @@ class MaskedWords:
     # -------------------------------------------------------------------------------------------------------- pieces
 
     def encode(self, words: Sequence[str]) -> list[list[int]]:
-        """The pieces of each word of a text. Cut word by word: a word that the vocabulary has is one piece."""
+        """Return the pieces of each word. Words are tokenized one by one; a word of the vocabulary is one piece."""
         after_space = [True, *(word[-1:].isspace() for word in words)]
         return [self._pieces(word, space) for word, space in zip(words, after_space, strict=False)]
 
@@ -88,12 +89,12 @@ class MaskedWords:
         ids: list[int] = encoding.ids
         if not ids or not self._marker or after_space:
             return ids
-        # The tokenizer takes every text for the beginning of a word.
+        # The tokenizer treats every text as the beginning of a word.
         bare = encoding.tokens[0].removeprefix(self._marker)
         return ids[1:] if not bare else [self._vocabulary.get(bare, ids[0]), *ids[1:]]
 
     def _surfaces(self, language: Language) -> tuple[list[str], list[bool]]:
-        """Of every id its text, empty for special tokens, and whether it continues a word."""
+        """Return the text of every id, empty for special tokens, and whether the piece continues a word."""
         size = max(self.model.config.vocab_size, max(self._vocabulary.values()) + 1)
         texts, continues = [""] * size, [False] * size
         needs_marker = bool(self._marker) and language == "en"  # Chinese words stand without spaces between
@@ -104,7 +105,7 @@ class MaskedWords:
         return texts, continues
 
     def _special_tokens(self) -> tuple[list[list[int]], int]:
-        """What stands before, between and after two texts, and how many kinds of segment the model knows."""
+        """Return the special tokens before, between and after two texts, and the number of token types."""
         probe = self._tokenizer("a", "a", return_special_tokens_mask=True)
         pairs = zip(probe["special_tokens_mask"], probe["input_ids"], strict=True)
         runs = [(special, [i for _, i in run]) for special, run in itertools.groupby(pairs, key=lambda pair: pair[0])]
@@ -114,11 +115,11 @@ class MaskedWords:
     # ---------------------------------------------------------------------------------------------------- candidates
 
     def propose(self, places: Sequence[Place], number: int, accept: Callable[[int, str], bool]) -> list[list[str]]:
-        """Up to `number` words for each place, the most probable first.
+        """Return up to `number` words for each place, the most probable first.
 
-        The `number` most probable pieces of each masked position are looked at; of several positions their
-        combinations, by the product of their probabilities. Pieces of another kind than the one replaced (continued
-        words, special tokens) are dropped, then what `accept(place number, word)` refuses.
+        Only the `number` most probable pieces of each masked position count. For several positions their combinations
+        are ranked by the product of their probabilities. Special tokens are dropped, and pieces that continue a word in
+        place of one that begins it or the reverse, and then the words for which `accept(place number, word)` is false.
         """
         inputs = [self._input(place) for place in places]
         found: list[list[str]] = [[] for _ in places]
@@ -154,14 +155,14 @@ class MaskedWords:
 
     @torch.inference_mode()
     def most_probable(self, inputs: list[Input], number: int) -> tuple[list[list[float]], list[list[int]]]:
-        """Log-probabilities and ids of the `number` most probable pieces at every masked position, in order."""
+        """Return log-probabilities and ids (N, `number`) of the most probable pieces at every masked position."""
         tensors, masked_BS = self.batch(inputs)
         logits_NV = logits_at(self.model, tensors, masked_BS)
         top = logits_NV.float().log_softmax(-1).topk(min(number, logits_NV.shape[1]))
         return top.values.tolist(), top.indices.tolist()
 
     def batch(self, inputs: list[Input]) -> tuple[dict[str, Tensor], Tensor]:
-        """What the model is called with, and which positions are masked (B, S)."""
+        """Return the inputs of the model, each (B, S), and which positions are masked (B, S)."""
         length = max(len(each.ids) for each in inputs)
         ids_BS = torch.full((len(inputs), length), self._tokenizer.pad_token_id)
         types_BS, present_BS = torch.zeros_like(ids_BS), torch.zeros_like(ids_BS)
@@ -178,7 +179,7 @@ class MaskedWords:
 
 
 def logits_at(model: nn.Module, inputs: dict[str, Tensor], chosen_BS: Tensor) -> Tensor:
-    """(N, V) logits at the chosen positions, row by row; the head of any family computes nothing else."""
+    """Return the logits (N, V) at the chosen positions, row by row; the head computes no others, in any family."""
 
     def choose(module: nn.Module, arguments: Any, outputs: Any) -> Any:
         outputs.last_hidden_state = outputs.last_hidden_state[chosen_BS]  # (N, D) in place of (B, S, D)
@@ -201,7 +202,7 @@ def _load(path: str, device: torch.device) -> Any:
 
 
 def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:
-    """Row numbers, long rows first, as many to a batch as make `TOKENS_PER_BATCH` tokens with padding."""
+    """Yield batches of row numbers, long rows first, of about `TOKENS_PER_BATCH` tokens with padding."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
@@ -211,7 +212,7 @@ def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:
 
 
 def _combined(positions: list[list[tuple[float, str]]], number: int) -> list[tuple[float, str]]:
-    """(log-probability, word), the most probable first; at most `number` squared are kept on the way."""
+    """Return (log-probability, word), the most probable first; at most `number` squared are kept at each step."""
     words = [(0.0, "")]
     for options in positions:
         longer = ((score + value, word + text) for score, word in words for value, text in options)

@@ -1,4 +1,4 @@
-"""Where candidates come from."""
+"""Choose where candidates come from."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,11 @@ class Sources(NamedTuple):
 
 
 def sources_of(stage: AugmentStage) -> Sources:
-    """What the settings come to. Raises RunError when that is nothing, or not what an option says it is."""
+    """Return the sources that the settings name.
+
+    Raises:
+        RunError: there is none, or a file or model is not what its option says.
+    """
     settings, encoder, teacher = stage.augment, stage.encoder.path, stage.teacher.path
     if settings.mlm_path is not None and not has_language_model_head(settings.mlm_path):
         raise RunError(

@@ -1,4 +1,4 @@
-"""The augment stage: one shard of the blocks."""
+"""The augment stage: write one shard of the blocks."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from kd_dist.augmentation.blocks import (
     Tally,
     agree_on_manifest,
     block_path,
-    in_words,
+    describe,
     is_good_block,
     manifest_of,
     num_blocks,
@@ -20,17 +20,17 @@ from kd_dist.augmentation.blocks import (
 )
 from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.stages import AugmentStage
-from kd_dist.data.readers import TEXTS
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
 
 SECONDS_BETWEEN_LINES = 60
 
 
 def run(stage: AugmentStage, stage_dir: Path, shard: int) -> None:
-    """Write the blocks of one shard that are not there yet.
+    """Write the blocks of one shard that are missing.
 
     Raises:
         UserError: the teacher's labels are not those of the data.
-        RunError: nothing that proposes words, a file that is not what its option says, or blocks of other settings.
+        RunError: no source of candidates, a file that is not what its option says, or blocks of other settings.
     """
     sources = sources_of(stage)
     rows = source_rows(Path(stage.data.tokens))
@@ -55,7 +55,7 @@ def _write_blocks(augmenter: "Augmenter", rows: Any, folder: Path, identity: str
         tally += found
     seconds, written = time.monotonic() - started, tally["rows"] + num_kept(tally)
     print(
-        f"{name}: {in_words(tally)}; {written:,} rows in {seconds:,.0f} s, {written / seconds:,.0f} a second",
+        f"{name}: {describe(tally)}; {written:,} rows in {seconds:,.0f} s, {written / seconds:,.0f} a second",
         flush=True,
     )
 
@@ -71,8 +71,6 @@ def _with_progress(blocks: list[int], name: str) -> Iterator[int]:
 
 
 def source_rows(tokens_dir: Path) -> Any:
-    """The train rows of prepared data: texts and labels, as Arrow."""
-    from datasets import load_from_disk
-
-    rows = load_from_disk(str(tokens_dir / "train"))
+    """Return the texts and labels of the training rows, as Arrow."""
+    rows = PreparedRows(tokens_dir).dataset("train")
     return rows.select_columns([name for name in (*TEXTS, "labels") if name in rows.column_names]).with_format("arrow")

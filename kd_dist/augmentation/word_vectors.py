@@ -1,4 +1,4 @@
-"""Near words by word vectors: for words that no single mask of a language model can stand for.
+"""Find similar words by word vectors, for words that a masked language model has no single piece for.
 
 Shapes: V words of the file, W words asked for, E width of a vector.
 """
@@ -13,31 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_dist.data.readers import open_bytes
+from kd_dist.data.lines import open_bytes
 from kd_dist.errors import RunError
 
-MAX_WORDS = 200_000  # read of a file, which lists frequent words first; the published code reads 100,000
+MAX_WORDS = 200_000  # words that are read of a file, frequent ones first; the published code reads 100,000
 
-CHUNK = 128  # words compared with all others at once: 100 MB of similarities
+CHUNK = 128  # words compared with all others in one product: 100 MB of similarities
 
-SPARE = 16  # nearest words looked at beyond those asked for, whose order rounding may have changed
+SPARE = 16  # further words that are ranked again, since rounding may have changed the order
 
-MIN_COSINE = 0.45  # below it the nearest word of a rare one is any word
+MIN_COSINE = 0.45  # below it, the nearest word of a rare one may be any word
 
 
 class WordVectors:
-    """The words of a word2vec file and which of them lie near one another, by cosine.
+    """The words of a word2vec file, and which are similar by cosine.
 
-    The mean of all vectors is taken away first: what they have in common makes rare words neighbours of everything (Mu
-    and Viswanath 2018, "All-but-the-top"). The published code does not, and has no lowest cosine. `keep` says which
-    words may be proposed; the others are no neighbours, but have neighbours of their own.
+    The mean of all vectors is subtracted first, because what they have in common makes rare words neighbours of
+    everything (Mu and Viswanath 2018, "All-but-the-top"). The published code does not do this, and has no minimum
+    cosine. `keep` says which words may be proposed; the others are not neighbours, but have neighbours.
     """
 
     def __init__(self, path: str, keep: Callable[[str], bool], device: torch.device) -> None:
         """Read the first 200,000 words of a file, text (with or without a header) or binary, plain or .gz.
 
         Raises:
-            RunError: there is no such file, or it holds no word vectors.
+            RunError: there is no such file, or it has no word vectors.
         """
         words, vectors_VE = _read(Path(path))
         vectors_VE -= vectors_VE.mean(axis=0)
@@ -50,9 +50,9 @@ class WordVectors:
         self._near: dict[tuple[str, int], list[str]] = {}
 
     def near(self, words: Iterable[str], number: int) -> dict[str, list[str]]:
-        """The up to `number` nearest words of each word, nearest first, itself excluded; none if it is unknown.
+        """Return up to `number` neighbours of each word, nearest first, without itself; none for an unknown word.
 
-        Every word is compared once in the life of this object, all that are new to it together.
+        Results are cached; all new words are compared together.
         """
         asked = list(dict.fromkeys(words))
         new = [word for word in asked if (word, number) not in self._near and word in self._index]
@@ -73,7 +73,7 @@ class WordVectors:
         ]
 
     def _in_order(self, query: int, indices: np.ndarray) -> np.ndarray:
-        """Sorted again by a product of one word alone: what else is in a chunk changes how the others round."""
+        """Sort again by a product for this word alone, since rounding depends on the other words of the chunk."""
         indices = np.sort(indices[indices != query])
         similarity = self._unit_VE[indices].astype(np.float64) @ self._unit_VE[query].astype(np.float64)
         order = np.argsort(-similarity, kind="stable")
@@ -100,10 +100,10 @@ def _read(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _layout(path: Path) -> dict[str, bool]:
-    """gensim's options for this file, by its beginning.
+    """Return gensim's options for a file, from how it begins.
 
     Raises:
-        ValueError: it begins like no word2vec file.
+        ValueError: it does not begin like a word2vec file.
     """
     with open_bytes(path) as stream:
         first, second = stream.readline(1 << 16), stream.readline(1 << 16)

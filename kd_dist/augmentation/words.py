@@ -1,8 +1,8 @@
-"""A text as words, and which of them another word may replace.
+"""Split texts into words, and say which words may replace each other.
 
-Chinese is cut by jieba, which also names the part of speech. Only a word of another text's kind may take a word's
-place: both Chinese, both nouns (or verbs, ...), neither a function word, a number, a name. That is what the published
-code, whose words are `[a-z]+` alone, has no notion of. Importing this module is cheap: jieba is imported when used.
+Chinese is segmented by jieba, which also tags the part of speech. A word may only be replaced by one of the same kind:
+both Chinese, both nouns (or verbs, ...), neither a function word, a number or a name. The published code, whose words
+are `[a-z]+` only, makes no such distinction. Importing this module is cheap: jieba is imported when it is used.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 Language = Literal["zh", "en"]
 
-# jieba's tags of words with a meaning of their own, by what may stand for what. Proper names (nr, ns, nt, nz), numbers
+# jieba's tags of content words, grouped by which may replace each other. Proper names (nr, ns, nt, nz), numbers
 # (m), times (t), abbreviations (j), morphemes (ng, vg, ag) and adverbs (d: 不, 没有, 再也) stay as they are.
 KINDS = {
     **dict.fromkeys(("n", "s"), "noun"),
@@ -22,7 +22,7 @@ KINDS = {
     **dict.fromkeys(("i", "l"), "phrase"),
 }
 
-# Chinese function words that jieba tags as nouns, verbs or adjectives, and verbs whose change turns a sentence around.
+# Chinese function words that jieba tags as nouns, verbs or adjectives, and verbs whose replacement reverses a sentence.
 CHINESE_STOP_WORDS = frozenset(
     """
     是 有 无 没 没有 不能 不会 不用 不可 不得 不同 不足 不利 能 能够 会 可 可能 应 应该 应当 需
@@ -32,7 +32,7 @@ CHINESE_STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads better than a list of strings
 )
 
-# The English stop list of NLTK (179 words), apostrophes cut as BERT's basic tokenizer cuts them.
+# The English stop list of NLTK (179 words), split at apostrophes as BERT's basic tokenizer does.
 ENGLISH_STOP_WORDS = frozenset(
     """
     i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers
@@ -55,15 +55,17 @@ _OPENING, _CLOSING = "《", "》"
 
 
 class Word(NamedTuple):
-    """A piece of a text as it stands there; joined, the words of a text are the text again."""
+    """A word of a text, or what is between words; joined, they are the text again.
+
+    `kind`: only words of the same kind may replace it; None: it stays.
+    """
 
     text: str
     kind: str | None
-    """What may replace it is of the same kind; None: it stays as it is."""
 
 
 def split_words(text: str, language: Language) -> list[Word]:
-    """The words of a text. Titles of works, in 《》, stay as they are."""
+    """Split a text into words. Titles of works, in 《》, get no kind: they stay as they are."""
     if language == "en":
         return [Word(part, kind_of(part.lower(), language)) for part in _WORD_CHARACTERS.split(text) if part]
     words, inside_title = [], False
@@ -75,14 +77,14 @@ def split_words(text: str, language: Language) -> list[Word]:
 
 @functools.lru_cache(maxsize=1 << 18)
 def kind_of(word: str, language: Language) -> str | None:
-    """The kind of a word that stands alone; None for one that may neither be replaced nor replace another."""
+    """Return the kind of a word without context; None if it may neither be replaced nor replace another."""
     if language == "en":
         return "word" if _ENGLISH.fullmatch(word) and word not in ENGLISH_STOP_WORDS else None
     return _chinese_kind(word, _tagger().word_tag_tab.get(word))
 
 
 def _chinese_kind(word: str, tag: str | None) -> str | None:
-    """Of a word that is unknown, its tag is None."""
+    """Return the kind of a word with one of jieba's tags, or with None if jieba does not know the word."""
     return KINDS.get(tag or "") if _CHINESE.fullmatch(word) and word not in CHINESE_STOP_WORDS else None
 
 

@@ -7,25 +7,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Family:
-    """What sets an encoder family apart from BERT, whose facts are the defaults.
+    """The facts in which an encoder family may differ from BERT, whose values are the defaults.
 
-    Every family here calls transformers' AttentionInterface in its layers, and its attention scores are plain QK', so
-    that it can be trained and its layers distilled.
+    Every family in the table calls transformers' AttentionInterface in its layers, and its attention scores are plain
+    QK', so it can be trained and its layers can be distilled.
     """
 
     layers: str = "encoder.layer"
-    """Where the layers are, from the base model on."""
+    """Attribute path of the layers within the base model."""
     classifier_head: str = "pooled"
-    """What the classification head takes: `pooled` the pooler's output, `sequence` all hidden states, or a form of the
-    family's own."""
+    """Input of the classification head: `pooled` (the pooler's output), `sequence` (all hidden states), or the name of
+    a family whose head has a form of its own."""
     masked_head: str | None = "cls"
-    """The one module of a masked language model that predicts words from states; None where there are several."""
+    """The module of a masked language model that predicts tokens from hidden states; None where there are several."""
     masked_head_weights: str = "cls.predictions."
-    """How the names of that head's weights begin in a file of weights."""
+    """Prefix of that head's weights in a checkpoint."""
     offset_positions: bool = False
-    """Whether positions are numbered from the padding token's id on, so that the first ones are never used."""
+    """Whether positions are numbered from `pad_token_id + 1`, so that the first position embeddings are never used."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """The family's own names of BERT's settings, where they differ."""
+    """The family's names for BERT's settings, where they differ: BERT's name -> the family's name."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -55,12 +55,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def unsupported(config: Mapping[str, Any]) -> bool:
-    """Say whether a config.json describes anything but an encoder of a family in the table."""
+    """Return whether a config.json describes something other than an encoder of a family in the table."""
     is_known = config.get("model_type") in FAMILIES
     return not is_known or bool(config.get("is_decoder") or config.get("is_encoder_decoder"))
 
 
 def with_common_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config.json with BERT's names of the settings that its family calls otherwise."""
+    """Return a config.json with BERT's names added for the settings that its family names differently."""
     aliases = {name: own for family in FAMILIES.values() for name, own in family.aliases.items()}
     return {name: config[own] for name, own in aliases.items() if own in config} | dict(config)

@@ -1,4 +1,4 @@
-"""Read what earlier versions wrote about jobs and stages: some kinds and sections have other names now."""
+"""Translate jobs and stages that earlier versions wrote: some kinds and sections have been renamed since."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ KINDS = {"prepare": "corpus", "export": "serve"}
 
 
 def modernized_job(content: Content) -> Content:
-    """Return the content of a job.json under today's names; a current one comes back equal."""
+    """Return the content of a job.json under the current names; current content is returned unchanged."""
     return content | {"stages": {name: modernized_stage(stage) for name, stage in content["stages"].items()}}
 
 
 def modernized_stage(content: Content) -> Content:
-    """Return the description of a stage under today's names; a current one comes back equal.
+    """Return the description of a stage under the current names; a current description is returned unchanged.
 
-    One section, `teacher`, used to name whatever model a stage took: the source of its tokenizer, the encoder to
-    fine-tune, the donor of layers, the model that proposes words.
+    One section, `teacher`, used to name any model that a stage used: the source of its tokenizer, the encoder to
+    fine-tune, the donor of layers, or the model that proposes words.
     """
     kind, path = content.get("kind"), (content.get("teacher") or {}).get("path")
     others = {key: value for key, value in content.items() if key not in ("kind", "teacher")}
@@ -34,6 +34,7 @@ def modernized_stage(content: Content) -> Content:
 
 
 def _part_in_training(content: Content) -> str:
+    """Return the section that now names what a train stage called its teacher."""
     if content.get("student") is None:
         return "encoder"
     return "donor" if content["objective"]["name"] == "finetune" else "teacher"

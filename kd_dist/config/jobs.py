@@ -1,4 +1,4 @@
-"""Jobs by name, resolved: overlay and overrides applied, and adapted to what they say."""
+"""Find a job by name, apply an overlay and overrides to it, and adapt its stages to the result."""
 
 import importlib
 import pkgutil
@@ -22,22 +22,32 @@ from kd_dist.errors import UserError, nearest
 
 
 def job_names() -> list[str]:
-    """Every file in jobs/ is a job."""
+    """Return the names of all jobs: every module in jobs/ is one."""
     return sorted(module.name for module in pkgutil.iter_modules([str(REPOSITORY / "jobs")]))
 
 
 def find_job(name: str) -> Job:
-    """The job as its file in jobs/ describes it, before any override."""
+    """Return the job as its file in jobs/ describes it, before any override.
+
+    Raises:
+        UserError: There is no such job.
+    """
     if name not in job_names():
         raise UserError(f"unknown job `{name}`{nearest(name, job_names())}; there are: {', '.join(job_names())}")
     return importlib.import_module(f"jobs.{name}").JOB
 
 
 def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Job:
-    """The job with the overlay file and then the `key=value` overrides applied; every problem reported at once.
+    """Return the job with the overlay file and then the overrides applied.
+
+    Args:
+        name: A job in jobs/.
+        overrides: Settings of the form `key=value`; they take precedence over the overlay.
+        overlay: A YAML file of settings, or the job.json of a run, which is repeated.
 
     Raises:
-        UserError: unknown or wired keys, values of the wrong type, or settings that contradict each other.
+        UserError: Unknown or wired keys, values of the wrong type, or settings that contradict each other; all of
+            them in one message.
     """
     job, problems = resolve_job(name, overrides, overlay)
     if problems or job is None:
@@ -46,7 +56,19 @@ def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Jo
 
 
 def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> tuple[Job | None, list[str]]:
-    """Apply overlay and overrides as far as they can be; return the job and what is wrong with them."""
+    """Apply the overlay and the overrides as far as possible.
+
+    Args:
+        name: A job in jobs/.
+        overrides: Settings of the form `key=value`; they take precedence over the overlay.
+        overlay: A YAML file of settings, or the job.json of a run, which is repeated.
+
+    Returns:
+        The job, or None where the settings do not make one, and a message for each problem.
+
+    Raises:
+        UserError: There is no such job, or the overlay cannot be read.
+    """
     job = find_job(name)
     problems: list[str] = []
     content = read_overlay(overlay)
@@ -73,8 +95,11 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
 
 
 def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -> Job:
+    """Return the job that a run's job.json describes."""
     if content.get("name") != name:
-        raise UserError(f"--config {overlay} describes the job `{content.get('name')}`, not `{name}`")
+        raise UserError(
+            f"--config {overlay} describes job `{content.get('name')}`, not `{name}`: use --job {content.get('name')}"
+        )
     problems: list[str] = []
     job = validated_job(modernized_job(dict(content)), problems)
     if job is None:
@@ -83,6 +108,6 @@ def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -
 
 
 def _adapted(job: Job) -> Job:
-    """What the settings make of the job's stages, where its file has something to say about that."""
+    """Return the job after the `adapt` function of its file, if there is one, has fitted its stages to the settings."""
     adapt = getattr(importlib.import_module(f"jobs.{job.name}"), "adapt", None)
     return adapt(job) if adapt is not None else job

@@ -1,4 +1,4 @@
-"""What a model folder says of itself, read without torch."""
+"""Facts about a model read from its folder, without torch."""
 
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ from kd_dist.files import read_json
 CLASSIFIER = "ForSequenceClassification"
 MASKED_LANGUAGE_MODELS = ("MaskedLM", "PreTraining")
 
-# What a config.json must say of an encoder for it to be trained.
+# The sizes that the config.json of an encoder must give before it can be trained.
 NUMBERS = ("num_hidden_layers", "num_attention_heads", "hidden_size")
 
 Config = dict[str, Any]
 
 
 def has_language_model_head(path: str) -> bool:
-    """Say whether a Hugging Face folder predicts masked words; a hub name is assumed to.
+    """Return whether a Hugging Face folder has a masked-language-model head; a hub name is assumed to have one.
 
     Raises:
-        UserError: A damaged config.json or weights file.
+        UserError: config.json or a weights file is damaged.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -36,10 +36,10 @@ def has_language_model_head(path: str) -> bool:
 
 
 def has_classifier_head(path: str) -> bool:
-    """Say whether a Hugging Face folder calls itself a sequence classifier; a hub name is assumed to be one.
+    """Return whether the config.json of a Hugging Face folder names a sequence classifier; a hub name is assumed to.
 
     Raises:
-        UserError: A damaged config.json.
+        UserError: config.json is damaged.
     """
     folder = Path(path)
     return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))
@@ -50,24 +50,28 @@ def _architectures(folder: Path) -> list[str]:
 
 
 def read_config(file: Path) -> Config:
-    """Read a config.json, with BERT's names of its settings.
+    """Read a config.json and add BERT's names for its settings.
 
     Raises:
-        UserError: It is no readable JSON object.
+        UserError: It is not a readable JSON object.
     """
     try:
         content = read_json(file)
     except (ValueError, OSError) as error:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} is no Hugging Face config.json: expected an object, found {type(content).__name__}")
+        raise UserError(f"{file} is not a Hugging Face config.json: expected an object, found {type(content).__name__}")
     return with_common_names(with_model_type(content))
 
 
 def num_positions(config: Config) -> int | None:
-    """Return how many tokens, special ones included, a model has positions for; None where its config does not say.
+    """Return the longest sequence that a model has positions for, in tokens including special ones.
 
-    `config` is what stands in config.json, or `PretrainedConfig.to_dict()`.
+    Args:
+        config: The content of a config.json, or `PretrainedConfig.to_dict()`; of a model with branches too.
+
+    Returns:
+        The number of usable positions; None where the configuration does not give it.
     """
     config = inside(config)
     family = FAMILIES.get(config.get("model_type", ""))
@@ -78,12 +82,12 @@ def num_positions(config: Config) -> int | None:
 
 
 def inside(config: Config) -> Config:
-    """Return the configuration of the encoder inside a model with branches; of any other model its own."""
+    """Return the configuration of the encoder inside a model with branches; any other configuration as it is."""
     return with_common_names(config["backbone"]) if config.get("backbone") else config
 
 
 def task_of(config: Config) -> Task:
-    """Return what a classifier was trained for; one that does not say predicts a label, or a number with one output."""
+    """Return the task of a classifier; without `problem_type` it is a single label, or regression with one output."""
     tasks: dict[str | None, Task] = {
         "single_label_classification": "single_label",
         "multi_label_classification": "multi_label",
@@ -94,7 +98,7 @@ def task_of(config: Config) -> Task:
 
 
 def label_names(config: Config) -> list[str]:
-    """Return the names of a classifier's outputs in order; LABEL_0, LABEL_1 and so on where it has none."""
+    """Return the names of a classifier's outputs in order; LABEL_0, LABEL_1 and so on where they have none."""
     if names := config.get("id2label"):
         return [str(names[key]) for key in sorted(names, key=int)]
     return [f"LABEL_{index}" for index in range(config.get("num_labels", 2))]
@@ -104,7 +108,7 @@ def read_classifier_config(directory: Path) -> Config:
     """Read the config.json of a classifier.
 
     Raises:
-        UserError: no such folder, no config.json in it, one that is damaged, or a model that is no classifier.
+        UserError: The folder or its config.json is missing, the file is damaged, or the model is not a classifier.
     """
     if config_file(directory) is None:
         inside = next((name for name in ("export", "model") if (directory / name / "config.json").is_file()), None)
@@ -122,10 +126,10 @@ def read_classifier_config(directory: Path) -> Config:
 
 
 def no_classifier(directory: Path, reason: str) -> str:
-    """Say that a folder holds no trained classifier, and what makes it one."""
-    return f"{directory} is no trained classifier: {reason}; {make_classifier_hint(directory)}"
+    """Return a message that a folder holds no trained classifier, why not, and how to get one."""
+    return f"{directory} is not a trained classifier: {reason}; {make_classifier_hint(directory)}"
 
 
 def make_classifier_hint(path: str | Path) -> str:
-    """Say how an encoder becomes a classifier."""
+    """Return a hint about how to turn an encoder into a classifier."""
     return f"give the export of `--job finetune encoder.path={path} data.train=FILE`"

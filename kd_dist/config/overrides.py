@@ -1,4 +1,4 @@
-"""`key=value` overrides and overlay files, applied to the settings of a job."""
+"""Apply `key=value` overrides and overlay files to the settings of a job."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,23 +12,30 @@ from kd_dist.errors import UserError, nearest
 
 
 def join_problems(problems: list[str]) -> str:
+    """Return one message for all problems: a single one as it is, several as a list."""
     if len(problems) == 1:
         return problems[0]
     return f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
 
 
 def split_override(text: str, problems: list[str]) -> tuple[str, Any] | None:
+    """Split `key=value`; add a message to `problems` and return None where there is no equals sign."""
     key, sign, value = text.partition("=")
     if not sign:
-        problems.append(f"`{text}` is not of the form key=value (for example train.steps=300)")
+        problems.append(f"`{text}` is not of the form key=value; write for example train.steps=300")
         return None
     return key.strip(), value
 
 
 def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
+    """Read a YAML (or JSON) file of settings; no file holds no settings.
+
+    Raises:
+        UserError: The file cannot be read, or is not a mapping.
+    """
     if overlay is None:
         return {}
-    import yaml  # only here: yaml costs a login node time
+    import yaml  # imported here because it slows down every start on a login node
 
     try:
         content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
@@ -42,13 +49,13 @@ def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
 
 
 def options_of(job: Job) -> set[str]:
-    """Return every key of a job that can be set: of all stages, of one stage, and those that others follow."""
+    """Return every key that can be set: `section.key`, `stage.section.key`, and the keys that others follow."""
     keys = {key for stage in job.stages.values() for key in stage.options()} | job.follows.keys()
     return keys | {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
 
 
 def flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Iterator[tuple[str, Any]]:
-    """Nested keys as dotted ones, in the order of the file; a setting may itself be a map."""
+    """Yield nested keys as dotted ones, in the order of the file; a map below a key in `options` is its value."""
     for key, value in content.items():
         if isinstance(value, Mapping) and f"{prefix}{key}" not in options:
             yield from flatten(value, f"{prefix}{key}.", options)
@@ -57,10 +64,16 @@ def flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Itera
 
 
 def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, Any]], problems: list[str]) -> None:
-    """Put the given values into `settings`, and into the settings that follow one of them and are not given themselves.
+    """Put the given values into `settings`, and into the settings that follow one of them and are not given.
 
-    A key of all stages (`section.key`) reaches every stage that has it, but no field that an earlier stage feeds; a key
-    of one stage (`stage.section.key`) sets that field too, and so cuts the edge.
+    `section.key` reaches every stage that has the key, except fields that an earlier stage feeds; `stage.section.key`
+    sets such a field as well, which removes the edge.
+
+    Args:
+        job: The job that is changed.
+        settings: Its content (`Job.model_dump()`), changed in place.
+        given: Keys and values in order; a later value replaces an earlier one.
+        problems: Receives a message for each key that cannot be set.
     """
     for key, value in given:
         followers = [name for name in job.follows.get(key, []) if name not in job.given]
@@ -69,13 +82,13 @@ def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, A
                 _put(settings, target, follower, value)
     for key, value in given:
         if key in job.follows and not _unwired(job, key):
-            continue  # it has reached all that it is for
+            continue  # it exists only for its followers
         for target, option in _targets(job, key, problems):
             _put(settings, target, option, value)
 
 
 def _targets(job: Job, key: str, problems: list[str]) -> list[tuple[str, str]]:
-    """Return (stage, `section.key`) of every field that the key sets."""
+    """Return the (stage, `section.key`) of every field that the key sets."""
     stage, _, option = key.partition(".")
     if stage in job.stages:
         if option in set(job.stages[stage].options()):
@@ -86,8 +99,8 @@ def _targets(job: Job, key: str, problems: list[str]) -> list[tuple[str, str]]:
     if not having:
         problems.append(_unknown(key, job))
     elif not free:
-        ways = " or ".join(f"{name}.{key}=..." for name in having)
-        problems.append(f"`{key}` is fed by an earlier stage; {ways} sets it all the same and cuts that edge")
+        exact = " or ".join(f"{name}.{key}=..." for name in having)
+        problems.append(f"`{key}` is fed by an earlier stage; {exact} replaces the output of that stage")
     return [(name, key) for name in free]
 
 
@@ -109,6 +122,7 @@ def _unknown(key: str, job: Job) -> str:
 
 
 def validated_job(settings: dict[str, Any], problems: list[str]) -> Job | None:
+    """Build a job from its content; add a message to `problems` for each invalid value and return None."""
     try:
         return Job.model_validate(settings)
     except ValidationError as error:
@@ -121,7 +135,7 @@ def validated_job(settings: dict[str, Any], problems: list[str]) -> Job | None:
 
 
 def _without_tags(where: str) -> str:
-    """pydantic puts the tag of a union into the location: `distill.train.train.steps` is `distill.train.steps`."""
+    """Remove the union tags in a location of pydantic: `distill.train.train.steps` becomes `distill.train.steps`."""
     parts = where.split(".")
     if len(parts) > 2 and parts[1] in KINDS:
         del parts[1]

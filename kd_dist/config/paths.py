@@ -1,4 +1,4 @@
-"""Where the repository keeps its files, and paths in settings made absolute."""
+"""Locate files of the repository, and make paths in settings absolute."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def model_config_file(name: str) -> Path:
-    """The architecture file that `student.config` names: one of ours by name, or any path.
+    """Return the architecture file that `student.config` names: a shipped one by its name, or any path.
 
     Raises:
-        UserError: there is no such file.
+        UserError: There is no such file.
     """
     shipped = REPOSITORY / "configs" / "models"
     candidates = [shipped / f"{name.removesuffix('.json')}.json", Path(name), REPOSITORY / name]
@@ -27,9 +27,9 @@ def model_config_file(name: str) -> Path:
 
 
 def with_absolute_paths(job: Job) -> Job:
-    """The job with every local path made absolute; names of shipped models and hub names stay as they are.
+    """Return the job with every local path made absolute; names of shipped models and of the hub stay as they are.
 
-    Jobs run from a snapshot of the code: what is typed relative to a folder would not be found from there.
+    Jobs run from a snapshot of the code, where a relative path would point elsewhere.
     """
 
     def absolute(_: str, section: Section) -> Section:

@@ -1,4 +1,4 @@
-"""One job with several seeds: the stages that depend on chance are repeated, everything else is shared."""
+"""Run one job with several seeds: the stages that depend on chance are repeated, all others are shared."""
 
 import re
 from typing import Any
@@ -11,19 +11,30 @@ SUFFIX = "_seed"
 
 
 def seed_of(stage: str) -> int | None:
-    """The seed in the name of a copy, which is that of its models in an evaluation; None for any other stage."""
+    """Return the seed in the name of a repeated stage; None for any other stage."""
     found = re.fullmatch(rf".+{SUFFIX}(\d+)", stage)
     return int(found[1]) if found else None
 
 
-def with_seeds(job: Job, seeds: int) -> Job:
-    """The job with its seeded stages under `seeds` seeds: train.seed, train.seed + 1, ...
+def seeded_name(model: str, seed: int) -> str:
+    """Return the name in `evaluate.models` of a model that was trained with another seed than the job's first."""
+    return f"{model}@{seed}"
 
-    A copy comes after its stage and is called `<stage>_seed43`. Copies of one seed are wired among themselves, and a
-    stage that scores a seeded one scores its copies too, as `<model>@43`.
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Return the model and the seed that `seeded_name` put together; a name without a seed is all model."""
+    model, _, seed = name.rpartition("@")
+    return (model, int(seed)) if model and seed.isdecimal() else (name, None)
+
+
+def with_seeds(job: Job, seeds: int) -> Job:
+    """Return the job with its seeded stages repeated under `seeds` seeds: train.seed, train.seed + 1, ...
+
+    A copy follows its stage and is called `<stage>_seed43`. Copies of one seed are wired to each other, and a stage
+    that scores a repeated one scores its copies too, as `<model>@43`.
 
     Raises:
-        UserError: no stage of the job can be repeated.
+        UserError: The job has no stage that can be repeated.
     """
     if seeds == 1:
         return job
@@ -43,7 +54,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
 
 
 def _copy(stage: Stage, names: dict[str, str], seeds_further: int) -> Stage:
-    """The stage with wires to the copies of its own seed."""
+    """Return the stage with its wires leading to the copies of its own seed."""
     copy = stage.rewired(lambda value: _rewired(value, names))
     if not isinstance(copy, TrainStage):
         return copy
@@ -56,7 +67,7 @@ def _with_scored_copies(stage: EvaluateStage, copies: dict[int, dict[str, str]])
     for label, path in stage.evaluate.models.items():
         for seed, names in copies.items():
             if (copy := _rewired(path, names)) != path:
-                models[f"{label}@{seed}"] = copy
+                models[seeded_name(label, seed)] = copy
     return stage.model_copy(update={"evaluate": stage.evaluate.model_copy(update={"models": models})})
 
 

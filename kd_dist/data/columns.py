@@ -1,4 +1,4 @@
-"""What the columns of labelled files are."""
+"""Find the columns of labelled files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,25 +13,31 @@ SKIPPED = "-"
 
 @dataclass(frozen=True)
 class Columns:
-    """What `data.columns` says: (role, column name) of every column, in order; the role `-` is not read.
+    """The columns that `data.columns` describes.
 
-    `by_name`: a column has another name than its role, so that only a header can tell where it is.
+    Attributes:
+        names: (role, column name) of every column, in order; the role `-` is not read.
+        by_name: whether a column has another name than its role, so that only a header tells where it is.
     """
 
     names: list[tuple[str, str]]
     by_name: bool
 
     def wanted(self) -> dict[str, str]:
-        """Column name by role."""
+        """Return the column name of each role."""
         return {role: name for role, name in self.names if role != SKIPPED}
 
     def positions(self) -> dict[str, int]:
-        """Position by role, in a file without a header."""
+        """Return the position of each role in a file without a header."""
         return {role: position for position, (role, _) in enumerate(self.names) if role != SKIPPED}
 
 
 def parse_columns(columns: Sequence[str]) -> Columns:
-    """Read `data.columns`. Raises CorpusError for an unknown role, one given twice, and without label or text."""
+    """Parse `data.columns`.
+
+    Raises:
+        CorpusError: an unknown role, one that is given twice, or no label or text.
+    """
     names = [(entry.partition(":")[0], entry.partition(":")[2]) for entry in columns]
     roles = [role for role, _ in names if role != SKIPPED]
     for role in roles:
@@ -48,17 +54,21 @@ def parse_columns(columns: Sequence[str]) -> Columns:
 
 
 def columns_in_header(columns: Columns, header: str, first_row: list[str], file: Path) -> dict[str, int] | None:
-    """Return the position of each role as the first row tells it; None when that is no header.
+    """Return the position of each role according to the first row, or None if that is not a header.
 
-    `header` is `auto`, `yes` or `no`; `auto` takes a row for a header when it holds one of the names wanted, or when
-    the names are not those of the roles. Raises CorpusError for a name that is not in the header.
+    Args:
+        header: `yes`, `no` or `auto`, which takes the row for a header when it contains one of the wanted names, or
+            when the names differ from the roles.
+
+    Raises:
+        CorpusError: a name that is not in the header.
     """
     found, wanted = [cell.strip() for cell in first_row], columns.wanted()
     if header == "no":
         if columns.by_name:
-            raise CorpusError("data.columns names columns, which data.header=no rules out: give them in order")
+            raise CorpusError("data.columns names columns, which data.header=no rules out: give the roles in order")
         return None
-    # Whatever its case, or a header would become a row of its own.
+    # In any case, or a header would become a row.
     looks_like_one = {name.lower() for name in found} & {name.lower() for name in wanted.values()}
     if header == "auto" and not columns.by_name and not looks_like_one:
         return None

@@ -1,4 +1,4 @@
-"""The corpus stage: text files to tokenised Arrow, shared by all runs that ask for the same."""
+"""The corpus stage: tokenize text files, once for all runs that ask for the same."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from kd_dist.data.unknown_words import unknown_words_note
 
 
 def run(stage: CorpusStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens: a link to the prepared corpus, which is built unless an equal one is cached.
+    """Make `stage_dir`/tokens a link to the prepared corpus, which is built unless it is in the cache.
 
     Raises:
         CorpusError: no text, or a file that cannot be read; the message names file and line.

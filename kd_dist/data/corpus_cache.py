@@ -1,4 +1,4 @@
-"""Prepared corpora, cached by what they were made of."""
+"""Cache prepared corpora by what they are made from."""
 
 import errno
 import hashlib
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError
-from kd_dist.files import link, read_json
+from kd_dist.files import link
 
 FORMAT_VERSION = 3  # raise it when the same options and files would give other rows: old caches are then left alone
 
@@ -24,11 +25,11 @@ TOKENIZER_CLASS_FILES = (
 
 
 def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -> str:
-    """Return a short name for what `prepare` makes of these files, tokenizer and options.
+    """Return a short name for the corpus that `prepare` makes from these files, tokenizer and options.
 
-    Files count with name, size and modification time, wherever they lie; a tokenizer folder with the bytes of its
-    tokenizer files, a hub name as such. `num_workers` changes nothing in the result and does not count; an option
-    that is None is as if it were not there.
+    Files count by name, size and modification time, wherever they are; a tokenizer folder by the bytes of its tokenizer
+    files, a hub model by its name. `num_workers`, which does not change the result, and options that are None do not
+    count.
     """
     identities = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     options = {key: value for key, value in options.items() if key != "num_workers" and value is not None}
@@ -45,11 +46,18 @@ def _tokenizer_identity(tokenizer_path: str) -> str | list[tuple[str, str]]:
 
 
 def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, Any]:
-    """Run `prepare(**arguments)` into `cache_dir/<fingerprint>` unless that exists; point the symbolic link `place`
-    at it.
+    """Prepare a corpus in `cache_dir/<fingerprint>` unless it exists, and make `place` a link to it.
 
-    The link is relative and is replaced atomically. Returns the statistics, with "cached": true when nothing had to
-    be built. Raises what `prepare` raises, and CorpusError when `place` is a folder or file of its own.
+    The link is relative and replaced atomically.
+
+    Args:
+        arguments: those of `prepare`, except the output folder.
+
+    Returns:
+        The statistics, with `cached`: whether nothing had to be built.
+
+    Raises:
+        CorpusError: what `prepare` raises, and a `place` that is not a link.
     """
     if place.exists() and not place.is_symlink():
         raise CorpusError(f"{place} is not a link to a prepared corpus; move it away or choose another place")
@@ -57,7 +65,7 @@ def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, 
     cached = target.exists()
     if not cached:
         _build(target, arguments)
-    statistics = read_json(target / "statistics.json")
+    statistics = PreparedRows(target).statistics
     _replace_link(place, target)
     return {**statistics, "cached": cached}
 
@@ -67,7 +75,7 @@ def _build(target: Path, arguments: dict[str, Any]) -> None:
         prepare(output_dir=target, **arguments)
     except OSError as error:
         # Another process built the same corpus in the meantime: its copy is as good.
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not (target / "statistics.json").exists():
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not PreparedRows(target).exist():
             raise
 
 

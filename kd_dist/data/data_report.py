@@ -1,4 +1,4 @@
-"""What is known of labelled rows, for people."""
+"""Report on labelled rows, for people to read."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,19 +20,24 @@ Report = dict[str, Any]
 
 
 def summary(name: str, report: Report) -> str:
-    """A few lines for people, of what `prepare` returned."""
+    """Summarize a report in a few lines.
+
+    Args:
+        name: that of the stage.
+        report: what `labelled.prepare` returned.
+    """
     rows = ", ".join(f"{report[split]['rows']:,} {split}" for split in SPLITS)
     lines = [f"{name}: {rows} rows, {_labels_in_words(report)}, built in {report['seconds']:.0f} s"]
     leaks, skipped = report["leaks"], sum((Counter(report[split]["skipped"]) for split in SPLITS), Counter())
     if leaks["train_rows"]:
         what = "removed" if leaks["removed"] else "kept (data.remove_leaked=false)"
-        lines.append(f"  {leaks['train_rows']:,} training rows stand in validation or test too: {what}")
+        lines.append(f"  {leaks['train_rows']:,} training rows are also in validation or test: {what}")
     if report["duplicates_in_train"]:
         lines.append(f"  {report['duplicates_in_train']:,} training rows repeat an earlier one: kept")
     if skipped:
         lines.append(f"  {left_out(skipped)}")
     if truncated := sum(report[split]["truncated"] for split in SPLITS):
-        lines.append(f"  {truncated:,} rows are longer than data.max_length and were cut")
+        lines.append(f"  {truncated:,} rows are longer than data.max_length and were truncated")
     if note := unknown_words_note(total(report[split] for split in SPLITS)):
         lines.append(f"  {note}")
     if rare := report["rare_labels"]:
@@ -49,6 +54,7 @@ def _labels_in_words(report: Report) -> str:
 
 
 def describe_rows(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> Report:
+    """Return counts of the rows of a split, by label and by length in characters."""
     counts = Counter(label for row in rows for label in row.labels)
     lengths = np.array([sum(len(text) for text in row.key if text) for row in rows], dtype=np.int64)
     return {
@@ -62,7 +68,7 @@ def describe_rows(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> 
 
 
 def label_report(train: Sequence[RawRow], counts: dict[str, int]) -> Report:
-    """How even the labels of the training rows are, and a few rows of each."""
+    """Return how balanced the labels of the training rows are, and a few texts of each."""
     samples: dict[str, list[str]] = {}
     for row in train:
         for label in row.labels:

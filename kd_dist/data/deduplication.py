@@ -1,15 +1,15 @@
-"""Remember texts by hash."""
+"""Deduplicate texts by their hashes."""
 
 import numpy as np
 import xxhash
 
 
 class SeenHashes:
-    """Remembers texts by 64-bit hash: 8 bytes a text, 16 while two runs merge.
+    """Remembers texts by their 64-bit hashes, in 8 bytes per text, 16 while two runs merge.
 
-    The newest hashes are a small set; when it is full it becomes a sorted array (a run), and runs of similar size
-    merge, so that n texts make about log2(n / 65,536) runs to search. Two different texts with one hash count as
-    equal: at a billion texts the chance of even one such pair is about 3 %.
+    The newest hashes are in a small set. When it is full it becomes a sorted array (a run), and runs of similar size
+    merge, so that n texts make about log2(n / 65,536) runs to search. Different texts with the same hash count as
+    equal: among a billion texts, the probability that there is such a pair is about 3 %.
     """
 
     def __init__(self, newest_size: int = 65_536) -> None:
@@ -18,7 +18,7 @@ class SeenHashes:
         self._runs: list[np.ndarray] = []
 
     def unseen(self, texts: list[str]) -> list[bool]:
-        """Return for every text whether it comes for the first time, earlier calls and this list included."""
+        """Return for every text whether it is new, compared with earlier calls and with the texts before it."""
         hashes = np.fromiter((xxhash.xxh64_intdigest(text.encode()) for text in texts), np.uint64, len(texts))
         old = np.zeros(len(texts), dtype=bool)
         for run in self._runs:

@@ -8,16 +8,29 @@ from pathlib import Path
 
 from kd_dist.errors import CorpusError
 
-SUPPORTED_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+JSON_SUFFIXES = (".jsonl", ".json")
 
-DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # of tables, which lie beside them
+CELL_SUFFIXES = (".tsv", ".csv")
+
+NAMED_SUFFIXES = (*JSON_SUFFIXES, ".parquet", ".arrow")  # of files that always name their columns
+
+RECORD_SUFFIXES = (*CELL_SUFFIXES, *NAMED_SUFFIXES)
+
+TEXT_SUFFIXES = (".txt", *NAMED_SUFFIXES)
+
+LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
+
+DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # files about the tables beside them
 
 
-def find_files(patterns: Sequence[str], suffixes: Sequence[str] = SUPPORTED_SUFFIXES) -> list[Path]:
-    """Return the files that plain paths, folders (searched recursively for `suffixes`) and globs name, each once.
+def find_files(patterns: Sequence[str], suffixes: Sequence[str] = TEXT_SUFFIXES) -> list[Path]:
+    """Find the files that paths, folders and globs name, each once.
 
-    The patterns keep their order; what one pattern matches is sorted. In a folder, descriptions of tables and what is
-    hidden are left alone. Raises CorpusError naming every pattern that matches nothing.
+    Folders are searched recursively for files with one of the suffixes, except hidden ones and descriptions of tables.
+    The patterns keep their order; the files that one pattern matches are sorted.
+
+    Raises:
+        CorpusError: patterns that match nothing; the message names all of them.
     """
     matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
     if bad := [pattern for pattern, files in matches.items() if not files]:
@@ -44,28 +57,33 @@ def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """The files below a folder but the hidden ones and those in hidden folders, which editors and notebooks leave."""
+    """Yield the files below a folder, without hidden files and folders, which editors and notebooks leave."""
     for inside, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(inside, name) for name in names if not name.startswith("."))
 
 
 def kind(path: Path) -> str:
-    """Return the suffix that says how to read the file, without .gz."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+    """Return the suffix that says how to read a file, in lower case and without .gz."""
+    return (path.with_suffix("") if is_compressed(path) else path).suffix.lower()
 
 
-TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
-
-LABELLED_SUFFIXES = (".txt", *TABLE_SUFFIXES)
+def is_compressed(path: Path) -> bool:
+    """Return whether the suffix says that the file is packed with gzip."""
+    return path.suffix.lower() == ".gz"
 
 
 def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
-    """Return (file, None) of the tables and (document, label) of the class trees that patterns name, each file once.
+    """Find the labelled files that patterns name, each once: tables, and documents in folders named after labels.
 
-    A folder that holds folders and no table is a tree of classes: every folder in it is a label, every file below that
-    a document; files beside the class folders, hidden files and those in hidden folders are left alone. Raises
-    CorpusError for a pattern that matches nothing.
+    A folder that contains folders and no table is a class tree: every folder in it is a label, and every file below
+    that is a document. Files beside the class folders and hidden files are ignored.
+
+    Returns:
+        (file, None) for a table, (file, label) for a document.
+
+    Raises:
+        CorpusError: a pattern that matches nothing, or a class folder without documents.
     """
     found: dict[str, tuple[Path, str | None]] = {}
     for pattern in patterns:
@@ -77,10 +95,10 @@ def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
 
 
 def is_class_tree(folder: Path) -> bool:
-    """Whether this is a folder of folders without a table anywhere inside."""
+    """Return whether this is a folder of folders, without a table anywhere inside."""
     if not folder.is_dir() or not _class_folders(folder):
         return False
-    return not any(kind(file) in TABLE_SUFFIXES for file in visible_files(folder))
+    return not any(kind(file) in RECORD_SUFFIXES for file in visible_files(folder))
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Labelled texts to be scored: a split of prepared data, or a file with the labels of a model.
+"""Read labelled texts to be scored: a split of prepared data, or files with the labels of a model.
 
 Shapes: N rows, C classes.
 """
@@ -13,14 +13,15 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, left_out
-from kd_dist.data.labels import Labels, has_generic_names, is_finite_number
+from kd_dist.data.labels import Labels, has_generic_names
+from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.data.row_labels import number_problem
 from kd_dist.errors import CorpusError, RunError, nearest
-from kd_dist.files import read_json
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled texts: `labels` as `metrics.scores` takes them, in the numbers of `label2id`."""
+    """Labelled texts. `labels` (N), or (N, C) for multi-label rows, are what `scores` takes, numbered by `label2id`."""
 
     split: str
     task: Task
@@ -30,30 +31,28 @@ class Examples:
     labels: np.ndarray
 
     def names(self) -> list[str]:
+        """Return the names of the labels in the order of their indices."""
         return sorted(self.label2id, key=lambda name: self.label2id[name])
 
 
 def read_split(tokens: Path, split: str) -> Examples:
-    """The rows of a split of prepared data; of validation where there are no test rows.
+    """Read the rows of a split of prepared data, or of validation where there are no test rows.
 
     Raises:
         RunError: the data has no labels, or no such rows.
     """
-    from datasets import load_from_disk
-
-    statistics = read_json(tokens / "statistics.json")
-    if not {"task", "test_rows"} <= statistics.keys():  # of texts without labels, the task is what a model is for
-        raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
-    if split == "test" and not statistics["test_rows"]:
+    prepared = PreparedRows(tokens)
+    prepared.require_labels()
+    if split == "test" and not prepared.num_rows("test"):
         print("the data has no test rows: scores are those on the validation rows", flush=True)
         return read_split(tokens, "validation")
-    if not statistics[f"{split}_rows"]:
+    if not prepared.num_rows(split):
         raise RunError(f"{tokens} has no {split} rows: set data.{split} to a file, or leave it out to split some off")
-    rows = load_from_disk(str(tokens / split))
+    rows = prepared.dataset(split)
     return Examples(
         split=split,
-        task=statistics["task"],
-        label2id=read_json(tokens / "label2id.json"),
+        task=prepared.labels.task,
+        label2id=prepared.label2id,
         texts=rows["text"][:],
         text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
         labels=np.array(rows["labels"][:]),
@@ -61,16 +60,16 @@ def read_split(tokens: Path, split: str) -> Examples:
 
 
 def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -> Examples:
-    """The rows of the files in `data.train`, for a model of these labels.
+    """Read the rows of the files in `data.train`, for a model of these labels.
 
     Raises:
-        CorpusError: files or rows that cannot be used; no row that can; or, unless bad rows are skipped, a label that
-            the model does not have or a number that is none.
+        CorpusError: files that cannot be read, no usable row, or, unless bad rows are skipped, a row without text, with
+            a label that the model does not have, or without a finite number for regression.
     """
-    labels, split = Labels(data, label2id), ", ".join(Path(file).name for file in data.train)
+    labels, split = Labels(data.task, label2id), ", ".join(Path(file).name for file in data.train)
     rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
     kept = []
-    for row in _as_the_model_says(rows, labels):
+    for row in _with_generic_names(rows, labels):
         if problem := _problem(row, labels):
             bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
         else:
@@ -78,13 +77,13 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
     if not kept:
         raise CorpusError(f"no row of {split} is left to score ({left_out(bad_rows.counts)})")
     pairs = [row.text_pair for row in kept if row.text_pair is not None]
-    numbers = np.array([labels.encoded(row) for row in kept])
+    numbers = np.array([labels.encode(row.labels) for row in kept])
     return Examples(split, data.task, label2id, [row.text for row in kept], pairs or None, numbers)
 
 
-def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
-    """Numbers in place of labels mean those of a model that has no names for its own."""
-    if labels.data.task == "regression" or not has_generic_names(labels.ids):
+def _with_generic_names(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
+    """Take numbers as the labels of a model that has no names for its own."""
+    if labels.task == "regression" or not has_generic_names(labels.ids):
         return rows
 
     def named(label: str) -> str:
@@ -94,10 +93,9 @@ def _as_the_model_says(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRo
 
 
 def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
-    """(reason, message) when the row has a label that cannot be scored."""
-    if labels.data.task == "regression":
-        number = row.labels[0]
-        return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+    """Return (reason, message) if the row has a label that cannot be scored."""
+    if labels.task == "regression":
+        return number_problem(row)
     unknown = [label for label in row.labels if label not in labels.ids]
     if not unknown:
         return None

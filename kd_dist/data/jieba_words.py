@@ -1,4 +1,4 @@
-"""jieba's dictionary, loaded once."""
+"""Load jieba's dictionary."""
 
 import contextlib
 import functools
@@ -10,11 +10,11 @@ from typing import Any
 
 @functools.cache
 def word_cutter() -> Any:
-    """jieba's dictionary and `cut`, loaded once."""
+    """Return jieba's dictionary, with its `cut`, loaded once per process."""
     import jieba
 
-    # jieba caches its dictionary in the shared /tmp under one name for everybody: another user's file would be in the
-    # way, or be loaded. When the folder cannot be made jieba goes on without a cache.
+    # jieba caches its dictionary in /tmp under the same name for every user: another user's file would be in the
+    # way, or would be loaded. If the folder cannot be created, jieba works without a cache.
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd_dist"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""The stage of labelled texts: files -> splits without leaks -> tokenised, memory-mapped Arrow, and a report on them.
+"""The labelled stage: files of labelled texts to splits without leaks, tokenized, with a report on them.
 
-The texts are in memory, their tokens are not. Importing this module is cheap: the heavy libraries are imported where
-they are used.
+The texts are in memory, their tokens are not. Importing this module is cheap: heavy libraries are imported where they
+are used.
 """
 
 import functools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,27 @@ from kd_dist.data.columns import parse_columns
 from kd_dist.data.data_report import Report, summary
 from kd_dist.data.labelled_rows import RawRow
 from kd_dist.data.labels import Labels
-from kd_dist.data.prepared_rows import SPLITS
+from kd_dist.data.prepared_rows import (
+    SPLITS,
+    PreparedRows,
+    open_lengths,
+    write_data_report,
+    write_encoding,
+    write_statistics,
+)
 from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.data.splits import load_splits
-from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, total
-from kd_dist.files import atomic_path, replaced_folder, write_json
+from kd_dist.files import atomic_path, replaced_folder
 
-ROWS_PER_WORKER = 4_096  # fewer are tokenised sooner than a process starts
+ROWS_PER_WORKER = 4_096  # fewer are tokenized in less time than a process takes to start
 
 
 def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens, which training reads, and `stage_dir`/texts/train.txt, the training texts alone.
+    """Write `stage_dir`/tokens, which training reads, and `stage_dir`/texts/train.txt, the training texts.
 
-    What an interrupted run left is replaced; nothing appears under its final name before it is complete.
+    Both replace what an earlier run wrote, and appear when they are complete.
 
     Raises:
         CorpusError: rows, labels or settings that cannot be used; the message names file and line.
@@ -45,14 +52,19 @@ def run(stage: LabelledStage, stage_dir: Path, shard: int) -> None:
 
 
 def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_file: Path) -> Report:
-    """Write the tokenised splits to `output_dir` and the training texts to `texts_file`; return the report.
+    """Write the tokenized splits to `output_dir` and the training texts to `texts_file`, and return the report.
 
-    `output_dir` is replaced. It holds, for every split, a Hugging Face dataset (`input_ids`, `token_type_ids` where the
-    model tells two segments apart, `labels`, `text`, `text_pair`) and `<split>_lengths.npy`, the tokens of every row;
-    `tokenizer/`, `preprocessing.json`, `label2id.json`, `statistics.json` and `data_report.json`. `labels` is the index
-    of a class, for multi-label rows a vector with 1.0 for every label, for regression a number.
+    The columns of the splits are `text`, `text_pair` (of pairs), `labels` (see `Labels.encode`), `input_ids`, and
+    `token_type_ids` where the model distinguishes two segments.
 
-    Raises what `load_splits`, `read_hint_words` and `load_fast_tokenizer` raise.
+    Args:
+        data: files and settings.
+        tokenizer_path: folder or hub name of the tokenizer.
+        output_dir: is replaced (see `PreparedRows`).
+        texts_file: gets one text per line, two lines for a pair.
+
+    Raises:
+        CorpusError: what `load_splits`, `read_hint_words` and `load_fast_tokenizer` raise.
     """
     started = time.monotonic()
     tokenizer = load_fast_tokenizer(tokenizer_path)
@@ -69,16 +81,15 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
         refuse_unknown_words(total(report[split] for split in SPLITS), tokenizer_path)
         report["seconds"] = round(time.monotonic() - started, 3)
         statistics = _statistics(data, tokenizer, labels, preprocessing, report)
-        tokenizer.save_pretrained(output / "tokenizer")
-        preprocessing.save(output)
-        for name, content in {"label2id": labels.ids, "statistics": statistics, "data_report": report}.items():
-            write_json(output / f"{name}.json", content)
+        write_encoding(output, tokenizer, preprocessing, labels)
+        write_statistics(output, statistics)
+        write_data_report(output, report)
         _write_texts(splits["train"], texts_file)
     return report
 
 
 def _statistics(
-    data: LabelledData, tokenizer: Any, labels: "Labels", preprocessing: Preprocessing, report: Report
+    data: LabelledData, tokenizer: Any, labels: Labels, preprocessing: Preprocessing, report: Report
 ) -> dict[str, Any]:
     return {
         "vocabulary_size": len(tokenizer),
@@ -86,7 +97,7 @@ def _statistics(
         "max_length": data.max_length,
         "word_starts": False,
         "task": data.task,
-        "num_labels": max(1, len(labels.ids)),
+        "num_labels": labels.num_labels,
         "pairs": preprocessing.pairs,
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         "truncated_rows": sum(report[split]["truncated"] for split in SPLITS),
@@ -96,7 +107,7 @@ def _statistics(
 
 
 def _write_texts(rows: Sequence[RawRow], file: Path) -> None:
-    """One text a line; a pair is two lines."""
+    """Write one text per line, two lines for a pair."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(f"{text}\n" for row in rows for text in row.key if text is not None)
@@ -112,40 +123,56 @@ def write_split(
     labels: Labels,
     num_workers: int,
 ) -> Report:
-    """Write `output`/`split` and its lengths; return what the tokens add to the report.
+    """Write a split and its lengths to `output`, and return the part of the report on its tokens.
 
-    `num_workers` processes tokenise (0: one per available core); the rows do not depend on it.
+    Args:
+        work: a folder for temporary files.
+        num_workers: processes that tokenize; 0: one per available core. The rows do not depend on it.
     """
-    import datasets
     import pyarrow.compute as pc
 
     features = _features(preprocessing, labels, load_fast_tokenizer(tokenizer_path))
     encode = functools.partial(_encode_batch, tokenizer_path=tokenizer_path, preprocessing=preprocessing)
-    if rows:
-        _write_arrow(rows, labels, features, work / f"{split}.arrow")
-        workers = min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(rows) / ROWS_PER_WORKER))
-        with interruption_as_itself():
-            dataset = datasets.Dataset.from_file(str(work / f"{split}.arrow")).map(
-                encode,
-                batched=True,
-                features=features,
-                num_proc=workers if workers > 1 else None,
-                cache_file_name=str(work / f"{split}_rows.arrow"),
-                new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
-                load_from_cache_file=False,
-                desc=f"tokenising {split}",
-            )
-    else:
-        dataset = datasets.Dataset.from_dict({name: [] for name in features}, features)
+    dataset = _tokenize(rows, split, work, labels, features, encode, num_workers)
     lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy()
-    np.save(output / f"{split}_lengths.npy", lengths.astype(np.min_scalar_type(max(preprocessing.max_length, 256))))
-    dataset.remove_columns("truncated").save_to_disk(output / split, num_shards=None if rows else 1)
+    open_lengths(output, split, len(lengths), preprocessing.max_length)[:] = lengths
+    folder = PreparedRows(output).split_folder(split)
+    dataset.remove_columns("truncated").save_to_disk(folder, num_shards=None if rows else 1)
     return {
         "tokens": int(lengths.sum()),
         "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),
         "truncated": pc.sum(dataset.data.column("truncated")).as_py() or 0,
         **count_unknown_words(load_fast_tokenizer(tokenizer_path), dataset.data.column("input_ids")),
     }
+
+
+def _tokenize(
+    rows: Sequence[RawRow],
+    split: str,
+    work: Path,
+    labels: Labels,
+    features: Any,
+    encode: Callable[[dict[str, list]], dict[str, list]],
+    num_workers: int,
+) -> Any:
+    """Return the tokenized rows as a dataset, memory-mapped from `work`."""
+    import datasets
+
+    if not rows:
+        return datasets.Dataset.from_dict({name: [] for name in features}, features)
+    _write_arrow(rows, labels, features, work / f"{split}.arrow")
+    workers = min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(rows) / ROWS_PER_WORKER))
+    with interruption_as_itself():
+        return datasets.Dataset.from_file(str(work / f"{split}.arrow")).map(
+            encode,
+            batched=True,
+            features=features,
+            num_proc=workers if workers > 1 else None,
+            cache_file_name=str(work / f"{split}_rows.arrow"),
+            new_fingerprint=split,  # otherwise the function is pickled and hashed for a cache that is not used
+            load_from_cache_file=False,
+            desc=f"tokenizing {split}",
+        )
 
 
 def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> Any:
@@ -156,7 +183,7 @@ def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> A
         "multi_label": datasets.List(datasets.Value("float32")),
         "regression": datasets.Value("float32"),
     }
-    columns = {"text": datasets.Value("string"), "labels": label[labels.data.task]}
+    columns = {"text": datasets.Value("string"), "labels": label[labels.task]}
     if preprocessing.pairs:
         columns["text_pair"] = datasets.Value("string")
     columns["input_ids"] = datasets.List(datasets.Value("int32"))
@@ -166,7 +193,7 @@ def _features(preprocessing: Preprocessing, labels: Labels, tokenizer: Any) -> A
 
 
 def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Path) -> None:
-    """Write texts and labels, a few thousand rows at a time."""
+    """Write texts and labels as Arrow, a few thousand rows at a time."""
     import pyarrow as pa
 
     names = [name for name in ("text", "text_pair", "labels") if name in features]
@@ -176,15 +203,12 @@ def _write_arrow(rows: Sequence[RawRow], labels: Labels, features: Any, path: Pa
             columns = {
                 "text": [row.text for row in group],
                 "text_pair": [row.text_pair for row in group],
-                "labels": [labels.encoded(row) for row in group],
+                "labels": [labels.encode(row.labels) for row in group],
             }
             writer.write_batch(pa.record_batch({name: columns[name] for name in names}, schema=schema))
 
 
-_worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
-
-
 def _encode_batch(batch: dict[str, list], tokenizer_path: str, preprocessing: Preprocessing) -> dict[str, list]:
-    encodings = preprocessing.encode(_worker_tokenizer(tokenizer_path), batch["text"], batch.get("text_pair"))
+    encodings = preprocessing.encode(worker_tokenizer(tokenizer_path), batch["text"], batch.get("text_pair"))
     columns = {name: list(values) for name, values in zip(Encoding._fields, zip(*encodings, strict=True), strict=True)}
     return {name: values for name, values in columns.items() if values[0] is not None}

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def mix(*values: int) -> int:
-    """A well-spread 63-bit number from a few integers (SplitMix64, Steele et al. 2014)."""
+    """Hash a few integers to a 63-bit number (SplitMix64, Steele et al. 2014)."""
     state = 0
     for value in values:
         state = (state + value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
@@ -15,10 +15,14 @@ def mix(*values: int) -> int:
 
 
 def permuted(positions: np.ndarray, size: int, key: int, rounds: int = 6) -> np.ndarray:
-    """Where a random permutation of `range(size)` sends `positions`, in time and memory of the positions alone.
+    """Apply a random permutation of `range(size)` to positions, in time and memory that do not depend on `size`.
 
-    A Feistel network permutes the smallest square of a power of two that holds `size`; what lands outside walks on
-    until it is inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network permutes the range of the smallest square of a power of two that is at least `size`. It is applied
+    again to results outside of `range(size)` (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+
+    Args:
+        positions: integers below `size`.
+        key: selects the permutation.
     """
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
     keys = [np.uint64(mix(key, number)) for number in range(rounds)]

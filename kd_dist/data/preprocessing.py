@@ -1,6 +1,6 @@
-"""Text -> token ids, one and the same for training and for prediction: saved beside the rows and beside the model.
+"""Turn texts into token ids, in the same way for training and prediction: saved with the rows and with the model.
 
-Importing this module is cheap; jieba is imported when words are cut.
+Importing this module is cheap; jieba is imported when it segments words.
 """
 
 import itertools
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, Self
 
 from kd_dist.data.cleaning import clean
 from kd_dist.data.jieba_words import word_cutter
-from kd_dist.data.readers import numbered_lines
+from kd_dist.data.lines import numbered_lines
 from kd_dist.errors import CorpusError, UserError
 from kd_dist.files import read_json, write_json
 
 FILE_NAME = "preprocessing.json"
 DEFAULT_MAX_LENGTH = 128
 
-# A text is clipped before anything looks at it, so that a million characters cost what a thousand do. Pieces of a
-# vocabulary are far shorter, so only a text full of giant unknown words (no text at all) loses what a row had room for.
+# A text is clipped first, so that a million characters cost no more than a thousand. Pieces of a vocabulary are far
+# shorter, so only a text of giant unknown words (not a text at all) loses something that a row had room for.
 CHARACTERS_PER_TOKEN = 64
 
 # What BERT's tokenizer calls Chinese characters.
@@ -30,7 +30,7 @@ _CHINESE = re.compile(
 
 
 class Encoding(NamedTuple):
-    """The tokens of a row, special tokens included; `truncated` when the text did not fit."""
+    """The tokens of a row, special tokens included; `truncated` says that the text did not fit."""
 
     input_ids: list[int]
     token_type_ids: list[int] | None
@@ -41,10 +41,13 @@ class Encoding(NamedTuple):
 class Preprocessing:
     """How a text becomes tokens.
 
-    `max_length`: tokens of a row, special ones included; at least 8. `segment`: how a text is cut before the tokenizer
-    sees it: `none`; `char`, spaces around every Chinese character; `word`, jieba words (see `_word_ids`). `pairs`: a
-    row is two texts. `hint_words`: words by category; those that occur in the first text are put before it, in this
-    order, as a segment of their own: `[words][SEP][text]`. They are found in the text alone, never by its label.
+    Attributes:
+        max_length: tokens of a row, special ones included; at least 8.
+        segment: how a text is segmented before the tokenizer sees it: `none`; `char`, spaces around every Chinese
+            character; `word`, jieba words (see `_word_ids`).
+        pairs: whether a row is two texts.
+        hint_words: words by category. Those that occur in the first text are put before it, in this order, as a segment
+            of their own: `[words][SEP][text]`. They are looked up in the text only, never by its label.
     """
 
     max_length: int
@@ -53,17 +56,27 @@ class Preprocessing:
     hint_words: dict[str, list[str]] = field(default_factory=dict)
 
     def has_token_types(self, tokenizer: Any) -> bool:
-        """Whether rows have two segments that the tokenizer's model tells apart."""
+        """Return whether rows have two segments that the model of the tokenizer distinguishes."""
         return (self.pairs or bool(self.hint_words)) and "token_type_ids" in tokenizer.model_input_names
 
     def encode(self, tokenizer: Any, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[Encoding]:
-        """Return the encodings of raw texts: cleaned, cut into segments, special tokens added, truncated.
+        """Return the encodings of raw texts: cleaned, segmented, with special tokens, truncated.
 
-        What is too long loses tokens at its end; of two segments always the longer one does (`longest_first`). In a
-        row of hint words and a pair, the words and the first text are one segment.
+        A row that is too long loses tokens at the end of its longer segment (see `longest_first`). In a row of hint
+        words and a pair, the words and the first text are one segment.
+
+        Args:
+            tokenizer: a fast tokenizer of transformers.
+            texts: the texts, or the first texts of pairs.
+            text_pairs: the second texts of pairs.
 
         Raises:
-            UserError: pairs where single texts were learnt, or the reverse, or lists of unequal length.
+            UserError: pairs for a model of single texts or the reverse, or lists of unequal length.
+
+        Example:
+            >>> preprocessing = Preprocessing(max_length=8, segment="char")
+            >>> preprocessing.encode(AutoTokenizer.from_pretrained("google-bert/bert-base-chinese"), ["今天天气"])
+            [Encoding(input_ids=[101, 791, 1921, 1921, 3698, 102], token_type_ids=None, truncated=False)]
         """
         self._check_pairs(texts, text_pairs)
         limit = self.max_length * CHARACTERS_PER_TOKEN
@@ -82,7 +95,11 @@ class Preprocessing:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `save` wrote. Raises UserError when the folder has none."""
+        """Read `preprocessing.json`.
+
+        Raises:
+            UserError: the folder does not have it.
+        """
         path = directory / FILE_NAME
         if not path.exists():
             raise UserError(f"{path}: no such file; prepared rows have it, and every classifier that was made here")
@@ -90,16 +107,16 @@ class Preprocessing:
 
     def _check_pairs(self, texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
         if self.pairs and text_pairs is None:
-            raise UserError("the model was taught on pairs of texts: give a second text for each")
+            raise UserError("the model was trained on pairs of texts: give a second text for each")
         if not self.pairs and text_pairs is not None:
-            raise UserError("the model was taught on single texts: a second text has no place")
+            raise UserError("the model was trained on single texts: give no second text")
         if text_pairs is not None and len(text_pairs) != len(texts):
             raise UserError(f"{len(texts)} texts, but {len(text_pairs)} second texts")
 
     def _segments(
         self, tokenizer: Any, frame: "_Frame", texts: list[str], text_pairs: list[str] | None = None
     ) -> Iterator[tuple[list[int], list[int] | None]]:
-        """Token ids of the first and second segment of every row, without the special tokens around them."""
+        """Return the token ids of both segments of every row, without the special tokens around them."""
         bodies = self._ids(tokenizer, texts)
         hints = self._ids(tokenizer, [self._hints(text) for text in texts]) if self.hint_words else [[]] * len(texts)
         if text_pairs is None:
@@ -112,7 +129,7 @@ class Preprocessing:
         return " ".join(dict.fromkeys(word for word in words if word in text))
 
     def _ids(self, tokenizer: Any, texts: list[str]) -> list[list[int]]:
-        """Token ids of clean texts, without special tokens."""
+        """Return the token ids of clean texts, without special tokens."""
         if self.segment == "word":
             return _word_ids(tokenizer, texts)
         if self.segment == "char":
@@ -121,7 +138,7 @@ class Preprocessing:
 
 
 def default_max_length(num_positions: int | None) -> int:
-    """Return how many tokens a row of a model from elsewhere may have: 128, or fewer where it has fewer positions."""
+    """Return the tokens of a row for a model that does not say: 128, or fewer if it has fewer positions."""
     return min(DEFAULT_MAX_LENGTH, num_positions or DEFAULT_MAX_LENGTH)
 
 
@@ -134,10 +151,10 @@ def _plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _word_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Cut texts into the words of jieba's dictionary, as WoBERT does (Su 2020).
+    """Segment texts into the words of jieba's dictionary, as WoBERT does (Su 2020).
 
-    A word that a WordPiece vocabulary has is one token, any other what the tokenizer makes of it. The other kinds of
-    vocabulary (SentencePiece) mark the beginnings of words: they get the words with spaces between them.
+    A word of a WordPiece vocabulary is one token, other words are tokenized as usual. Other vocabularies
+    (SentencePiece) mark the beginnings of words; for them the words are joined with spaces.
     """
     from tokenizers.models import WordPiece
 
@@ -153,13 +170,13 @@ def _word_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _whole_word_id(backend: Any, word: str) -> int | None:
-    """The id of a word that is in the vocabulary; the normaliser puts spaces around Chinese characters."""
+    """Return the id of a word in the vocabulary; the normalizer puts spaces around Chinese characters."""
     normal = backend.normalizer.normalize_str(word) if backend.normalizer else word
     return backend.token_to_id("".join(normal.split()))
 
 
 class _Frame(NamedTuple):
-    """The special tokens before, between and after the segments, and the token type of the second segment."""
+    """The special tokens before, between and after two segments, and the token type of the second."""
 
     prefix: list[int]
     middle: list[int]
@@ -168,7 +185,7 @@ class _Frame(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Any) -> "_Frame":
-        """Read off a pair of probes what the tokenizer's post-processor puts around them."""
+        """Read what the post-processor of a tokenizer adds, from the encoding of a pair."""
         backend = tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
@@ -181,7 +198,7 @@ class _Frame(NamedTuple):
     def around(
         self, first: list[int], second: list[int] | None, max_length: int, with_types: bool, truncated: bool
     ) -> Encoding:
-        """The row of one or two segments; `truncated` says whether something was lost before."""
+        """Return the row of one or two segments; `truncated` says whether the text was clipped before."""
         room = max_length - len(self.prefix) - len(self.suffix)
         if second is None:
             ids = [*self.prefix, *first[:room], *self.suffix]
@@ -195,10 +212,10 @@ class _Frame(NamedTuple):
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens that are kept of two segments when the longer one gives up its last until both fit in `room`.
+    """Return how many tokens two segments keep if the longer one loses its last until both fit in `room`.
 
-    As Hugging Face's fast tokenizers do: of an odd room the segment that was longer keeps one more, the second of two
-    equal ones.
+    This is what Hugging Face's fast tokenizers do: if `room` is odd, the segment that was longer keeps one more, or the
+    second of two equal ones.
     """
     if first + second <= room:
         return first, second
@@ -211,9 +228,10 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def read_hint_words(path: Path) -> dict[str, list[str]]:
-    """Read `category<TAB>word word ...` lines: clean words by category, in order, each once.
+    """Read lines of `category<TAB>word word ...` and return clean words by category, in order, each once.
 
-    Raises CorpusError for a line without a category or without words.
+    Raises:
+        CorpusError: a line without a category or without words.
     """
     found: dict[str, list[str]] = {}
     for number, line in numbered_lines(path):

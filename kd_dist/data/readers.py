@@ -1,217 +1,129 @@
-"""Read files as lines and records."""
+"""Read files of any format as records, as texts, or as the lines of a corpus."""
 
-import contextlib
-import gzip
-import itertools
-import json
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from kd_dist.data.discovery import find_files, kind
+from kd_dist.data.cells import read_table
+from kd_dist.data.discovery import CELL_SUFFIXES, JSON_SUFFIXES, NAMED_SUFFIXES, RECORD_SUFFIXES, find_files, kind
+from kd_dist.data.json_records import read_json
+from kd_dist.data.lines import numbered_lines, refuse_missing
+from kd_dist.data.records import Record, no_column
+from kd_dist.data.tables import read_arrow, read_parquet
 from kd_dist.errors import CorpusError
 
-TEXTS = ("text", "text_pair")  # columns for people, which no model reads
+Texts = tuple[str, ...]  # one text, or the two of a pair
 
-TABLES_WITHOUT_NAMES = (".tsv", ".csv")
-
-ARROW_FILE = b"ARROW1"  # how a file begins that is not a stream
-
-Records = Iterator[tuple[int, tuple[str, ...]]]  # line or record number from 1, texts
+SET_TEXT_FIELD = "set data.text_field to the one that holds the text"
 
 
 def find_plain_texts(patterns: Sequence[str]) -> list[Path]:
-    """`find_files` for texts without labels.
+    """Find the files of texts without labels that patterns name, as `find_files` does.
 
-    Raises CorpusError for what `find_files` refuses, for tables that do not say which column is the text, and when all
-    files are empty.
+    Raises:
+        CorpusError: what `find_files` refuses, tables that do not say which column is the text, and no file that is
+            not empty.
     """
     files = find_files(patterns)
-    if tables := [file for file in files if kind(file) in TABLES_WITHOUT_NAMES]:
+    if tables := [file for file in files if kind(file) in CELL_SUFFIXES]:
         raise CorpusError(
             f"{tables[0]}: a table does not say which of its columns is the text; give a txt file with a text in each "
             "line (of a pair both, a tab between them), json lines, parquet or Arrow"
         )
-    if not any(map(_size_of_file, files)):
+    if not any(map(_size, files)):
         raise CorpusError(f"{', '.join(patterns)}: there is no text in these files, all are empty")
     return files
 
 
-def _size_of_file(path: Path) -> int:
-    with damage_explained(path):
+def _size(path: Path) -> int:
+    try:
         return path.stat().st_size
-
-
-def read_lines(path: Path, text_field: str = "text") -> Iterator[tuple[int, str | None]]:
-    """Yield (line or record number from 1, text) of a .txt, .jsonl, .json (lines), .parquet or .arrow file, or its .gz.
-
-    Any other suffix is read as plain text, where an empty line, "", is the border between two documents. In JSON
-    lines, parquet and Arrow every record is a document, and (number, None) after it is the border. The file is never in
-    memory as a whole. Raises CorpusError for text that is not UTF-8, a file that is damaged or gone, bad JSON, and a
-    missing or non-text field.
-    """
-    is_text = kind(path) not in RECORD_READERS
-    for number, (text,) in read_records(path, [text_field]):
-        yield number, text
-        if not is_text:
-            yield number, None
-
-
-def read_records(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield (line or record number from 1, the texts of `fields`) of any file that `read_lines` reads.
-
-    A line of plain text is one text; where two are asked for there is a tab between them. Raises what `read_lines`
-    raises, and CorpusError for a line of plain text that is not blank and holds more or fewer texts.
-    """
-    with damage_explained(path):
-        yield from RECORD_READERS.get(kind(path), _read_text)(path, fields)
-
-
-@contextlib.contextmanager
-def damage_explained(path: Path) -> Iterator[None]:
-    """A file that cannot be unpacked, or is no longer there, becomes a CorpusError that says so."""
-    try:
-        yield
     except FileNotFoundError as error:
+        refuse_missing(path, error)
+
+
+def read_records(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+    """Yield the records of a file that names its columns, one at a time: the file is never in memory as a whole.
+
+    The suffix says how to read it: .jsonl and .json (lines or one list), .parquet, .arrow (stream or file), .tsv and
+    .csv (with a header), each plain or .gz.
+
+    Args:
+        columns: those that are wanted; others may be left out of the records.
+        way_out: what to do when a column does not exist, the end of the message.
+
+    Raises:
+        CorpusError: a damaged file, text that is not UTF-8, and a column that is not there; the message names file and
+            place. A JSON object may lack a column: it is not in the values of its record.
+
+    Example:
+        >>> for place, values in read_records(Path("titles.jsonl.gz"), ["title"], "choose another column"):
+        ...     print(place, values["title"])
+        line 1 今天天气很好
+    """
+    suffix = kind(path)
+    if suffix in JSON_SUFFIXES:
+        return read_json(path)
+    readers = {".parquet": read_parquet, ".arrow": read_arrow}
+    return readers.get(suffix, read_table)(path, columns, way_out)
+
+
+def read_texts(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Texts]:
+    """Yield the texts of every record of a file that `read_records` reads, or of every line of any other file.
+
+    No record is left out: one without a text (null, a blank line) gives empty texts. In a line of plain text the two
+    texts of a pair have a tab between them.
+
+    Args:
+        columns: the name of the text, or those of the two texts of a pair.
+        way_out: what to do when a column does not exist, the end of the message.
+
+    Raises:
+        CorpusError: what `read_records` raises, a column that is not there, a value that is not text, and a line
+            of plain text that holds more or fewer texts.
+    """
+    if kind(path) in RECORD_SUFFIXES:
+        for place, values in read_records(path, columns, way_out):
+            yield tuple(_text(values, name, f"{path}, {place}", way_out) for name in columns)
+    elif len(columns) == 1:
+        yield from ((line,) for _, line in numbered_lines(path))
+    else:
+        yield from (_split(line, len(columns), f"{path}, line {number}") for number, line in numbered_lines(path))
+
+
+def _text(values: dict[str, Any], column: str, where: str, way_out: str) -> str:
+    if column not in values:
+        raise CorpusError(f"{where}: {no_column(column, values, way_out)}")
+    value = values[column]
+    if value is not None and not isinstance(value, str):
+        raise CorpusError(f"{where}: {column!r} holds {type(value).__name__}, expected text")
+    return value or ""  # null is usual in tables
+
+
+def _split(line: str, num_texts: int, where: str) -> Texts:
+    if not line.strip():
+        return ("",) * num_texts
+    texts = tuple(line.split("\t"))
+    if len(texts) != num_texts:
         raise CorpusError(
-            f"{path} was there when the files were listed and is gone; put it back and start the same run again, or "
-            "start another run (--run-id) with the files that are there"
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CorpusError(
-            f"{path}: damaged or truncated gzip file ({error}); check it with `gzip -t` and copy it again"
-        ) from error
+            f"{where}: {len(texts)} texts with tabs between them, expected {num_texts}, the texts of a pair; json "
+            "lines, csv with a header and parquet hold them as columns"
+        )
+    return texts
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
+def read_lines(path: Path, text_field: str = "text") -> Iterator[str | None]:
+    """Yield the lines of a file of a corpus; "" and None are the borders between documents.
 
+    In JSON lines, a JSON list, parquet and Arrow every record is a document, and None follows it. Any other file is
+    plain text, where an empty line, "", is the border. The file is never in memory as a whole.
 
-def _read_text(path: Path, fields: Sequence[str]) -> Records:
-    if len(fields) == 1:
-        yield from ((number, (line,)) for number, line in numbered_lines(path))
-        return
-    for number, line in numbered_lines(path):
-        texts = tuple(line.split("\t"))
-        if len(texts) != len(fields) and line.strip():
-            raise CorpusError(
-                f"{path}, line {number}: {len(texts)} texts with tabs between them, expected {len(fields)}, the texts "
-                "of a pair; json lines and parquet hold them as fields"
-            )
-        yield number, texts
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line without its end) of a UTF-8 file, plain or .gz, with or without a byte-order mark."""
-    with open_bytes(path) as stream:
-        for number, raw in enumerate(stream, start=1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            yield number, _decode(raw, path, number).rstrip("\r\n")
-
-
-def _decode(raw: bytes, path: Path, number: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        column = len(raw[: error.start].decode("utf-8")) + 1
-        encoding = "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "GB18030"
-        raise CorpusError(
-            f"{path}, line {number}: not UTF-8 text (byte 0x{raw[error.start]:02x} at column {column}); "
-            f"convert it with `iconv -f {encoding} -t UTF-8`"
-        ) from error
-
-
-def _read_json_lines(path: Path, fields: Sequence[str]) -> Records:
-    for number, line in numbered_lines(path):
-        if line.strip():
-            yield number, _fields_of_json(line, fields, f"{path}, line {number}")
-
-
-def _fields_of_json(line: str, fields: Sequence[str], where: str) -> tuple[str, ...]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise CorpusError(f"{where}: not JSON ({error}); every line must be one whole JSON object") from error
-    if not isinstance(record, dict):
-        raise CorpusError(f"{where}: a JSON {type(record).__name__}; every line must be one whole JSON object")
-    _check_fields(where, fields, list(record))
-    return tuple(_text_of(record[field], field, where) for field in fields)
-
-
-def _check_fields(where: str, fields: Sequence[str], found: list[str]) -> None:
-    for field in fields:
-        if field not in found:
-            way_out = "the second text of a pair has this name" if field == TEXTS[1] else "set text_field to one"
-            raise CorpusError(f"{where}: no field {field!r}; the fields are {', '.join(found) or 'none'}: {way_out}")
-
-
-def _text_of(value: object, text_field: str, where: str) -> str:
-    if value is None:  # usual in tables; counts as an empty line
-        return ""
-    if not isinstance(value, str):
-        raise CorpusError(f"{where}: the field {text_field!r} holds {type(value).__name__}, expected text")
-    return value
-
-
-def _read_parquet(path: Path, fields: Sequence[str]) -> Records:
-    import pyarrow.parquet as pq
-
-    with open_bytes(path) as stream, table_damage_explained(path, "parquet"):
-        # A small buffer and no pre-buffering: a row group may hold gigabytes.
-        file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
-        _check_fields(f"{path}, line 1", fields, file.schema_arrow.names)
-        batches = file.iter_batches(batch_size=1024, columns=list(fields), use_threads=False)
-        yield from _records_of(batches, path, fields)
-
-
-def _read_arrow(path: Path, fields: Sequence[str]) -> Records:
-    """Both forms of Arrow's IPC format: the stream, which `datasets` writes, and the file."""
-    import pyarrow as pa
-
-    with open_bytes(path) as stream, table_damage_explained(path, "Arrow"):
-        is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
-        stream.seek(0)
-        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
-        _check_fields(f"{path}, line 1", fields, reader.schema.names)
-        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
-        yield from _records_of(batches, path, fields)
-
-
-@contextlib.contextmanager
-def table_damage_explained(path: Path, name: str) -> Iterator[None]:
-    """A table that pyarrow cannot read becomes a CorpusError that says so; `name` is the format it should have."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, gzip.BadGzipFile) or getattr(error, "errno", None) is not None:
-            raise  # not pyarrow's own: it says OSError, without a number, of damage inside a file
-        raise CorpusError(f"{path}: not a readable {name} file ({error}); write it again") from error
-
-
-def _records_of(batches: Iterable[Any], path: Path, fields: Sequence[str]) -> Records:
-    rows = itertools.chain.from_iterable(zip(*map(batch.column, fields), strict=True) for batch in batches)
-    for number, values in enumerate(rows, start=1):
-        where = f"{path}, line {number}"
-        named = zip(fields, values, strict=True)
-        yield number, tuple(_text_of(_python_value(value, where), field, where) for field, value in named)
-
-
-def _python_value(value: Any, where: str) -> object:
-    try:
-        return value.as_py()
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{where}: not UTF-8 text (byte 0x{error.object[error.start]:02x}); write the text as UTF-8"
-        ) from error
-
-
-RECORD_READERS = {
-    ".jsonl": _read_json_lines,
-    ".json": _read_json_lines,
-    ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
-}
+    Raises:
+        CorpusError: what `read_texts` raises.
+    """
+    if kind(path) in NAMED_SUFFIXES:
+        for (text,) in read_texts(path, [text_field], SET_TEXT_FIELD):
+            yield text
+            yield None
+    else:
+        yield from (line for _, line in numbered_lines(path))

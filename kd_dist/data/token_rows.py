@@ -1,4 +1,7 @@
-"""Prepared rows as batches of tensors."""
+"""Collate prepared rows to batches of tensors.
+
+Shapes: B batch, S sequence, C classes.
+"""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,36 +10,39 @@ import numpy as np
 import torch
 import xxhash
 
-from kd_dist.data.readers import TEXTS
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows
 
 
 class TeacherOutputs(Protocol):
-    """Logits that a teacher gave before."""
+    """Logits of a teacher that were computed before."""
 
     def of(self, keys_B: np.ndarray) -> np.ndarray:
-        """(B, C) logits of rows, by `row_keys`."""
+        """Return the logits (B, C) of rows, by their `row_keys` (B)."""
 
 
 class TokenRows:
-    """Prepared rows on disk: memory-mapped, fetched by number, padded to the longest of the rows asked for."""
+    """Prepared rows on disk, memory-mapped, and collated by their numbers."""
 
     def __init__(
         self, tokens_dir: Path, split: str, pad_token_id: int, teacher_outputs: TeacherOutputs | None = None
     ) -> None:
-        from datasets import load_from_disk  # slow to import, and planning batches does not need it
-
-        rows = load_from_disk(str(tokens_dir / split))
+        prepared = PreparedRows(tokens_dir)
+        rows = prepared.dataset(split)
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs
-        self.lengths: np.ndarray = np.load(tokens_dir / f"{split}_lengths.npy", mmap_mode="r")
+        self.lengths: np.ndarray = prepared.lengths(split)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def collate(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (B, S), any other column of token rows padded with zeros (B, S), `labels`
-        (B) or (B, C), and `teacher_logits` (B, C) where the teacher's outputs were given."""
+        """Return the rows with these numbers as tensors, padded to the longest of them.
+
+        Returns:
+            `input_ids`, `attention_mask` and any other column of tokens, padded with zeros, (B, S); `labels` (B) or
+            (B, C); and `teacher_logits` (B, C) if the teacher's outputs were given.
+        """
         table = self._rows[rows]
         columns = {name: self._column(name, table.column(name)) for name in table.column_names}
         lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
@@ -53,9 +59,9 @@ class TokenRows:
 
 
 def row_keys(batch: dict[str, torch.Tensor]) -> np.ndarray:
-    """(B) 64-bit hashes of exactly what a model is fed of each row: its token ids, and token types where there are any.
+    """Return (B) 64-bit hashes of what a model is fed for each row: token ids and, if there are any, token types.
 
-    Padding does not count. Two different rows out of 100 million have one hash with a chance of 3 in 10,000.
+    Padding does not count. The probability that two of 100 million different rows have the same hash is 3 in 10,000.
     """
     fed = [batch["input_ids"].numpy().astype(np.int32)]
     if "token_type_ids" in batch:
@@ -71,7 +77,7 @@ def row_keys(batch: dict[str, torch.Tensor]) -> np.ndarray:
 
 
 def _padded(column: Any, padding: int) -> torch.Tensor:
-    """(B, S) from an Arrow column of lists, without a Python loop over tokens."""
+    """Pad an Arrow column of lists to (B, S), without a Python loop over tokens."""
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy()
     values = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]

@@ -1,5 +1,6 @@
-"""Load a tokenizer, or train one."""
+"""Load tokenizers, or train one."""
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,11 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def load_fast_tokenizer(tokenizer_path: str) -> Any:
-    """Load a tokenizer from a folder or a hub. Raises CorpusError when there is none, or it gives no offsets."""
+    """Load a tokenizer from a folder or a hub, and require that it gives offsets.
+
+    Raises:
+        CorpusError: there is no tokenizer, or only a slow one.
+    """
     try:
         tokenizer = load_tokenizer(tokenizer_path)
     except (OSError, ValueError, UserError) as error:
@@ -24,15 +29,24 @@ def load_fast_tokenizer(tokenizer_path: str) -> Any:
     return tokenizer
 
 
+worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)  # for processes that tokenize batch by batch
+
+
 def train_tokenizer(
     files: Sequence[Path], output_dir: Path, vocabulary_size: int, text_field: str, max_lines: int | None = None
 ) -> None:
-    """Train a lower-casing BERT WordPiece tokenizer on the cleaned text and save it for `AutoTokenizer`.
+    """Train a lower-casing BERT WordPiece tokenizer on cleaned text and save it for `AutoTokenizer`.
 
-    For machines without a model hub. Every Chinese character is a piece of its own; [PAD] [UNK] [CLS] [SEP] [MASK]
-    are 0 to 4. The same text gives the same vocabulary, never larger than asked, smaller when the text has no more to
-    give. Reads the files twice: for the characters, then for the words. Raises CorpusError when there is no text or no
-    room for more than the special tokens.
+    This is for machines without a model hub. Every Chinese character is a piece of its own, and [PAD] [UNK] [CLS] [SEP]
+    [MASK] are 0 to 4. The same text gives the same vocabulary. The files are read twice, for characters and for words.
+
+    Args:
+        vocabulary_size: the largest size; a short text gives fewer pieces.
+        text_field: the column of the text in files that have columns.
+        max_lines: stop reading after this many lines.
+
+    Raises:
+        CorpusError: there is no text, or no room beside the special tokens.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import BertTokenizer
@@ -61,7 +75,7 @@ def train_tokenizer(
 
 
 def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str]:
-    """Return the most frequent characters, and with each that can continue a word its "##" form; at most `room`."""
+    """Return the most frequent characters, each with its "##" form if it can continue a word; at most `room`."""
     counts: Counter[str] = Counter()
     for block in texts:
         counts.update(tokenizer.normalizer.normalize_str("".join(block)))

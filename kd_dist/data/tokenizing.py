@@ -1,7 +1,6 @@
-"""Blocks of lines -> rows of token ids, with the tokenizer's special tokens and, if asked, the jieba word starts.
+"""Tokenize blocks of lines to rows of token ids, with special tokens and optionally the starts of jieba words.
 
-Also loads the tokenizer, or trains one on the text. Importing this module is cheap: the tokenizer libraries and jieba
-are imported where they are used.
+Importing this module is cheap: jieba is imported when it is used.
 """
 
 import itertools
@@ -16,24 +15,30 @@ from kd_dist.errors import CorpusError
 
 
 class _Line(NamedTuple):
-    """A tokenised line without special tokens."""
+    """A tokenized line without special tokens."""
 
     ids: list[int]
     sentence_lengths: list[int]  # tokens in each sentence
-    begins_word: list[bool]  # per token; empty when nobody asked
+    begins_word: list[bool]  # per token; empty if not requested
 
 
-def tokenise_blocks(
+def tokenize_blocks(
     unit: list[list[str]], tokenizer: Any, max_length: int, pack: bool, word_starts: bool
 ) -> list[dict[str, Any]]:
-    """Return the rows of a list of blocks: {"input_ids": [...], "truncated": bool} and, if asked, "word_starts".
+    """Return the rows of a list of blocks.
 
-    Every row carries the tokenizer's special tokens and at most `max_length` tokens with them. With `pack` the
-    sentences of a block fill the rows greedily, in order; one that is longer than a row is cut; no token is lost.
-    Without it a line is a row, cut at `max_length` (`truncated` says so). A line is tokenised whole, so the tokens are
-    those the model sees when it is used; sentences only say where it may be cut. `word_starts` is true at special
-    tokens and at the first token of each jieba word. Lines that have no token give no row, and no row holds lines of
-    two blocks.
+    Lines are tokenized as a whole, so the tokens are those that the model sees when it is used; sentences only say
+    where a line may be divided. Lines without tokens give no row, and no row has lines of two blocks.
+
+    Args:
+        unit: blocks of lines.
+        max_length: tokens of a row, including the special tokens that every row has.
+        pack: fill rows greedily with the sentences of a block, in order; a sentence that is longer than a row is
+            divided, and no token is lost. Otherwise a line is a row, truncated.
+        word_starts: add whether a token is special or the first of a jieba word.
+
+    Returns:
+        `{"input_ids": list of int, "truncated": bool}` and, if requested, `"word_starts": list of bool`.
     """
     prefix, suffix = _special_tokens(tokenizer)
     budget = token_budget(tokenizer, max_length)
@@ -51,7 +56,11 @@ def tokenise_blocks(
 
 
 def token_budget(tokenizer: Any, max_length: int) -> int:
-    """Return the tokens that a row has room for beside the special ones; raises CorpusError when there are none."""
+    """Return how many tokens a row has room for beside the special ones.
+
+    Raises:
+        CorpusError: there is no room.
+    """
     num_special = sum(map(len, _special_tokens(tokenizer)))
     if max_length <= num_special:
         raise CorpusError(f"max_length={max_length} leaves no room beside {num_special} special tokens")
@@ -59,7 +68,7 @@ def token_budget(tokenizer: Any, max_length: int) -> int:
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the ids that the tokenizer puts before and after a text.
+    """Return the special tokens before and after a text.
 
     Fast tokenizers of transformers 5 have no `build_inputs_with_special_tokens`; the post-processor marks its own.
     """
@@ -88,7 +97,7 @@ def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Li
 
 
 def _begins_word(line: str, first_characters: np.ndarray) -> np.ndarray:
-    """Return which tokens begin a jieba word; of several tokens in one character (byte pieces) only the first can."""
+    """Return which tokens begin a jieba word; of several tokens of one character (byte pieces), only the first can."""
     at_border = np.zeros(len(line) + 1, dtype=bool)
     at_border[np.cumsum([0, *map(len, word_cutter().cut(line))])] = True
     return at_border[first_characters] & (np.diff(first_characters, prepend=-1) > 0)

@@ -1,15 +1,15 @@
-"""The stage of texts without labels: files -> tokens, made as labelled rows, or the texts of a classifier, were made.
+"""The unlabelled stage: tokenize texts without labels, as labelled rows or the texts of a classifier are tokenized.
 
-The texts stream: this process reads and cleans them into units on disk, workers make rows of the units, and a last pass
-writes the rows. Memory does not grow with the files, and what comes out depends neither on the number of workers nor on
-how the texts are spread over files. Importing this module is cheap: the heavy libraries are imported where they are
+The texts are streamed: this process reads and cleans them into units on disk, workers make rows of the units, and a
+last pass writes the rows. Memory does not grow with the files. The result depends neither on the number of workers nor
+on how the texts are distributed over files. Importing this module is cheap: heavy libraries are imported where they are
 used.
 """
 
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,21 @@ from kd_dist.config.stages import UnlabelledStage
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import find_files
-from kd_dist.data.prepared_rows import held_out_texts, share_held_out
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held_out, write_encoding, write_statistics
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
-from kd_dist.data.readers import TEXTS, find_plain_texts, read_records
-from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
+from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, unknown_words_note
 from kd_dist.errors import CorpusError, RunError
-from kd_dist.files import read_json, replaced_folder, write_json
+from kd_dist.files import read_json, replaced_folder
 from kd_dist.runs.fingerprints import input_files
 
 Statistics = dict[str, Any]
 
 
 def run(stage: UnlabelledStage, stage_dir: Path, shard: int) -> None:
-    """Make `stage_dir`/tokens, which training reads.
-
-    What an interrupted run left is replaced; nothing appears under its final name before it is complete.
+    """Write `stage_dir`/tokens, which training reads. It replaces what an earlier run wrote.
 
     Raises:
         UserError: what `prepare` raises; the message names the option, or file and line.
@@ -46,17 +45,18 @@ def run(stage: UnlabelledStage, stage_dir: Path, shard: int) -> None:
 
 
 def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
-    """Compare with what was there at submission. What stages of this run have made in the meantime is not asked about.
+    """Compare the files with those at submission, except what stages of this run have written since.
 
-    Raises RunError for input files that are gone or have changed, and for texts that have come.
+    Raises:
+        RunError: input files are gone or have changed, or there are new texts.
     """
     submitted, now = (
         {path: facts for path, *facts in files}
-        for files in (_read_json(stage_dir / "inputs.json")["files"], input_files(stage))
+        for files in (read_json(stage_dir / "inputs.json")["files"], input_files(stage))
     )
     problems = [f"{path} is gone" for path in submitted if path not in now]
     problems += [f"{path} has changed" for path in submitted if path in now and submitted[path] != now[path]]
-    if not problems:  # otherwise there may be no text to be found
+    if not problems:  # otherwise there may be no text to find
         texts = [file for file in find_files(stage.data.unlabelled) if not file.is_relative_to(stage_dir.parent)]
         problems = [f"{file} is new" for file in texts if str(file) not in submitted]
     if problems:
@@ -68,20 +68,19 @@ def _refuse_other_files(stage: UnlabelledStage, stage_dir: Path) -> None:
 
 
 def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statistics:
-    """Write the tokenised texts to `output_dir`, which is replaced, and return the statistics.
+    """Write the tokenized texts to `output_dir`, which is replaced (see `PreparedRows`), and return the statistics.
 
-    `train` is a Hugging Face dataset (`input_ids`, and `token_type_ids` where the model tells two segments apart) with
-    `train_lengths.npy`, the tokens of every row. `validation` and `test` are those of `data.tokens`; without it every
-    round(1 / data.validation_fraction)-th row is `validation`, or fewer where that would be more than
-    `MAX_HELD_OUT_ROWS`. `tokenizer/`, `preprocessing.json` and `label2id.json` are those of `data.tokens` or, without
-    it, of the classifier `model`. In `statistics.json`, `rows`, `tokens`, `truncated_rows` and `length_percentiles`
-    count the rows that were made here.
+    The columns of `train` are `input_ids` and, if the model distinguishes two segments, `token_type_ids`. The
+    validation and test rows, the tokenizer and the labels are those of `data.tokens`, and texts that equal one of these
+    rows are removed as leaks. Without it every round(1 / data.validation_fraction)-th row is for validation (at most
+    `MAX_HELD_OUT_ROWS`), and tokenizer and labels are those of the classifier `model`. In the statistics `rows`,
+    `tokens`, `truncated_rows` and `length_percentiles` count the rows that were made here.
 
     Raises:
-        CorpusError: what `find_plain_texts`, `read_records` and `load_fast_tokenizer` refuse, and files without a text.
-        UserError: a `model` that is no classifier.
-        RunError: `data.tokens` was not written by a `labelled` stage, neither it nor `model` is given, or every text
-            stands in validation or test.
+        CorpusError: what `find_plain_texts`, `read_texts` and `load_fast_tokenizer` raise, and files without a text.
+        UserError: a `model` that is not a classifier.
+        RunError: `data.tokens` was not written by a `labelled` stage, neither it nor `model` is given, or every text is
+            also in validation or test.
     """
     started = time.monotonic()
     files = find_plain_texts(data.unlabelled)
@@ -90,9 +89,9 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
     fields = [data.text_field, TEXTS[1]][: 1 + recipe.preprocessing.pairs]
     with replaced_folder(output_dir) as (work, output), quiet():
         counts = _read(files, fields, work)
-        rows = _tokenised(work, recipe, tokenizer, data.num_workers)
+        rows = _tokenize(work, recipe, tokenizer, data.num_workers)
         if not len(rows):
-            raise RunError(f"all {counts.texts:,} texts of {_some(files)} stand in validation or test: none is left")
+            raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
         unknown = count_unknown_words(tokenizer, rows.data.column("input_ids"))
         refuse_unknown_words(unknown, recipe.tokenizer_path)
         recipe.share(tokenizer, output, output_dir)
@@ -104,7 +103,9 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
             "max_length": recipe.preprocessing.max_length,
             "word_starts": False,
             "pairs": recipe.preprocessing.pairs,
-            **recipe.facts,
+            "task": recipe.labels.task,
+            "num_labels": recipe.labels.num_labels,
+            **recipe.held_out_rows,
             **made,
             **unknown,
             **asdict(counts),
@@ -112,16 +113,16 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
             "files": [str(file) for file in files],
             "seconds": round(time.monotonic() - started, 3),
         }
-        write_json(output / "statistics.json", statistics)
+        write_statistics(output, statistics)
     return statistics
 
 
 def summary(name: str, statistics: Statistics) -> str:
-    """One line for people, of what `prepare` returned."""
+    """Summarize the statistics that `prepare` returned in one line."""
     left_out = {
-        "longer than a row and cut": statistics["truncated_rows"],
+        "longer than a row and truncated": statistics["truncated_rows"],
         "empty and left out": statistics["texts_empty"],
-        "left out that stand in validation or test": statistics["texts_held_out"],
+        "removed that are also in validation or test": statistics["texts_held_out"],
     }
     words = "".join(f", {count:,} {what}" for what, count in left_out.items() if count)
     if statistics["files_empty"]:
@@ -142,23 +143,30 @@ def _some(files: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a text becomes a row, and what is known of labels.
+    """How a text becomes a row, and the labels of the model that it is for.
 
-    `tokens`: the labelled rows that say so; None when a classifier does. `facts` are of the labels and of the rows that
-    are shared, as `statistics.json` of labelled rows has them.
+    Attributes:
+        tokens: the labelled rows that say so; None when a classifier does.
+        held_out_rows: the sizes of the validation and test rows that are shared with `tokens`, as its statistics have
+            them.
     """
 
     preprocessing: Preprocessing
     tokenizer_path: str
-    tokens: Path | None
-    label2id: dict[str, int]
-    facts: Statistics
+    labels: Labels
+    tokens: PreparedRows | None = None
+    held_out_rows: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tokens: str | None, model: str | None) -> "Recipe":
-        """Raises what `prepare` raises."""
+        """Read the recipe of labelled rows or, without them, of a classifier.
+
+        Raises:
+            UserError: a `model` that is not a classifier.
+            RunError: `tokens` was not written by a `labelled` stage, or neither is given.
+        """
         if tokens:
-            return cls._of_labelled_rows(Path(tokens))
+            return cls._of_labelled_rows(PreparedRows(Path(tokens)))
         if model:
             return cls._of_classifier(Path(model))
         raise RunError(
@@ -166,13 +174,13 @@ class Recipe:
         )
 
     @classmethod
-    def _of_labelled_rows(cls, tokens: Path) -> "Recipe":
+    def _of_labelled_rows(cls, rows: PreparedRows) -> "Recipe":
         try:
-            statistics, label2id = (_read_json(tokens / f"{name}.json") for name in ("statistics", "label2id"))
-            facts = {name: statistics[name] for name in ("task", "num_labels", "validation_rows", "test_rows")}
+            labels = Labels(ids=rows.label2id, task=rows.statistics["task"])
+            sizes = {f"{split}_rows": rows.num_rows(split) for split in HELD_OUT}
         except (FileNotFoundError, KeyError) as error:
-            raise RunError(f"data.tokens={tokens} was not written by a `labelled` stage ({error})") from error
-        return cls(Preprocessing.load(tokens), str(tokens / "tokenizer"), tokens, label2id, facts)
+            raise RunError(f"data.tokens={rows.folder} was not written by a `labelled` stage ({error})") from error
+        return cls(rows.preprocessing, str(rows.tokenizer_folder), labels, rows, sizes)
 
     @classmethod
     def _of_classifier(cls, model: Path) -> "Recipe":
@@ -181,28 +189,21 @@ class Recipe:
             preprocessing = Preprocessing.load(model)
         else:
             preprocessing = Preprocessing(max_length=default_max_length(num_positions(config)))
-        task = task_of(config)
-        names = label_names(config)
+        task, names = task_of(config), label_names(config)
         ids = {} if task == "regression" else {name: index for index, name in enumerate(names)}
-        return cls(preprocessing, str(model), None, ids, {"task": task, "num_labels": len(names)})
+        return cls(preprocessing, str(model), Labels(task, ids))
 
-    def share(self, tokenizer: Any, output: Path, output_dir: Path) -> None:
-        """Put everything into `output` that does not come of the texts."""
+    def share(self, tokenizer: Any, output: Path, place: Path) -> None:
+        """Write everything to `output`, which will be at `place`, that does not depend on the texts."""
         if self.tokens:
-            share_held_out(self.tokens, output, output_dir)
-            return
-        tokenizer.save_pretrained(output / "tokenizer")
-        self.preprocessing.save(output)
-        write_json(output / "label2id.json", self.label2id)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path)
+            share_held_out(self.tokens, output, place)
+        else:
+            write_encoding(output, tokenizer, self.preprocessing, self.labels)
 
 
 @dataclass
 class Counts:
-    """What was read so far: `texts` that are not empty, ones that are, and files without any text."""
+    """Counts of what was read so far: texts that are not empty, texts that are, and files without any text."""
 
     texts: int = 0
     texts_empty: int = 0
@@ -210,7 +211,7 @@ class Counts:
 
 
 def _read(files: Sequence[Path], fields: Sequence[str], work: Path) -> Counts:
-    """Write the texts of all files to `work`, in units."""
+    """Write the texts of all files to `work`, as units."""
     counts = Counts()
     write_units(_clean_texts(files, fields, counts), work / "units.arrow")
     if not counts.texts:
@@ -219,10 +220,11 @@ def _read(files: Sequence[Path], fields: Sequence[str], work: Path) -> Counts:
 
 
 def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -> Iterator[list[str]]:
-    """The texts of each row, cleaned; of a pair both, and neither is empty."""
+    """Yield the clean texts of each row, of a pair both, without rows that have an empty text."""
+    way_out = SET_TEXT_FIELD + (f"; the second text of a pair has the name {fields[1]!r}" if len(fields) == 2 else "")
     for file in files:
         before = counts.texts
-        for _, raw in read_records(file, fields):
+        for raw in read_texts(file, fields, way_out):
             texts = list(map(clean, raw))
             if all(texts):
                 counts.texts += 1
@@ -232,8 +234,8 @@ def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -
         counts.files_empty += counts.texts == before
 
 
-def _tokenised(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> Any:
-    """The rows of the units in `work`, without those that stand in validation or test."""
+def _tokenize(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> Any:
+    """Tokenize the units in `work`, without the rows that are also in validation or test."""
     import datasets
 
     columns = {"input_ids": datasets.List(datasets.Value("int32"))}
@@ -247,9 +249,7 @@ def _tokenised(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> 
     return rows
 
 
-_worker_tokenizer = functools.lru_cache(maxsize=1)(load_fast_tokenizer)
-
-_worker_held_out = functools.lru_cache(maxsize=1)(held_out_texts)
+_worker_held_out = functools.lru_cache(maxsize=1)(PreparedRows.held_out_texts)
 
 
 def _encode_unit(batch: dict[str, list], recipe: Recipe, columns: Sequence[str]) -> dict[str, list]:
@@ -257,5 +257,5 @@ def _encode_unit(batch: dict[str, list], recipe: Recipe, columns: Sequence[str])
     held_out = _worker_held_out(recipe.tokens) if recipe.tokens else set()
     kept = [row for row in texts if tuple(row) not in held_out]
     first, *second = ([row[place] for row in kept] for place in range(1 + recipe.preprocessing.pairs))
-    encodings = recipe.preprocessing.encode(_worker_tokenizer(recipe.tokenizer_path), first, *second)
+    encodings = recipe.preprocessing.encode(worker_tokenizer(recipe.tokenizer_path), first, *second)
     return {name: [getattr(encoding, name) for encoding in encodings] for name in columns}

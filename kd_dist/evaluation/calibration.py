@@ -1,6 +1,6 @@
-"""When samples may leave a model with early exit: thresholds that keep a promise on validation rows.
+"""Find when samples may exit early: thresholds that keep a promise on validation rows.
 
-All branches answer every row once; what a choice of thresholds would give is then arithmetic.
+All branches classify every row once; what a choice of thresholds would give is then arithmetic.
 
 Shapes: N rows, C classes, L layers, E layers with a branch (all but the last).
 """
@@ -27,35 +27,50 @@ from kd_dist.evaluation.scores import scores
 from kd_dist.files import read_json, replaced_folder, write_json
 from kd_dist.models.classifier import Classifier, by_length, load_classifier, load_preprocessing, read_manifest
 from kd_dist.models.early_exit import FastBertForSequenceClassification
-from kd_dist.models.exit_rules import ExitRule, Leaving
-from kd_dist.models.uncertainty import decided, uncertainty
+from kd_dist.models.exit_rules import ExitRule, ExitTracker
+from kd_dist.models.uncertainty import predicted_classes, uncertainty
 
 BATCH_SIZE = 32
 
-CHOICES = 200
+NUM_CANDIDATES = 200
 
-ROUNDING = 1e-9  # losing just what may be lost is allowed
+ROUNDING = 1e-9  # a loss of exactly the budget is within it
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What every layer says of every row: (L, N, C) logits in the data's order of labels, and (E, N) uncertainties."""
+class BranchOutputs:
+    """What every layer predicts for every row.
+
+    Args:
+        task: of the labels.
+        logits_LNC: in the order of the data's labels.
+        uncertainty_EN: of each branch, from 0 to 1.
+        lengths_N: in tokens.
+        labels: as `scores` takes them.
+    """
 
     task: Task
     logits_LNC: np.ndarray
-    doubt_EN: np.ndarray
+    uncertainty_EN: np.ndarray
     lengths_N: np.ndarray
     labels: np.ndarray
 
     @functools.cached_property
-    def decisions(self) -> torch.Tensor:
+    def predicted(self) -> torch.Tensor:
         """(L, N) classes, or (L, N, C) which labels."""
-        return torch.stack([decided(torch.from_numpy(logits_NC), self.task) for logits_NC in self.logits_LNC])
+        return torch.stack([predicted_classes(torch.from_numpy(logits_NC), self.task) for logits_NC in self.logits_LNC])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rule would give: quality by the main metric, operations saved as a factor, layers used on the mean."""
+    """What a rule gives.
+
+    Args:
+        rule: when rows exit.
+        quality: the main metric.
+        speedup: how many times fewer operations than all layers take.
+        mean_layers: layers used on average.
+    """
 
     rule: ExitRule
     quality: float
@@ -64,7 +79,12 @@ class Outcome:
 
 
 def run(stage: CalibrateStage, stage_dir: Path, shard: int) -> None:
-    """The calibrate stage: `stage_dir`/export, the model with its thresholds, and `stage_dir`/calibration.json.
+    """Write `stage_dir`/export, the model with its thresholds, and `stage_dir`/calibration.json.
+
+    Args:
+        stage: the model, the rows and what may be lost.
+        stage_dir: the stage's folder in the run.
+        shard: always 0, the stage is not divided.
 
     Raises:
         UserError: the model has no branches, or other labels than the data.
@@ -72,45 +92,50 @@ def run(stage: CalibrateStage, stage_dir: Path, shard: int) -> None:
     """
     source, tokens, settings = Path(stage.model.path), Path(stage.data.tokens), stage.calibrate
     classifier = load_classifier(source).at(speed=0.0)
-    classifier.model.config.update({"uncertainty": settings.uncertainty, "top_k": settings.top_k})
+    measure = {"uncertainty": settings.uncertainty, "top_k": settings.top_k}
+    classifier.model.config.update(measure)
     examples = read_split(tokens, "validation")
-    observed = observe(classifier, examples, Preprocessing.load(tokens))
-    outcomes = weigh(
-        observed, Operations.of(classifier), candidates(observed, classifier.model.exit_rule(0.0), settings)
-    )
+    outputs = run_branches(classifier, examples, Preprocessing.load(tokens))
+    rules = candidate_rules(outputs, classifier.model.exit_rule(0.0), settings)
+    outcomes = simulate(outputs, Operations.of(classifier), rules)
     chosen = choose(outcomes, settings)
-    found = {"thresholds": list(chosen.rule.thresholds), "patience": chosen.rule.patience}
-    with replaced_folder(stage_dir / "export") as (_, directory):
-        shutil.copytree(source, directory, dirs_exist_ok=True)
-        config = read_json(directory / "config.json")
-        config |= {"uncertainty": settings.uncertainty, "top_k": settings.top_k, **found}
-        write_json(directory / "config.json", config)
-        calibration = {"stage": stage_dir.name, "calibration": _promise(examples, chosen)}
-        write_json(directory / "manifest.json", read_manifest(source) | calibration)
-    weighed = {"outcomes": [asdict(one) for one in outcomes]}
-    write_json(stage_dir / "calibration.json", _promise(examples, chosen) | weighed)
+    promise = {"rows": len(examples.texts), "metric": main_metric(examples.task), "chosen": asdict(chosen)}
+    _export(source, stage_dir, measure, chosen.rule, promise)
+    write_json(stage_dir / "calibration.json", promise | {"outcomes": [asdict(outcome) for outcome in outcomes]})
     print(
-        f"{stage_dir.name}: {_in_words(chosen.rule)}: {main_metric(examples.task)} {chosen.quality:.4f} (all layers: "
+        f"{stage_dir.name}: {_describe(chosen.rule)}: {promise['metric']} {chosen.quality:.4f} (all layers: "
         f"{outcomes[0].quality:.4f}), {chosen.speedup:.2f}x fewer operations, {chosen.mean_layers:.2f} of "
-        f"{classifier.num_layers} layers, on {len(examples.texts):,} validation rows",
+        f"{classifier.num_layers} layers, on {promise['rows']:,} validation rows",
         flush=True,
     )
 
 
-def _in_words(rule: ExitRule) -> str:
+def _export(source: Path, stage_dir: Path, measure: dict[str, Any], rule: ExitRule, promise: dict[str, Any]) -> None:
+    """Copy a model, and put the rule into its configuration and the promise into its manifest."""
+    config = read_json(source / "config.json") | measure
+    config |= {"thresholds": list(rule.thresholds), "patience": rule.patience}
+    manifest = read_manifest(source) | {"stage": stage_dir.name, "calibration": promise}
+    with replaced_folder(stage_dir / "export") as (_, directory):
+        shutil.copytree(source, directory, dirs_exist_ok=True)
+        write_json(directory / "config.json", config)
+        write_json(directory / "manifest.json", manifest)
+
+
+def _describe(rule: ExitRule) -> str:
     if rule.patience is not None:
-        return f"leave when {rule.patience} layers in a row agree"
+        return f"exit when {rule.patience} layers in a row agree"
     shown = ", ".join(f"{threshold:.3g}" for threshold in dict.fromkeys(rule.thresholds))
-    return f"leave when the {rule.measure.replace('_', ' ')} is below {shown}"
-
-
-def _promise(examples: Examples, chosen: Outcome) -> dict[str, Any]:
-    return {"rows": len(examples.texts), "metric": main_metric(examples.task), "chosen": asdict(chosen)}
+    return f"exit when the {rule.measure.replace('_', ' ')} is below {shown}"
 
 
 @torch.inference_mode()
-def observe(classifier: Classifier, examples: Examples, default: Preprocessing) -> Observed:
-    """Ask every branch about every row.
+def run_branches(classifier: Classifier, examples: Examples, default: Preprocessing) -> BranchOutputs:
+    """Classify every row by every layer.
+
+    Args:
+        classifier: a model with branches.
+        examples: texts and labels.
+        default: how a model that does not say reads texts.
 
     Raises:
         UserError: the model has other labels than the examples.
@@ -123,82 +148,93 @@ def observe(classifier: Classifier, examples: Examples, default: Preprocessing) 
         logits_LBC = model.all_logits(classifier.batch([rows[number] for number in numbers]))
         logits_LNC[:, numbers] = logits_LBC[:, :, columns].cpu().numpy()
     config = model.config
-    doubt = [
+    uncertainties = [
         uncertainty(torch.from_numpy(logits_NC), model.task, config.uncertainty, config.top_k).numpy()
         for logits_NC in logits_LNC[:-1]
     ]
     lengths_N = np.array([len(row.input_ids) for row in rows])
-    return Observed(examples.task, logits_LNC, np.stack(doubt), lengths_N, examples.labels)
+    return BranchOutputs(examples.task, logits_LNC, np.stack(uncertainties), lengths_N, examples.labels)
 
 
-def candidates(observed: Observed, never: ExitRule, settings: Calibrate) -> list[ExitRule]:
-    """The rules to choose from; the first is `never`, by which nothing leaves early."""
-    at_once = replace(never, thresholds=(1.0,) * len(observed.doubt_EN))
-    if settings.patience is not None:
-        return [never, replace(never, patience=settings.patience)]
-    if settings.per_layer:
-        shares = np.linspace(1, 0.5, CHOICES)
-        trusted = [replace(never, thresholds=trusted_thresholds(observed, float(share))) for share in shares]
-        return [never, *trusted, at_once]
-    # Evenly among the observed ones, so that each choice lets about as many more leave.
-    between = _halfway_to_the_next(np.unique(observed.doubt_EN))
-    found = np.unique(between[np.linspace(0, len(between) - 1, CHOICES).astype(int)])
-    common = [replace(never, thresholds=(float(threshold),) * len(observed.doubt_EN)) for threshold in found]
-    return [never, *common, at_once]
+def candidate_rules(outputs: BranchOutputs, no_exits: ExitRule, settings: Calibrate) -> list[ExitRule]:
+    """Return the rules to choose from, the slowest first.
 
-
-def trusted_thresholds(observed: Observed, trust: float) -> tuple[float, ...]:
-    """For each layer, the largest threshold below which a share `trust` of the rows agrees with the last layer.
-
-    Labels are not looked at: what is to stay the same is the model's answer.
+    Args:
+        outputs: predictions and uncertainties of every layer.
+        no_exits: the rule by which no row exits early; it is the first candidate.
+        settings: whether to look for a patience, for one threshold or for one a layer.
     """
-    *early, last = observed.decisions
+    num_branches = len(outputs.uncertainty_EN)
+    if settings.patience is not None:
+        return [no_exits, replace(no_exits, patience=settings.patience)]
+    if settings.per_layer:
+        shares = np.linspace(1, 0.5, NUM_CANDIDATES)
+        found = [trusted_thresholds(outputs, float(share)) for share in shares]
+    else:
+        # Evenly among the observed ones, so that each candidate lets about as many more rows exit.
+        between = _halfway_to_the_next(np.unique(outputs.uncertainty_EN))
+        chosen = np.unique(between[np.linspace(0, len(between) - 1, NUM_CANDIDATES).astype(int)])
+        found = [(float(threshold),) * num_branches for threshold in chosen]
+    first_layer = (1.0,) * num_branches
+    return [no_exits, *(replace(no_exits, thresholds=thresholds) for thresholds in [*found, first_layer])]
+
+
+def trusted_thresholds(outputs: BranchOutputs, trust: float) -> tuple[float, ...]:
+    """Return for each branch the largest threshold below which a share `trust` of rows agrees with the last layer.
+
+    Labels are not looked at: it is the model's prediction that is to stay the same.
+    """
+    *early, last = outputs.predicted
     return tuple(
-        _trusted_threshold(doubt_N, (decisions == last).reshape(len(last), -1).all(dim=1).numpy(), trust)
-        for doubt_N, decisions in zip(observed.doubt_EN, early, strict=True)
+        _trusted_threshold(uncertainty_N, (predicted == last).reshape(len(last), -1).all(dim=1).numpy(), trust)
+        for uncertainty_N, predicted in zip(outputs.uncertainty_EN, early, strict=True)
     )
 
 
-def _trusted_threshold(doubt_N: np.ndarray, agrees_N: np.ndarray, trust: float) -> float:
-    order = np.argsort(doubt_N, kind="stable")
+def _trusted_threshold(uncertainty_N: np.ndarray, agrees_N: np.ndarray, trust: float) -> float:
+    order = np.argsort(uncertainty_N, kind="stable")
     agreeing_N = np.cumsum(agrees_N[order]) / np.arange(1, len(order) + 1)
-    between_N = _halfway_to_the_next(doubt_N[order])
-    enough = np.flatnonzero((agreeing_N >= trust) & (doubt_N[order] < between_N))
+    between_N = _halfway_to_the_next(uncertainty_N[order])
+    enough = np.flatnonzero((agreeing_N >= trust) & (uncertainty_N[order] < between_N))
     return float(between_N[enough[-1]]) if len(enough) else 0.0
 
 
 def _halfway_to_the_next(sorted_N: np.ndarray) -> np.ndarray:
-    """Thresholds between uncertainties, after which comes 1: in a batch of other rows they are rounded otherwise."""
+    """Return thresholds between uncertainties, the last one before 1: in another batch they round differently."""
     return (sorted_N + np.append(sorted_N[1:], 1.0)).clip(0, 2) / 2
 
 
-def weigh(observed: Observed, operations: Operations, rules: Sequence[ExitRule]) -> list[Outcome]:
-    """What each rule would give; operations are compared with those of the first."""
-    metric, rows = main_metric(observed.task), np.arange(len(observed.lengths_N))
+def simulate(outputs: BranchOutputs, operations: Operations, rules: Sequence[ExitRule]) -> list[Outcome]:
+    """Compute what each rule gives; operations are compared with those of the first."""
+    metric, rows = main_metric(outputs.task), np.arange(len(outputs.lengths_N))
     outcomes: list[Outcome] = []
     full = None
     for rule in rules:
-        layers_N = exit_layers(observed, rule)
-        cost = operations.per_row(observed.lengths_N, layers_N, rule).mean()
+        layers_N = exit_layers(outputs, rule)
+        cost = operations.per_row(outputs.lengths_N, layers_N, rule).mean()
         full = full or cost
-        quality = scores(observed.task, observed.logits_LNC[layers_N - 1, rows], observed.labels)[metric]
+        quality = scores(outputs.task, outputs.logits_LNC[layers_N - 1, rows], outputs.labels)[metric]
         outcomes.append(Outcome(rule, quality, float(full / cost), float(layers_N.mean())))
     return outcomes
 
 
-def exit_layers(observed: Observed, rule: ExitRule) -> np.ndarray:
-    """(N) the layer at which each row would leave."""
-    decisions, num_rows = observed.decisions, len(observed.lengths_N)
-    leaving, numbers_N = Leaving(rule, num_rows), torch.arange(num_rows)
-    layers_N = np.full(num_rows, len(observed.logits_LNC))
-    for layer, doubt_N in enumerate(observed.doubt_EN, start=1):
-        leaves_N = leaving.after(layer, numbers_N, torch.from_numpy(doubt_N), decisions[layer - 1]).numpy()
-        layers_N[leaves_N & (layers_N > layer)] = layer
+def exit_layers(outputs: BranchOutputs, rule: ExitRule) -> np.ndarray:
+    """Return (N) the layer, from 1, at which each row exits."""
+    num_rows = len(outputs.lengths_N)
+    tracker, numbers_N = ExitTracker(rule, num_rows), torch.arange(num_rows)
+    layers_N = np.full(num_rows, len(outputs.logits_LNC))
+    for layer, uncertainty_N in enumerate(outputs.uncertainty_EN, start=1):
+        exits = tracker.exits(layer, numbers_N, torch.from_numpy(uncertainty_N), outputs.predicted[layer - 1])
+        layers_N[exits.numpy() & (layers_N > layer)] = layer
     return layers_N
 
 
 def choose(outcomes: Sequence[Outcome], settings: Calibrate) -> Outcome:
-    """The fastest rule within the budget, or the best one that is as fast as asked.
+    """Return the fastest rule within the budget, or the best one that is as fast as asked.
+
+    Args:
+        outcomes: of all rules; the first is that without early exit.
+        settings: the budget, or the speed-up that is asked for.
 
     Raises:
         RunError: none is as fast as asked.
@@ -212,7 +248,7 @@ def choose(outcomes: Sequence[Outcome], settings: Calibrate) -> Outcome:
     if not fast:
         most = max(one.speedup for one in outcomes)
         raise RunError(
-            f"calibrate.target_speedup={settings.target_speedup:g} cannot be reached: leaving as early as can be saves "
-            f"{most:.2f}x of the operations on the validation rows; ask for less, or use a narrower branch"
+            f"calibrate.target_speedup={settings.target_speedup:g} cannot be reached: exiting as early as possible "
+            f"saves {most:.2f}x of the operations on the validation rows; ask for less, or use a narrower branch"
         )
     return max(fast, key=lambda one: (one.quality, one.speedup))

@@ -1,4 +1,4 @@
-"""Whether a teacher is good enough to teach."""
+"""Judge whether a teacher is good enough to teach."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,17 @@ Z_95 = NormalDist().inv_cdf(0.975)
 
 
 def wilson_lower_bound(share: float, num_rows: int) -> float:
-    """Lower end of the 95 % interval of a share seen on `num_rows` rows (Wilson 1927)."""
+    """Return the lower end of the 95 % interval of a share observed on `num_rows` rows (Wilson 1927)."""
     z2 = Z_95**2
     spread = Z_95 * math.sqrt(share * (1 - share) / num_rows + z2 / (4 * num_rows**2))
     return (share + z2 / (2 * num_rows) - spread) / (1 + z2 / num_rows)
 
 
 def fisher_lower_bound(correlation: float, num_rows: int) -> float:
-    """Lower end of the 95 % interval of a correlation (Fisher's z); -1 for fewer than four rows, which say nothing."""
+    """Return the lower end of the 95 % interval of a correlation (Fisher's z).
+
+    It is -1 for fewer than four rows, which say nothing.
+    """
     if num_rows < 4:
         return -1.0
     bounded = min(max(correlation, -1 + 1e-12), 1 - 1e-12)
@@ -32,11 +35,15 @@ def fisher_lower_bound(correlation: float, num_rows: int) -> float:
 
 
 def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
-    """Whether a model is surely better than one that knows nothing of the text.
+    """Judge whether a model is better, with statistical certainty, than one that has not read the text.
 
     Single labels: the lower 95 % bound of the accuracy (Wilson) against the share of the largest class. Multi-label:
-    micro-F1 against that of always giving the most frequent label. Numbers: the lower 95 % bound of Spearman's
+    micro-F1 against that of always predicting the most frequent label. Numbers: the lower 95 % bound of Spearman's
     correlation (Fisher's z) against 0.
+
+    Returns:
+        The guard's entry in evaluation.json: `metric`, `value`, `lower_bound`, `baseline`, `baseline_label`, `rows` and
+        `passed`.
     """
     metric, num_rows = main_metric(examples.task), len(examples.labels)
     value = scored.row[metric]
@@ -64,7 +71,15 @@ def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
 
 
 def enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
-    """Stop, or say so, when the guard has not passed."""
+    """Stop the run, or print a warning, when the guard has not passed.
+
+    Args:
+        guards: which of the two.
+        guard: the verdict of `judge`.
+
+    Raises:
+        RunError: `guards.teacher` is `refuse`.
+    """
     if guard["passed"]:
         return
     always = f"always answering {guard['baseline_label']!r} gives" if guard["baseline_label"] else "chance gives"

@@ -1,16 +1,17 @@
-"""Multiply-accumulates of a forward pass, row by row: by its length and, with early exit, by the layer it left at.
+"""Multiply-accumulates of a forward pass, row by row: by its length and, with early exit, the layer it exits at.
 
 Shapes: N rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from deepspeed.profiling.flops_profiler import get_model_profile
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from kd_dist.models.classifier import Classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
@@ -21,13 +22,19 @@ LENGTHS = (4, 6, 8)  # a polynomial of degree two goes through three points
 
 @dataclass(frozen=True)
 class Operations:
-    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest first.
+    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest power first.
 
-    Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not in it. A model
-    without branches is all `whole`; of one with branches, that is the embeddings.
+    Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not counted.
+
+    Args:
+        base: what every row costs: the whole model, or the embeddings of a model with branches.
+        layer: one layer.
+        branch: one branch.
+        head: the backbone's own head.
+        num_layers: 0 for a model without branches.
     """
 
-    whole: np.ndarray
+    base: np.ndarray
     layer: np.ndarray
     branch: np.ndarray
     head: np.ndarray
@@ -35,6 +42,7 @@ class Operations:
 
     @classmethod
     def of(cls, classifier: Classifier) -> "Operations":
+        """Count the parts of a model at a few lengths."""
         model, nothing = classifier.model, np.zeros(3)
         if not isinstance(model, FastBertForSequenceClassification):
             return cls(_polynomial(model, classifier), nothing, nothing, nothing, 0)
@@ -46,18 +54,23 @@ class Operations:
         }
         embedding = _polynomial(_Part(model, lambda _: None), classifier)
         parts = {name: _polynomial(_Part(model, part), classifier) - embedding for name, part in costs.items()}
-        return cls(whole=embedding, **parts, num_layers=len(layers.layers))
+        return cls(base=embedding, **parts, num_layers=len(layers.layers))
 
     def per_row(
         self, lengths_N: np.ndarray, layers_N: np.ndarray | None = None, rule: ExitRule | None = None
     ) -> np.ndarray:
-        """(N) operations of rows of these lengths; with branches, of those that left by `rule` after these layers
-        (from 1)."""
-        total_N = np.polyval(self.whole, lengths_N)
+        """Return the (N) operations of rows.
+
+        Args:
+            lengths_N: in tokens.
+            layers_N: the layer, from 1, at which each row exited, of a model with branches.
+            rule: the rule that they exited by, which says which branches were computed.
+        """
+        total_N = np.polyval(self.base, lengths_N)
         if layers_N is None or rule is None:
             return total_N
-        asked = [rule.asks(layer) for layer in range(1, self.num_layers)]
-        branches_N = np.cumsum([0, *asked, 0])[layers_N]  # the last layer has no branch of its own
+        computed = [rule.needs_branch(layer) for layer in range(1, self.num_layers)]
+        branches_N = np.cumsum([0, *computed, 0])[layers_N]  # the last layer has no branch of its own
         total_N = total_N + layers_N * np.polyval(self.layer, lengths_N)
         total_N += branches_N * np.polyval(self.branch, lengths_N)
         return total_N + (layers_N == self.num_layers) * np.polyval(self.head, lengths_N)
@@ -76,16 +89,27 @@ class _Part(nn.Module):
 
 
 def _polynomial(module: nn.Module, classifier: Classifier) -> np.ndarray:
-    from kd_dist.evaluation.operations import count_operations  # imports deepspeed, which takes seconds
+    """Fit the (3,) coefficients of a module's cost by the length, the highest power first."""
 
     def cost(length: int) -> int:
-        ids = torch.full((1, length), classifier.tokenizer.unk_token_id or 0, device=classifier.model.device)
-        return count_operations(module, {"input_ids": ids})
+        ids_1S = torch.full((1, length), classifier.tokenizer.unk_token_id or 0, device=classifier.model.device)
+        return count_operations(module, {"input_ids": ids_1S})
 
     return np.polyfit(LENGTHS, [cost(length) for length in LENGTHS], 2)
 
 
-def count_operations(model: nn.Module, inputs: dict[str, Tensor]) -> int:
-    """Multiply-accumulates of one forward pass, fused attention included (torch's own counter misses that on CPUs)."""
-    _, operations, _ = get_model_profile(model, kwargs=inputs, print_profile=False, as_string=False)
-    return int(operations)
+@torch.no_grad()
+def count_operations(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """Count the multiply-accumulates of one forward pass: those of all matrix products, attention included.
+
+    torch counts floating-point operations, two for each multiply-accumulate. It does not know the fused attention of
+    CPUs, so attention runs as the plain matrix products that it fuses.
+
+    Args:
+        model: called as `model(**inputs)`.
+        inputs: tensors on the model's device.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        model(**inputs)
+    return counter.get_total_flops() // 2

@@ -1,4 +1,4 @@
-"""Scores from logits and labels, how sure they are, and which label of a model is which label of the data.
+"""Scores, predictions and probabilities from logits.
 
 Everything here is NumPy: no torch. scikit-learn, slow to import, is imported by what needs it.
 Shapes: B rows, C classes (1 for regression).
@@ -14,13 +14,21 @@ from kd_dist.errors import RunError
 
 
 def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How good predictions are, by name of the metric.
+    """Score predictions.
 
-    `labels` are (B) class numbers, (B, C) zeros and ones, or (B) numbers. F1 is 0 where it is undefined; its macro mean
-    is over the classes that occur in labels or predictions. A correlation is 0 where either side is constant.
+    F1 is 0 where it is undefined; its macro mean is over the classes that occur in labels or predictions. A correlation
+    is 0 where either side is constant.
+
+    Args:
+        task: what the labels are.
+        logits_BC: of a model, in the order of the labels.
+        labels: (B) class numbers, (B, C) zeros and ones for several labels, or (B) numbers for regression.
+
+    Returns:
+        Scores by name, those of `METRICS[task]` in their order.
 
     Raises:
-        RunError: no rows, logits that are not finite, or labels that do not fit the logits.
+        RunError: there are no rows, logits are not finite, or labels do not fit the logits.
     """
     _check(task, logits_BC, labels)
     if task == "regression":
@@ -70,14 +78,14 @@ def _regression_scores(predicted: np.ndarray, labels: np.ndarray) -> dict[str, f
 
 
 def predictions(task: Task, logits_BC: np.ndarray) -> np.ndarray:
-    """(B) class numbers, (B, C) zeros and ones (probability above one half), or (B) numbers."""
+    """Return (B) class numbers, (B, C) zeros and ones (probability above one half), or (B) numbers."""
     if task == "single_label":
         return logits_BC.argmax(axis=1)
     return (logits_BC > 0).astype(np.int64) if task == "multi_label" else logits_BC[:, 0]
 
 
 def probabilities(task: Task, logits_BC: np.ndarray) -> np.ndarray:
-    """(B, C): the softmax over classes, the sigmoid of each class, or the prediction itself."""
+    """Return (B, C): the softmax over classes, the sigmoid of each class, or the prediction itself."""
     if task == "regression":
         return logits_BC
     if task == "multi_label":
@@ -87,7 +95,10 @@ def probabilities(task: Task, logits_BC: np.ndarray) -> np.ndarray:
 
 
 def per_class(task: Task, logits_BC: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and rows of every class, in the order of the logits; none for regression."""
+    """Return `label`, `precision`, `recall`, `f1` and `support` of each class, as the logits order them.
+
+    There are none for regression.
+    """
     if task == "regression":
         return []
     from sklearn.metrics import precision_recall_fscore_support
@@ -99,10 +110,3 @@ def per_class(task: Task, logits_BC: np.ndarray, labels: np.ndarray, names: Sequ
         {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
         for name, p, r, f, s in zip(names, *columns, strict=True)
     ]
-
-
-def confusion_matrix(logits_BC: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(C, C) rows of each true class (first) that were given each class (second); for single labels."""
-    num_classes = logits_BC.shape[1]
-    flat = np.bincount(labels * num_classes + logits_BC.argmax(axis=1), minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes)

@@ -1,4 +1,7 @@
-"""Score classifiers side by side: quality, size and speed."""
+"""Score classifiers side by side: quality, size and speed.
+
+Shapes: N rows, C classes (1 for regression).
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,18 +17,24 @@ from kd_dist.data.examples import Examples
 from kd_dist.data.labels import align_labels
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
+from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.operations import Operations
 from kd_dist.evaluation.scores import scores
-from kd_dist.evaluation.speeds import AT_SPEED, model_and_seed
 from kd_dist.evaluation.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.models.classifier import Classifier, load_preprocessing, predict
+from kd_dist.models.students import num_parameters
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A classifier on the examples: tokens, (N, C) logits in the order of the examples' labels, and what came of it.
+    """A classifier and what it predicted for the examples.
 
-    `layers_N`: the layers at which rows left, of a model with early exit.
+    Args:
+        classifier: the model, with the rule that its rows exited by.
+        encodings: tokens of each example.
+        logits_NC: in the order of the examples' labels.
+        layers_N: the layer, from 1, at which each row exited; None for a model without early exit.
+        row: its result row, without the fields of its key.
     """
 
     classifier: Classifier
@@ -35,31 +44,41 @@ class Scored:
     row: dict[str, Any]
 
 
-def at_speeds(classifiers: Mapping[str, Classifier], speeds: Sequence[float]) -> dict[str, Classifier]:
-    """Models as they are, and those with branches at every speed besides.
+def at_speeds(classifiers: Mapping[ModelKey, Classifier], speeds: Sequence[float]) -> dict[ModelKey, Classifier]:
+    """Return the models as they are and, after each model with branches, the same model at every speed.
 
-    Where the first of them has branches, the plain model inside it goes before it, for all to be compared with.
+    Where the first of them has branches, its backbone goes before it as `all layers`, for all to be compared with.
     """
     first = next(iter(classifiers.values()))
-    named: dict[str, Classifier] = {}
+    found: dict[ModelKey, Classifier] = {}
     if first.exit_rule is not None:
-        named["all layers"] = replace(first, model=first.model.backbone, exit_rule=None)
-    for name, classifier in classifiers.items():
-        named[name] = classifier
+        found[ModelKey("all layers")] = replace(first, model=first.model.backbone, exit_rule=None)
+    for key, classifier in classifiers.items():
+        found[key] = classifier
         if classifier.exit_rule is not None:
-            named |= {f"{name}{AT_SPEED}{speed:g}": classifier.at(speed) for speed in speeds}
-    return named
+            found |= {replace(key, speed=speed): classifier.at(speed) for speed in speeds}
+    return found
 
 
-def own_preprocessings(classifiers: Mapping[str, Classifier], default: Preprocessing) -> dict[str, Preprocessing]:
-    """How each classifier was taught to read texts; the default where it does not say."""
-    return {name: load_preprocessing(classifier, default) for name, classifier in classifiers.items()}
+def own_preprocessings(
+    classifiers: Mapping[ModelKey, Classifier], default: Preprocessing
+) -> dict[ModelKey, Preprocessing]:
+    """Return how each classifier was trained to read texts; the default for one that does not say."""
+    return {key: load_preprocessing(classifier, default) for key, classifier in classifiers.items()}
 
 
 def of_teacher(
-    classifiers: Mapping[str, Classifier], own: Mapping[str, Preprocessing], prepared: Preprocessing
-) -> dict[str, Preprocessing]:
-    """The first model reads texts as they were prepared, since these are the tokens that distillation feeds it.
+    classifiers: Mapping[ModelKey, Classifier], own: Mapping[ModelKey, Preprocessing], prepared: Preprocessing
+) -> dict[ModelKey, Preprocessing]:
+    """Let the first model read texts as they were prepared, since these are the tokens that distillation feeds it.
+
+    Args:
+        classifiers: the models, the teacher first.
+        own: how each was trained to read texts.
+        prepared: how the rows of this run were tokenised.
+
+    Returns:
+        `prepared`, for every entry that is the teacher's model.
 
     Raises:
         UserError: it was trained on tokens of another kind, not merely on longer or shorter rows.
@@ -71,25 +90,25 @@ def of_teacher(
             f"the teacher {directory} was trained on other tokens than this run feeds it: {'; '.join(differences)}; or "
             "train the teacher again with this run's data settings"
         )
-    return {name: prepared for name, classifier in classifiers.items() if classifier.directory == directory}
+    return {key: prepared for key, classifier in classifiers.items() if classifier.directory == directory}
 
 
 def _differences(own: Preprocessing, prepared: Preprocessing) -> list[str]:
-    """Each with the setting under which the rows would be as the model knows them."""
+    """Describe each difference, with the setting under which the rows would be as the model knows them."""
     settings = [
         f"data.segment={own.segment}",
         f"data.hint_words={'FILE, of its words' if own.hint_words else 'none'}",
         f"data.columns={'label,text,text_pair' if own.pairs else 'label,text'}",
     ]
-    compared = zip(_in_words(own), _in_words(prepared), settings, strict=True)
+    compared = zip(_described(own), _described(prepared), settings, strict=True)
     return [
-        f"{known:.120} where it learnt, {found:.120} in the rows of this run (set {setting})"
+        f"{known:.120} in its training, {found:.120} in the rows of this run (set {setting})"
         for known, found, setting in compared
         if known != found
     ]
 
 
-def _in_words(preprocessing: Preprocessing) -> list[str]:
+def _described(preprocessing: Preprocessing) -> list[str]:
     hint_words = [f"{category}: {' '.join(words)}" for category, words in preprocessing.hint_words.items()]
     return [
         f"segment {preprocessing.segment}",
@@ -99,62 +118,71 @@ def _in_words(preprocessing: Preprocessing) -> list[str]:
 
 
 def score_all(
-    classifiers: Mapping[str, Classifier],
-    preprocessings: Mapping[str, Preprocessing],
+    classifiers: Mapping[ModelKey, Classifier],
+    preprocessings: Mapping[ModelKey, Preprocessing],
     examples: Examples,
     *,
     speed: bool,
-) -> dict[str, Scored]:
-    """Score every classifier on its tokens of the same texts; with `speed`, measure them in turn as well.
+) -> dict[ModelKey, Scored]:
+    """Score every classifier on its tokens of the same texts.
+
+    Args:
+        classifiers: the models; all are compared with the first.
+        preprocessings: how each reads texts.
+        examples: texts and labels.
+        speed: measure latency, throughput and operations as well, the models in turn.
 
     Raises:
         UserError: a classifier has other labels than the examples.
     """
-    scored = {name: _score(name, one, examples, preprocessings[name]) for name, one in classifiers.items()}
+    scored = {key: _score(key, one, examples, preprocessings[key]) for key, one in classifiers.items()}
     if speed:
         for one, measured in zip(scored.values(), measure_speed(list(scored.values())), strict=True):
             one.row.update(measured)
     first = next(iter(scored.values())).row
     for one in scored.values():
-        one.row.update(_compared(one.row, first, main_metric(examples.task)))
+        one.row.update(_ratios(one.row, first, main_metric(examples.task)))
     return scored
 
 
-def _score(name: str, classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> Scored:
-    columns = _columns(name, classifier, examples)
-    encodings, cut = classifier.encode(preprocessing, examples.texts, examples.text_pairs)
-    answers = predict(classifier, encodings, BATCH_SIZE)
-    logits_NC = answers.logits_NC[:, columns]
+def _score(key: ModelKey, classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> Scored:
+    columns = _columns(key, classifier, examples)
+    encodings, num_cut = classifier.encode(preprocessing, examples.texts, examples.text_pairs)
+    output = predict(classifier, encodings, BATCH_SIZE)
+    logits_NC = output.logits_NC.numpy()[:, columns]
+    layers_N = None if output.layers_N is None else output.layers_N.numpy()
     row = {
         "split": examples.split,
         "rows": len(encodings),
         **scores(examples.task, logits_NC, examples.labels),
-        "rows_cut": cut,
-        "parameters": sum(parameter.numel() for parameter in classifier.model.parameters()),
+        "rows_cut": num_cut,
+        "parameters": num_parameters(classifier.model),
         "size_mb": size_mb(classifier.directory),
-        **({} if classifier.speed is None else {"speed": classifier.speed}),
-        **({} if answers.layers_N is None else {"mean_layers": float(answers.layers_N.mean())}),
+        **({} if layers_N is None else {"mean_layers": float(layers_N.mean())}),
     }
-    return Scored(classifier, encodings, logits_NC, answers.layers_N, row)
+    return Scored(classifier, encodings, logits_NC, layers_N, row)
 
 
-def _columns(name: str, classifier: Classifier, examples: Examples) -> list[int]:
+def _columns(key: ModelKey, classifier: Classifier, examples: Examples) -> list[int]:
     if examples.task == "regression":
         return list(range(len(classifier.labels)))
     try:
         return align_labels(classifier.label2id, examples.label2id)
     except UserError as error:
-        raise UserError(f"{name} ({classifier.directory}): {error}") from error
+        raise UserError(f"{key} ({classifier.directory}): {error}") from error
 
 
 def size_mb(directory: Path) -> float:
-    """Megabytes (10^6) of the weights on disk."""
+    """Return the megabytes (10^6) of the weights on disk."""
     files = list(directory.glob("*.safetensors")) or list(directory.glob("*.bin"))
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def _compared(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """How many times better than the first model, and the share of its quality that is kept; what can be said of it."""
+def _ratios(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """Return how many times better than the first model one is, and the share of its quality that is kept.
+
+    A ratio to a value of 0 is left out.
+    """
     ratios = {"quality_kept": (row[metric], first[metric])}
     if "latency_ms" in row:
         ratios["operations_ratio"] = first["operations_per_sample"], row["operations_per_sample"]
@@ -165,23 +193,29 @@ def _compared(row: Mapping[str, Any], first: Mapping[str, Any], metric: str) -> 
     return {name: upper / lower for name, (upper, lower) in ratios.items() if lower}
 
 
-def distillation_hurts(rows: Mapping[str, Mapping[str, Any]], metric: str) -> bool | None:
-    """Whether `student` is worse than `student_alone`, by the mean over seeds; None unless both are there."""
+def distillation_hurts(rows: Mapping[ModelKey, Mapping[str, Any]], metric: str) -> bool | None:
+    """Return whether `student` is worse than `student_alone`, by the mean over seeds; None unless both are there."""
     by_model: dict[str, list[float]] = defaultdict(list)
-    for name, row in rows.items():
-        if AT_SPEED not in name:
-            by_model[model_and_seed(name)["model"]].append(row[metric])
+    for key, row in rows.items():
+        if key.speed is None:
+            by_model[key.model].append(row[metric])
     if not {"student", "student_alone"} <= set(by_model):
         return None
     return fmean(by_model["student"]) < fmean(by_model["student_alone"])
 
 
 def measure_speed(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Operations, latency (one text at a time) and throughput (batches of 32 texts of like length) of each model.
+    """Measure operations, latency (one text at a time) and throughput (batches of 32 texts of similar length).
 
     Operations are multiply-accumulates, the mean over all rows: `operations_per_sample` of the tokens there are,
     `operations_padded` of rows padded to the longest of all, as published figures count them.
     `timed_operations_per_sample` is the mean over the rows whose throughput is measured.
+
+    Args:
+        scored: models on the same rows.
+
+    Returns:
+        The columns of each model's result row.
     """
     timed_rows = some_rows(len(scored[0].encodings), THROUGHPUT_ROWS)
     times = time_in_turn([one.classifier for one in scored], [one.encodings for one in scored])

@@ -1,4 +1,4 @@
-"""The table of an evaluation, printed."""
+"""The table that an evaluation prints."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,11 @@ from rich.table import Table
 
 from kd_dist.config.tasks import METRICS
 from kd_dist.data.examples import Examples
+from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.scoring import Scored
 
 
-def print_table(examples: Examples, scored: Mapping[str, Scored]) -> None:
+def print_table(examples: Examples, scored: Mapping[ModelKey, Scored]) -> None:
     """Print a row for every model."""
     metrics = METRICS[examples.task]
     table = Table(title=f"{examples.split}: {len(examples.texts):,} rows")
@@ -21,8 +22,8 @@ def print_table(examples: Examples, scored: Mapping[str, Scored]) -> None:
     speed = ["operations", "fewer", "latency ms", "p95", "samples/s", "faster"] if has_speed else []
     for header in ["model", *metrics, *exits, "parameters", "MB", *speed]:
         table.add_column(header, justify="left" if header == "model" else "right")
-    for name, one in scored.items():
-        table.add_row(name, *_cells(one, metrics, has_exits, has_speed))
+    for key, one in scored.items():
+        table.add_row(str(key), *_cells(one, metrics, has_exits, has_speed))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

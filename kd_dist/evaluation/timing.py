@@ -1,4 +1,4 @@
-"""How fast classifiers answer: models take turns, so that whatever else the machine does hits all of them alike.
+"""Measure how fast classifiers are; they take turns, so that whatever else the machine does slows all of them alike.
 
 Texts are tokenised beforehand; time ends when the logits are in the memory of the CPU.
 Shapes: M models, R rounds, P pieces of work.
@@ -22,14 +22,14 @@ THROUGHPUT_ROWS = 512
 
 ROUNDS = 5
 
-TEXTS_OF_A_TURN = 8
+TEXTS_PER_TURN = 8
 
 Batches = list[dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Times:
-    """Latency of one text at a time, the median and the 95th percentile; throughput in batches of 32 of like length."""
+    """Latency of one text at a time (median and 95th percentile), and throughput in batches of 32 of similar length."""
 
     latency_ms: float
     latency_p95_ms: float
@@ -38,7 +38,12 @@ class Times:
 
 
 def time_in_turn(classifiers: Sequence[Classifier], encodings: Sequence[list[Encoding]]) -> list[Times]:
-    """Times of each model on its own tokens of the same rows."""
+    """Time each model on its own tokens of the same rows.
+
+    Args:
+        classifiers: the models.
+        encodings: for each model the tokens of all rows, of which a random part is timed.
+    """
     models = list(zip(classifiers, encodings, strict=True))
     latency_MRP = 1000 * _timed(classifiers, [[[one] for one in _batches(*model, LATENCY_ROWS, 1)] for model in models])
     seconds_MR = _timed(classifiers, [[_batches(*model, THROUGHPUT_ROWS, BATCH_SIZE)] for model in models])[:, :, 0]
@@ -55,7 +60,7 @@ def time_in_turn(classifiers: Sequence[Classifier], encodings: Sequence[list[Enc
 
 
 def some_rows(num_rows: int, max_rows: int) -> np.ndarray:
-    """The same random rows for every model."""
+    """Return the numbers of at most `max_rows` random rows, the same in every call."""
     return np.random.default_rng(0).choice(num_rows, min(num_rows, max_rows), replace=False)
 
 
@@ -65,23 +70,23 @@ def _batches(classifier: Classifier, encodings: list[Encoding], max_rows: int, b
 
 
 def _timed(classifiers: Sequence[Classifier], work: Sequence[list[Batches]]) -> np.ndarray:
-    """(M, R, P) seconds of each model's pieces of work, in every round but the first.
+    """Return the (M, R, P) seconds of each model's pieces of work, in every round but the first, which warms up.
 
-    A turn is a few texts and not one, or a small model would always find its weights driven out of the cache.
+    A turn is a few texts and not one, or a small model would always find its weights evicted from the cache.
     """
     seconds: list[list[float]] = [[] for _ in classifiers]
     num_pieces = len(work[0])
     for _ in range(1 + ROUNDS):
-        for start in range(0, num_pieces, TEXTS_OF_A_TURN):
+        for start in range(0, num_pieces, TEXTS_PER_TURN):
             for index, classifier in enumerate(classifiers):
-                turn = work[index][start : start + TEXTS_OF_A_TURN]
+                turn = work[index][start : start + TEXTS_PER_TURN]
                 seconds[index] += [_seconds(classifier, batches) for batches in turn]
     return np.array(seconds).reshape(len(classifiers), 1 + ROUNDS, num_pieces)[:, 1:]
 
 
 def _seconds(classifier: Classifier, batches: Batches) -> float:
     started = time.perf_counter()
-    classifier.answer(batches)  # waits for the GPU
+    classifier.run(batches)  # waits for the GPU
     return time.perf_counter() - started
 
 

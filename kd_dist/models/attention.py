@@ -27,7 +27,7 @@ _IMPLEMENTATION = "sdpa_kd_dist"
 
 @dataclass(frozen=True)
 class Attention:
-    """What one attention layer multiplies: its pre-softmax scores are `scaling * query_BHSK @ key_BHSK'`, unmasked.
+    """The factors of one attention layer: its pre-softmax scores are `scaling * query_BHSK @ key_BHSK'`, unmasked.
 
     Padded positions hold whatever the model computed for them.
     """
@@ -38,9 +38,9 @@ class Attention:
 
 
 class _Recorder:
-    """Keeps the wanted layers of one forward pass.
+    """Keeps some layers of one forward pass.
 
-    Layers are told apart by counting calls, since ALBERT calls one shared module for all of them. Activation
+    Layers are distinguished by counting calls, since ALBERT calls one shared module for all of them. Activation
     checkpointing calls them again in backward; those calls count on beyond the last layer, so none of them is kept.
     """
 
@@ -61,7 +61,7 @@ class _Recorder:
             self.kept[self.num_calls] = attention
 
     def give_away(self) -> dict[int, Attention]:
-        """What was kept; the recorder lets go of it.
+        """Return what was kept, and drop it.
 
         Checkpointed layers hold on to the recorder, and a recorder that held their queries would close a reference
         cycle through the autograd graph, which Python cannot collect.
@@ -87,15 +87,16 @@ def _attend(
 
 
 def capture_attention(model: PreTrainedModel) -> None:
-    """Prepare a model for `run_with_attention`. Its outputs stay those of transformers' `sdpa` attention.
+    """Prepare a model for `run_with_attention`; its outputs stay those of transformers' `sdpa` attention.
 
-    The model gets its own copy of its configuration, where transformers notes the attention function: models that were
-    built from one configuration object stay independent. Calling it twice does no harm.
+    The model gets its own copy of its configuration, where transformers stores the attention function: models that were
+    built from one configuration object stay independent. A second call changes nothing.
 
     Fused attention needs an attention dropout of 0 wherever it cannot draw dropout itself (on a CPU): with any other
     value, a model in train mode falls back to PyTorch's S x S path there.
 
-    Raises UserError for a family outside SUPPORTED_FAMILIES.
+    Raises:
+        UserError: the model's family is outside `SUPPORTED_FAMILIES`.
     """
     family = model.config.model_type
     if family not in SUPPORTED_FAMILIES:
@@ -119,14 +120,20 @@ def _give_own_config(model: PreTrainedModel) -> None:
 
 
 def run_with_attention(model: nn.Module, layers: Collection[int], **inputs: Any) -> tuple[Any, dict[int, Attention]]:
-    """Call `model(**inputs)` and return its outputs together with queries and keys of the wanted layers.
+    """Run a model and return its outputs together with the queries and keys of some layers.
 
-    `layers` counts attention layers from 1 in the order of their calls. Nothing of the other layers is kept. The
-    tensors are those of the model, with their autograd history; under `torch.no_grad()` they have none. `model` was
-    prepared by `capture_attention`, or passes unknown keywords on to one that was.
+    Args:
+        model: prepared by `capture_attention`, or passing unknown keywords on to a model that was.
+        layers: numbers of attention layers, counted from 1 in the order of their calls; nothing of others is kept.
+        inputs: those of the model.
 
-    Raises ValueError if the model has no such layer or was not prepared, and under reentrant activation checkpointing,
-    which would lose the gradients of Q and K.
+    Returns:
+        The model's outputs, and for each layer its tensors with their autograd history; under `torch.no_grad()` they
+        have none.
+
+    Raises:
+        ValueError: the model has no such layer, was not prepared, or runs under reentrant activation checkpointing,
+            which would lose the gradients of Q and K.
     """
     recorder = _Recorder(layers)
     outputs = model(**inputs, attention_recorder=recorder)

@@ -12,10 +12,15 @@ class Branch(nn.Module):
     """A small classifier: narrow projection, self-attention, the first token, two linear maps (Liu et al. 2020, section
     3.2, in the form of the authors' code, but without dropout).
 
-    Only the first token is looked at, so only its query is computed; and as its score of a token x is
-    (Wq x0)' (Wk x) = (Wk' Wq x0)' x, and its output Wv (sum of a x), keys and values of the tokens are never computed
-    either: the projection is all that is done for every token. A bias of the keys would shift all scores alike, so
-    there is none. `mask`: whether padding is left out.
+    Only the output of the first token is used, so only its query is computed. Its score of a token x is
+    (Wq x0)' (Wk x) = (Wk' Wq x0)' x and its output Wv (sum of a x), so keys and values of the tokens are never computed
+    either: the projection is the only map of every token. A bias of the keys would shift all scores by the same number,
+    so there is none.
+
+    Args:
+        hidden_size: width of the encoder.
+        num_labels: columns of the logits.
+        config: width, heads and activation of the branch, and whether padding is masked (`branch_mask`).
     """
 
     def __init__(self, hidden_size: int, num_labels: int, config: FastBertConfig) -> None:
@@ -32,13 +37,18 @@ class Branch(nn.Module):
         self.classifier = nn.Linear(width, num_labels)
 
     def forward(self, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
-        """(B, C) logits from the states after a layer; without a mask there is no padding."""
+        """Return the (B, C) logits from the states after a layer.
+
+        Args:
+            hidden_BSD: the states.
+            mask_BS: 0 at padding; None: there is no padding.
+        """
         narrow_BSW = self.activation(self.projection(hidden_BSD))
         attended_BW = self.output(self._attention(narrow_BSW, mask_BS if self.mask else None))
         return self.classifier(self.activation(self.dense(attended_BW)))
 
     def _attention(self, narrow_BSW: Tensor, mask_BS: Tensor | None) -> Tensor:
-        """(B, W) what the first token gathers."""
+        """Return the (B, W) attention output of the first token, before the output map."""
         batch, _, width = narrow_BSW.shape
         query_HBK = self.query(narrow_BSW[:, 0]).view(batch, self.num_heads, -1).transpose(0, 1)
         key_HKW = self.key.weight.view(self.num_heads, -1, width)

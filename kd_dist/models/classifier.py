@@ -1,4 +1,4 @@
-"""A trained classifier as others use it: a Hugging Face directory, loaded, that turns texts into logits.
+"""A trained classifier, loaded from a Hugging Face directory, that turns texts into logits.
 
 Shapes: N rows, B batch, S sequence, C classes (1 for regression).
 """
@@ -22,21 +22,27 @@ from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, 
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
+from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.device import own_device
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule
 from kd_dist.models.loading import first_line, load_config, load_pretrained, say
 
-TOKENS_SIDE_BY_SIDE = 32_768  # that go through a model with early exit together: 100 MB of states 768 wide
+TOKENS_SIDE_BY_SIDE = 32_768  # in one call of a model with early exit: 100 MB of states 768 wide
 
 
 @dataclass(frozen=True)
 class Classifier:
     """A model in eval mode on its device, its tokenizer, and what its logits mean.
 
-    `labels` are the names of the columns of the logits; `max_length` is how many tokens the model has positions for;
-    `exit_rule` is when rows leave a model with branches, None for any other model; `speed` that of the
-    rule, where it is not the model's own.
+    Args:
+        directory: where it was loaded from.
+        model: the classifier of transformers.
+        tokenizer: that of the same directory.
+        task: what its logits answer.
+        labels: the names of the columns of the logits.
+        max_length: how many tokens the model has positions for.
+        exit_rule: when samples exit a model with branches; None for any other model.
     """
 
     directory: Path
@@ -46,44 +52,52 @@ class Classifier:
     labels: list[str]
     max_length: int
     exit_rule: ExitRule | None = None
-    speed: float | None = None
 
     def at(self, speed: float | None = None, patience: int | None = None) -> Self:
-        """The same model with early exit at one speed, from 0 (never) to 1, or after so many layers that agree.
+        """Return the same model with another exit rule.
+
+        Args:
+            speed: from 0 (all layers) to 1 (exit at the first layer).
+            patience: exit after so many layers in a row that agree.
 
         Raises:
             UserError: the model has no branches.
         """
         if not isinstance(self.model, FastBertForSequenceClassification):
             raise UserError(
-                f"{self.directory} has no branches to leave early by, so it has no speed: train some "
+                f"{self.directory} has no branches to exit early by, so it has no speed: train some "
                 f"(`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
             )
-        return replace(self, exit_rule=self.model.exit_rule(speed, patience), speed=speed)
+        return replace(self, exit_rule=self.model.exit_rule(speed, patience))
 
     @property
     def num_layers(self) -> int:
+        """Layers of the encoder."""
         return self.model.config.num_hidden_layers
 
     @torch.inference_mode()
-    def answer(self, batches: Iterable[Mapping[str, Tensor]]) -> "Answers":
-        """The answers to the rows of some batches, in their order."""
+    def run(self, batches: Iterable[Mapping[str, Tensor]]) -> ClassifierOutput:
+        """Classify the rows of some batches, in their order.
+
+        Args:
+            batches: as `batch` makes them.
+        """
         if self.exit_rule is None:
-            logits = [self.model(**batch).logits.float().cpu().numpy() for batch in batches]
-            return Answers(np.concatenate(logits), None)
-        exits = [self.model.classify(some, self.exit_rule) for some in _side_by_side(batches)]
-        logits_NC = np.concatenate([one.logits_NC.numpy() for one in exits])
-        return Answers(logits_NC, np.concatenate([one.layers_N.numpy() for one in exits]))
+            return ClassifierOutput(torch.cat([self.model(**batch).logits.float().cpu() for batch in batches]))
+        outputs = [self.model.classify(some, self.exit_rule) for some in _side_by_side(batches)]
+        logits_NC = torch.cat([output.logits_NC for output in outputs])
+        return ClassifierOutput(logits_NC, torch.cat([output.layers_N for output in outputs]))
 
     @property
     def label2id(self) -> dict[str, int]:
+        """The column of each label's logits."""
         return {name: index for index, name in enumerate(self.labels)}
 
     def batch(self, rows: Sequence[Encoding]) -> dict[str, Tensor]:
-        """Rows as the model takes them, on its device: each entry (B, S), padded to the longest of them."""
+        """Return rows as the model takes them, on its device: each entry (B, S), padded to the longest of them."""
         columns = {"input_ids": _padded([row.input_ids for row in rows], self.tokenizer.pad_token_id)}
         if getattr(self.model.config, "type_vocab_size", 1) > 1:
-            # Without types there is one segment, which is what models make of it by themselves.
+            # Without types a model assumes a single segment, which is right.
             types = [row.token_type_ids for row in rows if row.token_type_ids is not None]
             columns |= {"token_type_ids": _padded(types, 0)} if types else {}
         columns["attention_mask"] = _padded([[1] * len(row.input_ids) for row in rows], 0)
@@ -92,9 +106,15 @@ class Classifier:
     def encode(
         self, preprocessing: Preprocessing, texts: Sequence[str], text_pairs: Sequence[str] | None
     ) -> tuple[list[Encoding], int]:
-        """The tokens of each text, no more than the model has positions for, and how many texts were cut.
+        """Tokenise texts, and cut those with more tokens than the model has positions for.
 
-        The last token, which marks the end, stays.
+        Args:
+            preprocessing: how texts are read.
+            texts: the texts, or the first ones of pairs.
+            text_pairs: the second texts of pairs.
+
+        Returns:
+            The tokens of each text, and how many texts were cut. The last token, which marks the end, stays.
         """
         rows = preprocessing.encode(self.tokenizer, texts, text_pairs)
         kept = [self._cut(row) if len(row.input_ids) > self.max_length else row for row in rows]
@@ -107,16 +127,8 @@ class Classifier:
         return Encoding(cut(row.input_ids), row.token_type_ids and cut(row.token_type_ids), truncated=True)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """(N, C) logits; and (N) the layer, from 1, at which each row left, of a model with branches."""
-
-    logits_NC: np.ndarray
-    layers_N: np.ndarray | None
-
-
 def _side_by_side(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[list[Mapping[str, Tensor]]]:
-    """The batches that go through a model with early exit together: as many as memory is meant to hold."""
+    """Yield the batches that go through a model with early exit together: up to `TOKENS_SIDE_BY_SIDE` tokens."""
     some: list[Mapping[str, Tensor]] = []
     tokens = 0
     for batch in batches:
@@ -137,10 +149,21 @@ def _padded(lists: Sequence[Sequence[int]], padding: int) -> Tensor:
 
 
 def load_classifier(directory: str | Path, device: torch.device | None = None) -> Classifier:
-    """Load a trained classifier, in fp32; without a `device` onto the GPU if there is one.
+    """Load a trained classifier in fp32.
+
+    Args:
+        directory: a Hugging Face directory with model and tokenizer, such as the export of a stage.
+        device: where to; by default the GPU if there is one.
 
     Raises:
-        UserError: no such folder, no model or tokenizer in it, or a model without a trained classification head.
+        UserError: there is no such folder, no model or tokenizer in it, or no trained classification head.
+
+    Example:
+        >>> classifier = load_classifier("runs/finetune/my_run/export")
+        >>> preprocessing = load_preprocessing(classifier, plain_preprocessing(classifier, pairs=False))
+        >>> rows, _ = classifier.encode(preprocessing, ["好看", "不好看"], None)
+        >>> [classifier.labels[index] for index in predict(classifier, rows).logits_NC.argmax(dim=1)]
+        ['positive', 'negative']
     """
     directory = Path(directory)
     read_classifier_config(directory)
@@ -185,40 +208,50 @@ def _load_tokenizer(directory: Path, num_embeddings: int) -> Any:
 
 
 def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]:
-    """Row numbers in batches of like lengths, the longest first: what does not fit into memory fails at once."""
+    """Yield row numbers in batches of similar length, the longest first: what does not fit into memory fails early."""
     lengths = np.array([len(row.input_ids) for row in rows])
     order = np.argsort(-lengths, kind="stable")
     yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
-def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> Answers:
-    """Answers in the order of the rows. Padding has no influence on them, so neither has the order of work."""
+def predict(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> ClassifierOutput:
+    """Classify rows; neither their order nor the size of the batches has an influence beyond rounding.
+
+    Args:
+        classifier: the model.
+        rows: tokens of each text, as `Classifier.encode` returns them.
+        batch_size: rows of similar length in a batch.
+
+    Returns:
+        Logits, and exits of a model with branches, in the order of the rows.
+    """
     if not rows:
-        layers_N = None if classifier.exit_rule is None else np.empty(0, dtype=np.int64)
-        return Answers(np.empty((0, len(classifier.labels)), dtype=np.float32), layers_N)
+        layers_N = None if classifier.exit_rule is None else torch.empty(0, dtype=torch.long)
+        return ClassifierOutput(torch.empty(0, len(classifier.labels)), layers_N)
     batches = list(by_length(rows, batch_size))
-    answers = classifier.answer(classifier.batch([rows[number] for number in numbers]) for numbers in batches)
-    places = np.argsort(np.concatenate(batches))
-    return Answers(answers.logits_NC[places], None if answers.layers_N is None else answers.layers_N[places])
+    output = classifier.run(classifier.batch([rows[number] for number in numbers]) for numbers in batches)
+    places = torch.from_numpy(np.argsort(np.concatenate(batches)))
+    layers_N = None if output.layers_N is None else output.layers_N[places]
+    return ClassifierOutput(output.logits_NC[places], layers_N)
 
 
 def predict_logits(classifier: Classifier, rows: Sequence[Encoding], batch_size: int = 32) -> np.ndarray:
-    """(N, C) logits alone, as `predict`."""
-    return predict(classifier, rows, batch_size).logits_NC
+    """Return the (N, C) logits of `predict`."""
+    return predict(classifier, rows, batch_size).logits_NC.numpy()
 
 
 def load_preprocessing(classifier: Classifier, default: Preprocessing) -> Preprocessing:
-    """What the classifier was trained with; a model from elsewhere does not say, and gets the default."""
+    """Return what the classifier was trained with, or the default for a model from elsewhere, which does not say."""
     has_own = (classifier.directory / FILE_NAME).is_file()
     return Preprocessing.load(classifier.directory) if has_own else default
 
 
 def plain_preprocessing(classifier: Classifier, pairs: bool) -> Preprocessing:
-    """The default for a model from elsewhere: its tokenizer alone, and at most 128 tokens."""
+    """Return the default for a model from elsewhere: its tokenizer alone, and at most 128 tokens."""
     return Preprocessing(max_length=default_max_length(classifier.max_length), pairs=pairs)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """What the export of a run says of itself; empty for a model from elsewhere."""
+    """Return the manifest in the export of a run; empty for a model from elsewhere."""
     manifest = directory / "manifest.json"
     return read_json(manifest) if manifest.is_file() else {}

@@ -1,13 +1,13 @@
-"""FastBERT (Liu et al. 2020): an encoder with a classifier after every layer, which samples leave once they are sure.
+"""FastBERT (Liu et al. 2020): an encoder with a classifier after every layer, at which samples exit once it is certain.
 
 `import kd_dist.early_exit` is all that `AutoModelForSequenceClassification.from_pretrained` needs to load one.
 
-Shapes: B batch, S sequence, D width of the encoder, W width of a branch, H heads, K head size, C classes; N rows, M
-rows that are still on their way, L layers, E layers with a branch (all but the last).
+Shapes: B batch, S sequence, D width of the encoder, C classes; N all samples, M samples that have not exited yet; L
+layers, E layers with a branch (all but the last).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,23 +18,16 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from kd_dist.config.tasks import Task
 from kd_dist.errors import UserError
 from kd_dist.models.branches import Branch
+from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.early_exit_config import FastBertConfig
 from kd_dist.models.encoder_layers import EncoderLayers
-from kd_dist.models.exit_rules import ExitRule, Leaving
+from kd_dist.models.exit_rules import ExitRule, ExitTracker
 from kd_dist.models.row_groups import Group, regroup
-from kd_dist.models.uncertainty import decided, uncertainty
+from kd_dist.models.uncertainty import predicted_classes, uncertainty
 
 Inputs = Mapping[str, Tensor]
 
 BRANCHES = "branches."  # how the names of their weights begin
-
-
-@dataclass(frozen=True)
-class Exits:
-    """(N, C) logits, and (N) the layer, from 1, that gave them; both on the CPU."""
-
-    logits_NC: Tensor
-    layers_N: Tensor
 
 
 class FastBertForSequenceClassification(PreTrainedModel):
@@ -58,7 +51,12 @@ class FastBertForSequenceClassification(PreTrainedModel):
 
     @classmethod
     def from_classifier(cls, classifier: PreTrainedModel, **settings: Any) -> Self:
-        """New branches around a trained classifier; `settings` are those of `FastBertConfig`."""
+        """Put new branches, with random weights, around a copy of a trained classifier.
+
+        Args:
+            classifier: of one of the supported families.
+            settings: those of `FastBertConfig`.
+        """
         content = classifier.config.to_dict()
         labels = {name: content.pop(name) for name in ("id2label", "label2id", "problem_type")}
         model = cls(FastBertConfig(backbone=content, **labels, **settings))
@@ -67,20 +65,25 @@ class FastBertForSequenceClassification(PreTrainedModel):
 
     @property
     def task(self) -> Task:
+        """What the labels are; a model with branches is never one for regression."""
         return "multi_label" if self.config.problem_type == "multi_label_classification" else "single_label"
 
     def train(self, mode: bool = True) -> Self:
-        """The backbone is never trained: it stays in eval mode, without dropout."""
+        """Set the mode of the branches; the backbone, which is never trained, stays in eval mode, without dropout."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Any:
-        """The backbone's own answer after all layers; `classify` is the one with early exit."""
+        """Return what the backbone predicts after all layers; `classify` is the call with early exit."""
         return self.backbone(input_ids=input_ids, attention_mask=attention_mask, **inputs)
 
     def exit_rule(self, speed: float | None = None, patience: int | None = None) -> ExitRule:
-        """The rule for one speed at all layers or for a patience; without either, what the configuration says.
+        """Return the rule for one speed at all layers or for a patience; without either, that of the configuration.
+
+        Args:
+            speed: from 0 (all layers) to 1 (exit at the first layer): the uncertainty below which a sample exits.
+            patience: exit after so many layers in a row that agree.
 
         Raises:
             UserError: the configuration has more or fewer thresholds than there are branches.
@@ -99,10 +102,16 @@ class FastBertForSequenceClassification(PreTrainedModel):
         return ExitRule(tuple(thresholds), config.uncertainty, config.top_k, patience)
 
     def all_logits(self, inputs: Inputs) -> Tensor:
-        """(L, B, C) logits of every branch and, last, of the backbone's head.
+        """Return the logits of every branch and, last, of the backbone's head.
 
-        One pass through the frozen backbone, without autograd, serves them all; of it only the states that branches
-        read are kept.
+        One pass through the frozen backbone, without autograd, serves them all; only the states that branches read are
+        kept.
+
+        Args:
+            inputs: `input_ids`, `attention_mask` (0 at padding) and perhaps `token_type_ids`, each (B, S).
+
+        Returns:
+            (L, B, C) logits in fp32; those of the branches have gradients.
         """
         mask_BS = inputs["attention_mask"]
         # Without padding a CPU is faster without a mask; a GPU would have to be waited for to know.
@@ -120,36 +129,49 @@ class FastBertForSequenceClassification(PreTrainedModel):
         return torch.stack(logits)
 
     @torch.no_grad()
-    def classify(self, batches: Sequence[Inputs], rule: ExitRule) -> Exits:
-        """Answer the rows of some batches, in their order; who is sure leaves, and the others close ranks.
+    def classify(self, batches: Sequence[Inputs], rule: ExitRule) -> ClassifierOutput:
+        """Classify the samples of some batches with early exit.
 
-        A batch holds `input_ids`, `attention_mask` (0 at padding, which stands at the end of rows) and perhaps
-        `token_type_ids`, each (B, S), on the model's device.
+        The batches go through the layers side by side. After each layer the samples whose prediction is certain exit;
+        the rest are regrouped by similar length. Without that the last groups would be too small to be fast, and
+        padding would use up what exits save. Memory holds one layer's states of all batches, before and after.
 
-        The batches go through the layers side by side. After each layer those that stay are put together anew, by like
-        length, or the last ones would be too few to be fast, and padding would take what leaving saves. In memory are
-        one layer's states of all batches, before and after. The answers are those that each row would get by itself, up
-        to rounding; not so with branches that attend to padding (`branch_mask=False`).
+        The logits are those that each sample would get alone, up to rounding; not so with branches that attend to
+        padding (`branch_mask=False`).
+
+        Args:
+            batches: each with `input_ids`, `attention_mask` (0 at padding, which stands at the end of rows) and perhaps
+                `token_type_ids`, each (B, S), on the model's device.
+            rule: when samples exit, such as `model.exit_rule(speed=0.5)`.
+
+        Returns:
+            The samples in their order, on the CPU.
+
+        Example:
+            >>> texts = tokenizer(["好看", "不好看"], padding=True, return_tensors="pt")
+            >>> output = model.classify([texts], model.exit_rule(speed=0.5))
+            >>> output.logits_NC.argmax(dim=1), output.layers_N
+            (tensor([1, 0]), tensor([2, 5]))
         """
-        if not any(map(rule.asks, range(1, len(self.branches) + 1))):
+        if not any(map(rule.needs_branch, range(1, len(self.branches) + 1))):
             return self._through_all_layers(batches)
         size, groups = max(len(batch["input_ids"]) for batch in batches), list(self._embedded(batches))
-        leaving = Leaving(rule, sum(map(len, groups)))
-        answers = _Answers(leaving.num_rows, self.config.num_labels)
+        tracker = ExitTracker(rule, sum(map(len, groups)))
+        collected = _Collected(tracker.num_samples, self.config.num_labels)
         for layer in range(1, len(self.branches) + 1):
             groups = [self._run(layer, group) for group in groups]
-            if groups and rule.asks(layer):
-                groups = self._without_the_sure(layer, groups, leaving, answers, size)
+            if groups and rule.needs_branch(layer):
+                groups = self._exit(layer, groups, tracker, collected, size)
         last = len(self.branches) + 1
         for group in groups:
             logits_BC = self.layers.head(self._run(last, group).hidden_BSD)
-            answers.take(group.numbers_B, logits_BC, last)
-        return answers.exits
+            collected.put(group.numbers_B, logits_BC, last)
+        return ClassifierOutput(collected.logits_NC, collected.layers_N)
 
-    def _through_all_layers(self, batches: Sequence[Inputs]) -> Exits:
-        """The plain encoder: nobody leaves, so one batch after the other goes all the way."""
+    def _through_all_layers(self, batches: Sequence[Inputs]) -> ClassifierOutput:
+        """Run the plain backbone: no sample exits early, so the batches need not go side by side."""
         logits_NC = torch.cat([self.backbone(**batch).logits.float().cpu() for batch in batches])
-        return Exits(logits_NC, torch.full((len(logits_NC),), len(self.branches) + 1))
+        return ClassifierOutput(logits_NC, torch.full((len(logits_NC),), len(self.branches) + 1))
 
     def _embedded(self, batches: Sequence[Inputs]) -> Iterator[Group]:
         first = 0
@@ -161,31 +183,32 @@ class FastBertForSequenceClassification(PreTrainedModel):
     def _run(self, layer: int, group: Group) -> Group:
         return replace(group, hidden_BSD=self.layers.run(layer, group.hidden_BSD, group.mask_BS))
 
-    def _without_the_sure(
-        self, layer: int, groups: list[Group], leaving: "Leaving", answers: "_Answers", size: int
+    def _exit(
+        self, layer: int, groups: list[Group], tracker: ExitTracker, collected: "_Collected", size: int
     ) -> list[Group]:
-        """Those who stay, in groups of up to `size` rows; the answers of the others are taken down."""
+        """Collect the logits of the samples that exit, and return the rest in groups of up to `size`."""
         branch, numbers_M = self.branches[layer - 1], np.concatenate([group.numbers_B for group in groups])
-        # One wait for the GPU a layer; who leaves is then a matter of the CPU.
+        # One wait for the GPU a layer; the decisions are then made on the CPU.
         logits_MC = torch.cat([branch(group.hidden_BSD, group.mask_BS) for group in groups]).float().cpu()
-        doubt_M = uncertainty(logits_MC, self.task, leaving.rule.measure, leaving.rule.top_k)
-        decisions = decided(logits_MC, self.task)
-        leaves_M = leaving.after(layer, torch.from_numpy(numbers_M), doubt_M, decisions).numpy()
-        if not leaves_M.any():
+        uncertainty_M = uncertainty(logits_MC, self.task, tracker.rule.measure, tracker.rule.top_k)
+        predicted = predicted_classes(logits_MC, self.task)
+        exits_M = tracker.exits(layer, torch.from_numpy(numbers_M), uncertainty_M, predicted).numpy()
+        if not exits_M.any():
             return groups
-        answers.take(numbers_M[leaves_M], logits_MC[leaves_M], layer)
-        return list(regroup(groups, ~leaves_M, size))
+        collected.put(numbers_M[exits_M], logits_MC[exits_M], layer)
+        return list(regroup(groups, ~exits_M, size))
 
 
-class _Answers:
-    """On the CPU, where they are wanted, and where it is known who leaves."""
+class _Collected:
+    """The logits of samples and the layers that gave them, on the CPU."""
 
-    def __init__(self, num_rows: int, num_labels: int) -> None:
-        self.exits = Exits(torch.zeros(num_rows, num_labels), torch.zeros(num_rows, dtype=torch.long))
+    def __init__(self, num_samples: int, num_labels: int) -> None:
+        self.logits_NC = torch.zeros(num_samples, num_labels)
+        self.layers_N = torch.zeros(num_samples, dtype=torch.long)
 
-    def take(self, numbers_B: np.ndarray, logits_BC: Tensor, layer: int) -> None:
-        self.exits.logits_NC[numbers_B] = logits_BC.float().cpu()
-        self.exits.layers_N[numbers_B] = layer
+    def put(self, numbers_B: np.ndarray, logits_BC: Tensor, layer: int) -> None:
+        self.logits_NC[numbers_B] = logits_BC.float().cpu()
+        self.layers_N[numbers_B] = layer
 
 
 AutoConfig.register(FastBertConfig.model_type, FastBertConfig)

@@ -12,13 +12,22 @@ BACKBONE_FACTS = ("vocab_size", "hidden_size", "num_hidden_layers", "max_positio
 
 
 class FastBertConfig(PreTrainedConfig):
-    """The configuration of the classifier that got branches, of the branches, and of when samples leave.
+    """The configuration of the backbone, of the branches, and of when samples exit.
 
-    `thresholds`: for each layer but the last, the uncertainty below which a sample leaves there; 0: none does, and the
-    branch is not computed. `patience`: leave after so many layers in a row that agree, whatever the uncertainty.
+    Args:
+        backbone: configuration of the classifier that has branches.
+        branch_width: width of the projection in a branch.
+        branch_heads: attention heads of a branch.
+        branch_activation: `tanh` or `none`.
+        branch_mask: mask padding in the attention of branches.
+        uncertainty: how it is measured, see `kd_dist.models.uncertainty`.
+        top_k: classes that `top_k_entropy` looks at.
+        thresholds: for each layer but the last, the uncertainty below which a sample exits there; 0: none does, and the
+            branch is not computed.
+        patience: exit after so many layers in a row that agree, whatever the uncertainty.
 
     Raises:
-        ValueError: a value that is none of those that there are, with its name.
+        ValueError: values that are not allowed, each with its name.
     """
 
     model_type = "fastbert"
@@ -56,13 +65,14 @@ class FastBertConfig(PreTrainedConfig):
             raise ValueError("; ".join(wrong))
 
     def backbone_config(self) -> PreTrainedConfig:
+        """Return the backbone's own configuration, with the labels and the task of this one."""
         content = dict(self.backbone or {})
         config = AutoConfig.for_model(content.pop("model_type"), **content)
         config.update({"label2id": self.label2id, "id2label": self.id2label, "problem_type": self.problem_type})
         return config
 
     def __getattr__(self, name: str) -> Any:
-        """What is asked of any encoder's configuration."""
+        """Return facts that any encoder's configuration holds, such as `hidden_size`, from the backbone's."""
         if name in BACKBONE_FACTS and (backbone := self.__dict__.get("backbone")):
             return backbone[name] if name in backbone else getattr(self.backbone_config(), name)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")

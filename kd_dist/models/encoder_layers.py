@@ -1,7 +1,7 @@
-"""A classifier taken apart: its encoder one layer at a time, and its head.
+"""Run a classifier one part at a time: embeddings, each layer of the encoder, and the head.
 
 transformers runs all layers in one call, and each family names its parts differently; early exit has to stop between
-two of them. In eval mode the parts in a row give what the whole gives.
+two layers. In eval mode the parts one after the other give what the whole model gives.
 
 Shapes: B batch, S sequence, D width, C classes.
 """
@@ -17,14 +17,19 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class EncoderLayers:
-    """The parts of a sequence classifier of one of the supported families, in eval mode."""
+    """The parts of a sequence classifier of one of the supported families, in eval mode.
+
+    Args:
+        classifier: the whole model.
+        layers: one for each layer; ALBERT's are one module, many times.
+    """
 
     classifier: PreTrainedModel
     layers: list[nn.Module]
-    """One for each layer; ALBERT's are one module, many times."""
 
     @classmethod
     def of(cls, classifier: PreTrainedModel) -> "EncoderLayers":
+        """Find the layers of a classifier."""
         encoder, family = classifier.base_model, classifier.config.model_type
         if family == "distilbert":
             return cls(classifier, list(encoder.transformer.layer))
@@ -34,7 +39,11 @@ class EncoderLayers:
         return cls(classifier, list(encoder.encoder.layer))
 
     def embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """(B, S, D) what the first layer is fed. `inputs`: `input_ids` and perhaps `token_type_ids`."""
+        """Return the (B, S, D) input of the first layer.
+
+        Args:
+            inputs: `input_ids` and perhaps `token_type_ids`, each (B, S); anything else is ignored.
+        """
         encoder = self.classifier.base_model
         given = {name: inputs[name] for name in ("input_ids", "token_type_ids") if name in inputs}
         hidden_BSD = encoder.embeddings(**given)
@@ -45,18 +54,24 @@ class EncoderLayers:
         return hidden_BSD
 
     def run(self, layer: int, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
-        """(B, S, D) what `layer`, counted from 1, makes of the states; without a mask there is no padding."""
+        """Return the (B, S, D) states after a layer.
+
+        Args:
+            layer: from 1.
+            hidden_BSD: the states before it.
+            mask_BS: 0 at padding; None: there is no padding.
+        """
         return self.layers[layer - 1](hidden_BSD, None if mask_BS is None else self._mask(mask_BS, hidden_BSD.dtype))
 
     def _mask(self, mask_BS: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B, 1, 1, S) as fused attention takes it, or as what the plain one adds to its scores."""
+        """Return the (B, 1, 1, S) mask: booleans for fused attention, or what the plain one adds to its scores."""
         mask_B11S = mask_BS.bool()[:, None, None, :]
         if self.classifier.config._attn_implementation != "eager":
             return mask_B11S
         return torch.zeros_like(mask_B11S, dtype=dtype).masked_fill(~mask_B11S, torch.finfo(dtype).min)
 
     def head(self, hidden_BSD: Tensor) -> Tensor:
-        """(B, C) logits of the classifier's own head, from the states after the last layer."""
+        """Return the (B, C) logits of the classifier's own head, from the states after the last layer."""
         classifier: Any = self.classifier
         encoder, family = classifier.base_model, classifier.config.model_type
         if family in ("roberta", "xlm-roberta", "electra"):

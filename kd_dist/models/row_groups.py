@@ -1,4 +1,7 @@
-"""Rows that go through the layers together."""
+"""Groups of rows that go through the layers together.
+
+Shapes: B rows of a group, S its longest row, D width; M rows of all groups.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GROUP_COST_CPU, GROUP_COST_GPU = 64, 4096
-"""What one more group of rows costs a layer, in tokens: so many calls; and a GPU is not filled by a small one."""
+"""What one more group costs a layer, in tokens: more calls, and a small group does not fill a GPU."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Rows that go through the layers together, no wider than the longest of them; padding stands at the end of rows.
 
-    `numbers_B` are their places in the answer and `lengths_B` their tokens, both on the CPU; `mask_BS` is None where
-    all are of one length.
+    Args:
+        numbers_B: the numbers of the rows in the output, on the CPU.
+        lengths_B: their tokens, on the CPU.
+        hidden_BSD: their states.
+        mask_BS: false at padding; None where all rows have the same length.
     """
 
     numbers_B: np.ndarray
@@ -28,6 +34,7 @@ class Group:
 
     @classmethod
     def of(cls, numbers_B: np.ndarray, lengths_B: np.ndarray, hidden_BSD: Tensor) -> Self:
+        """Return a group of rows whose states may be padded to more than the longest of them."""
         longest, mask_BS = int(lengths_B.max()), None
         if lengths_B.min() < longest:
             lengths_B1 = torch.from_numpy(lengths_B)[:, None].to(hidden_BSD.device)
@@ -39,7 +46,16 @@ class Group:
 
 
 def regroup(groups: Sequence[Group], stays_M: np.ndarray, size: int) -> Iterator[Group]:
-    """The rows of all groups that stay, the longest first, in new groups."""
+    """Put the rows that have not exited into new groups, the longest first.
+
+    Args:
+        groups: all groups after a layer.
+        stays_M: which of their rows have not exited.
+        size: rows of a new group, at most.
+
+    Returns:
+        Groups whose padding costs less than one more group would.
+    """
     lengths_M = np.concatenate([group.lengths_B for group in groups])
     owners_M = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     places_M = np.concatenate([np.arange(len(group)) for group in groups])
@@ -53,7 +69,7 @@ def regroup(groups: Sequence[Group], stays_M: np.ndarray, size: int) -> Iterator
 
 
 def _cut_by_length(rows_M: np.ndarray, lengths_M: np.ndarray, size: int, group_cost: int) -> Iterator[np.ndarray]:
-    """Runs of up to `size` rows, which come longest first; a run ends before its padding costs more than a new one."""
+    """Cut rows, the longest first, into runs of up to `size` whose padding costs less than a new run would."""
     start = padding = 0
     for end, length in enumerate(lengths_M.tolist()):
         padding += lengths_M[start] - length
@@ -65,7 +81,7 @@ def _cut_by_length(rows_M: np.ndarray, lengths_M: np.ndarray, size: int, group_c
 
 
 def _joined(pieces: Sequence[tuple[Group, np.ndarray]]) -> Group:
-    """One group of some rows of others."""
+    """Return one group of some rows of other groups."""
     numbers_B = np.concatenate([group.numbers_B[places] for group, places in pieces])
     lengths_B = np.concatenate([group.lengths_B[places] for group, places in pieces])
     longest, hidden = int(lengths_B.max()), []

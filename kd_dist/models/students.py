@@ -21,7 +21,7 @@ from kd_dist.models.loading import load_config, load_config_file, load_pretraine
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
-    """The architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
+    """Return the architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
     config = load_config_file(model_config_file(name))
     # Vocabularies sometimes name ids beyond their length: every id must have an embedding.
     config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
@@ -30,21 +30,22 @@ def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
 
 
 def build_encoder(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
-    """An encoder without a pooler, which distillation of layers would leave untrained."""
+    """Build an encoder without a pooler, which distillation of layers would leave untrained."""
     return _build(MODEL_MAPPING, stage, tokenizer)
 
 
 def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    """Build an encoder with a head that predicts masked words."""
     return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)
 
 
 def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:
-    """An encoder with a classification head; `settings` are transformers' names for the labels and the task."""
+    """Build an encoder with a classification head; `settings` are transformers' names for the labels and the task."""
     return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)
 
 
 def output_layer(classifier: PreTrainedModel) -> nn.Linear:
-    """The layer that gives a classifier's logits: its head, or the last linear one of a head of several."""
+    """Return the layer that gives a classifier's logits: its head, or the last linear layer of a head of several."""
     head: Any = classifier.classifier
     return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
 
@@ -69,7 +70,7 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
 
 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
-    """A model with random weights, of the class that one of transformers' mappings has for this architecture."""
+    """Return a model with random weights, of the class that one of transformers' mappings has for an architecture."""
     model_class = mapping[type(config)]
     model = model_class(config, **without_pooler(model_class))
     capture_attention(model)
@@ -77,7 +78,7 @@ def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
-    """Pretrained weights; a head that they lack, or that is for another number of labels, is new."""
+    """Load pretrained weights; a head that they lack, or that is for another number of labels, is new."""
     config.update(settings)
     return load_pretrained(mapping, path, config).say_new_heads(path)
 
@@ -98,4 +99,5 @@ def _from_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[s
 
 
 def num_parameters(model: nn.Module) -> int:
+    """Return the number of weights."""
     return sum(parameter.numel() for parameter in model.parameters())

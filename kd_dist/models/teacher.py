@@ -1,4 +1,4 @@
-"""Teacher and student: load one, build the other, and run either for just what an objective wants to see.
+"""Load a teacher, and run teacher or student for just what an objective needs.
 
 Shapes: B batch, S sequence, D width.
 """
@@ -23,19 +23,32 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an objective needs from a model. Layers count from 1; hidden state 0 is the embedding output."""
+    """What an objective needs from a model; layers count from 1.
+
+    Args:
+        hidden_states: after these layers; 0 is the output of the embeddings.
+        attention: queries and keys of these layers.
+        logits: those of a whole classifier.
+    """
 
     hidden_states: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
     logits: bool = False
 
     def last_layer(self) -> int:
+        """Return the last layer that has to be computed."""
         return max([0, *self.hidden_states, *self.attention])
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model computed and was wanted: hidden states (B, S, D) and attention factors by layer, logits (B, C)."""
+    """What a model computed of what an objective needs.
+
+    Args:
+        hidden_states: (B, S, D), by layer.
+        attention: queries and keys, by layer.
+        logits: (B, C).
+    """
 
     hidden_states: dict[int, Tensor]
     attention: dict[int, Attention]
@@ -43,14 +56,20 @@ class Encoded:
 
 
 def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """What of a batch a model takes as it is: token types only where it tells two of them apart."""
+    """Keep the inputs of a batch that a model accepts; token types only if it has more than one."""
     has_types = getattr(model.config, "type_vocab_size", 0) > 1
     names = ("input_ids", "attention_mask", *(["token_type_ids"] if has_types else []))
     return {name: batch[name] for name in names if name in batch}
 
 
 def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
-    """Run an encoder that `capture_attention` has prepared."""
+    """Run an encoder that `capture_attention` has prepared.
+
+    Args:
+        model: the encoder.
+        batch: `input_ids`, `attention_mask` (0 at padding) and perhaps `token_type_ids`, each (B, S).
+        wanted: layers of which to keep states and attention.
+    """
     outputs, attention = run_with_attention(
         model,
         wanted.attention,
@@ -64,7 +83,14 @@ class Teacher:
     """A frozen encoder in eval mode, outside optimizer, ZeRO, autograd and checkpoints.
 
     Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed. Where logits
-    are wanted it is a whole classifier; `label2id` then says in which order its classes are handed out.
+    are wanted it is a whole classifier.
+
+    Args:
+        path: a folder, or the name of a model on the hub.
+        wanted: what an objective needs.
+        precision: `bf16`, or anything else for fp32.
+        device: where it runs.
+        label2id: the data's labels; logits come in their order.
 
     Raises:
         UserError: the teacher predicts other labels than these.
@@ -97,6 +123,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Encoded:
+        """Run the teacher on a batch, and return what is wanted."""
         if not self.wanted.logits:
             return encode(self.model, batch, self.wanted)
         logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()

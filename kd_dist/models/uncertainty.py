@@ -1,7 +1,7 @@
-"""How unsure a prediction is: 0 for certain, 1 for no idea at all.
+"""How uncertain a prediction is: from 0 for certain to 1 for nothing known at all.
 
-A sample leaves a model with early exit when its uncertainty is below the speed that was asked for. Of several
-independent labels (`multi_label`) each is a question of its own, yes or no.
+A sample exits early when its uncertainty is below the speed that was asked for. With several independent labels
+(`multi_label`) each is a question of its own, yes or no.
 
 Shapes: B batch, C classes.
 """
@@ -17,7 +17,7 @@ from kd_dist.config.tasks import Task
 
 
 def uncertainty(logits_BC: Tensor, task: Task, measure: Uncertainty, top_k: int) -> Tensor:
-    """(B) numbers from 0 to 1; no number (NaN) where a logit is not finite.
+    """Measure the uncertainty of each prediction.
 
     single_label, with the probabilities p of the softmax:
         entropy         -sum p log p / log C (FastBERT, Liu et al. 2020, equation 9);
@@ -29,11 +29,20 @@ def uncertainty(logits_BC: Tensor, task: Task, measure: Uncertainty, top_k: int)
         entropy         its mean over the classes;
         top_k_entropy   its mean over the `top_k` most uncertain classes;
         margin          1 - the smallest |2 p - 1|.
+
+    Args:
+        logits_BC: of any floating-point type; measured in fp32.
+        task: single_label or multi_label.
+        measure: as above.
+        top_k: at least 2; of fewer classes all are looked at.
+
+    Returns:
+        (B) numbers from 0 to 1; NaN where a logit is not finite.
     """
     logits_BC = logits_BC.float()
     measured = _of_labels if task == "multi_label" else _of_classes
-    doubt_B = measured(logits_BC, measure, min(top_k, logits_BC.shape[1]))
-    return doubt_B.masked_fill(~logits_BC.isfinite().all(dim=1), float("nan"))
+    uncertainty_B = measured(logits_BC, measure, min(top_k, logits_BC.shape[1]))
+    return uncertainty_B.masked_fill(~logits_BC.isfinite().all(dim=1), float("nan"))
 
 
 def _of_classes(logits_BC: Tensor, measure: Uncertainty, top_k: int) -> Tensor:
@@ -56,6 +65,6 @@ def _of_labels(logits_BC: Tensor, measure: Uncertainty, top_k: int) -> Tensor:
     return entropy_BC.mean(dim=1)
 
 
-def decided(logits_BC: Tensor, task: Task) -> Tensor:
-    """(B) the class, or (B, C) which labels: what the prediction says, to be compared between layers."""
+def predicted_classes(logits_BC: Tensor, task: Task) -> Tensor:
+    """Return what is predicted, to be compared between layers: (B) the class, or (B, C) which labels."""
     return logits_BC > 0 if task == "multi_label" else torch.argmax(logits_BC, dim=1)

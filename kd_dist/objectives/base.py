@@ -1,7 +1,7 @@
-"""The interface of an objective, and how one is found by its name.
+"""The interface of objectives, and how they are found by name.
 
-The method that is called `x` in the configuration is `build` in `kd_dist/objectives/x.py`, with its settings in
-`kd_dist/config/objectives/x.py`; nothing else knows of it.
+The objective `x` is `build` in `kd_dist/objectives/x.py`, with its settings in `kd_dist/config/objectives/x.py`; no
+other file names it.
 
 Shapes: B batch, C classes.
 """
@@ -20,11 +20,11 @@ from kd_dist.models.teacher import Batch, Encoded, Wanted
 
 
 class Outcome(NamedTuple):
-    """What an objective makes of a batch.
+    """The result of a forward pass.
 
     Attributes:
-        sums: The unweighted sum of each loss term over the batch, scalars with autograd history.
-        logits_BC: The predictions, of an objective that predicts; they play no part in training.
+        sums: The unweighted sum of each loss term over the batch, scalars with gradients.
+        logits_BC: The predictions, if the objective makes any; only evaluation uses them.
     """
 
     sums: dict[str, Tensor]
@@ -32,36 +32,40 @@ class Outcome(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """Map a batch and the teacher's outputs to sums, one for each loss term; own everything that learns.
+    """A module that maps a batch and the teacher's outputs to a sum for each loss term, and holds all trained weights.
 
-    The trainer divides each sum by the term's count over the *global* batch and weights the terms, so an objective must
-    neither average nor weight. `student` is what gets exported.
+    The trainer divides each sum by the count of its term over the *global* batch and weights the terms, so an objective
+    must neither average nor weight. `student` is the model that is exported.
     """
 
     student: PreTrainedModel
     task: Task | None = None
-    """What the predictions are scored as; None for an objective that predicts nothing."""
+    """The task by which predictions are scored; None for an objective that makes none."""
 
     def wanted(self) -> Wanted | None:
-        """Return what the teacher has to compute; None when there is no teacher."""
+        """Return what the teacher must compute; None if no teacher is needed."""
         return None
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Make whatever is random about a batch, on the CPU, decided by `seed` alone."""
+        """Return the batch after everything random, such as masking, on the CPU; `seed` alone decides it."""
         return batch
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Return the number of summands of each term in this batch, known before anything is computed."""
+        """Return the number of summands of each term in this batch, before anything is computed."""
 
     @abstractmethod
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
-        """Return the sum of each term over this batch, unweighted, and the predictions if there are any."""
+        """Return the unweighted sum of each term over this batch, and the predictions, if any."""
 
     def save_extras(self, directory: Path) -> None:
-        """Save what belongs to the method but not to the exported model."""
+        """Save what the method needs beside the exported model."""
 
 
 def build(stage: TrainStage, tokenizer: Any) -> Objective:
-    """Build the objective that the stage's configuration names, with a freshly initialized student."""
+    """Build the objective of a train stage, with its student.
+
+    Raises:
+        UserError: The settings, the models and the data do not fit each other.
+    """
     return importlib.import_module(f"kd_dist.objectives.{stage.objective.name}").build(stage, tokenizer)

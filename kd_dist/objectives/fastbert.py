@@ -1,6 +1,6 @@
-"""FastBERT's self-distillation (Liu et al. 2020, equations 7 and 8): branches learn from the last classifier.
+"""FastBERT's self-distillation (Liu et al. 2020, equations 7 and 8): branches learn from the final classifier.
 
-The backbone and its head are frozen and in eval mode; labels are not looked at.
+The backbone and its head are frozen and in eval mode; labels are not used.
 
 Shapes: B batch, L layers, C classes.
 """
@@ -23,33 +23,36 @@ from kd_dist.objectives.losses import prediction_divergence
 README = """\
 # A text classifier with early exit (FastBERT)
 
-A text leaves after the first layer that is sure of its label: `speed`, from 0 (all layers) to 1 (the first), says how
-sure. The classes of this model are those of `kd_dist`: put the folder that holds the package on `PYTHONPATH`, and run
-this in the folder of this file.
+A text exits after the first layer whose prediction is certain enough; `speed`, from 0 (all layers) to 1 (the first),
+sets how certain. The model classes are part of the package `kd_dist`: install it (`pip install .` in its repository),
+and run this in the folder of this file:
 
 ```python
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-import kd_dist.early_exit  # makes this kind of model known to transformers
+import kd_dist.early_exit  # registers this kind of model with transformers
 
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForSequenceClassification.from_pretrained(".").eval()
 texts = tokenizer(["一段文字", "另一段更长的文字"], padding=True, return_tensors="pt")
 exits = model.classify([texts], model.exit_rule(speed=0.5))  # without a speed: the thresholds in config.json
-print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # numbers of the labels, and the layers that gave them
+print(exits.logits_NC.argmax(dim=1), exits.layers_N)  # index of the label, and the layer of the exit
 ```
 
-From files, with texts cut into tokens as in training (preprocessing.json):
+From files, with the preprocessing of training (preprocessing.json):
 
 ```
-python kd_dist/predict.py --model FOLDER --speed 0.5 < texts.txt
+python -m kd_dist.predict --model FOLDER --speed 0.5 < texts.txt
 ```
 """
 
 
 class FastBert(Objective):
-    """The divergence of every branch from the last classifier, summed over branches and samples."""
+    """The KL divergence between every branch and the final classifier, summed over branches and samples.
+
+    Divided by the number of samples, so it is a sum over branches of means over samples.
+    """
 
     student: FastBertForSequenceClassification
 
@@ -57,7 +60,7 @@ class FastBert(Objective):
         super().__init__()
         self.student, self._direction = student, settings.direction
         student.backbone.requires_grad_(False)
-        student.branches.requires_grad_(True)  # whatever they were loaded for
+        student.branches.requires_grad_(True)  # a model loaded for inference has them frozen
 
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"branches": float(len(batch["input_ids"]))}
@@ -68,28 +71,32 @@ class FastBert(Objective):
         return Outcome({"branches": torch.stack(errors).sum()})
 
     def save_extras(self, directory: Path) -> None:
-        """Say in a README.md how such a model is loaded, since transformers alone does not know it."""
+        """Write a README.md about loading the model, which transformers alone cannot."""
         write_text(directory / "README.md", README)
 
 
 def build(stage: TrainStage, tokenizer: Any) -> FastBert:
-    """New branches on a trained classifier; those that a model has learn on, whatever `objective.branch_*` says.
+    """Add new branches to a trained classifier; a model with branches keeps them, whatever `objective.branch_*` says.
 
     Raises:
-        UserError: the model is no trained classifier.
-        RunError: it predicts a number, which has no uncertainty, or has a single layer.
+        UserError: The model is not a trained classifier.
+        RunError: It predicts a number, which has no uncertainty, or it has a single layer.
     """
     assert isinstance(stage.objective, FastBertObjective)
     assert stage.model is not None
     settings = stage.objective
     classifier = load_classifier(stage.model.path, torch.device("cpu"))
     if classifier.task == "regression":
-        raise RunError(f"{stage.model.path} predicts a number, not labels: there is no uncertainty to leave early by")
+        raise RunError(
+            f"{stage.model.path} predicts a number, not labels: there is no uncertainty for early exit to use"
+        )
     if classifier.num_layers == 1:
-        raise RunError(f"{stage.model.path} has a single layer: there is nothing to leave before")
+        raise RunError(f"{stage.model.path} has a single layer: there is no layer before the last to exit from")
     model = classifier.model
     if isinstance(model, FastBertForSequenceClassification):
-        model.config.update({"thresholds": None, "patience": None})  # they were found for the branches as they were
+        model.config.update(
+            {"thresholds": None, "patience": None}
+        )  # they were calibrated for the branches before this training
     else:
         model = FastBertForSequenceClassification.from_classifier(
             model,

@@ -1,9 +1,8 @@
-"""Learning from labels: a classifier on top of an encoder, without a teacher.
+"""Training on labels: a classifier on top of an encoder, without a teacher.
 
-Shapes: B batch, S sequence, C classes.
+Shapes: B batch, C classes.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,17 @@ from transformers import PreTrainedModel
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import Task
-from kd_dist.data.prepared_rows import balanced_class_weights, label_shares
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
-from kd_dist.files import read_json
 from kd_dist.models.students import build_classifier, output_layer
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import label_count, label_error
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What prepared rows are labelled with."""
-
-    task: Task
-    label2id: dict[str, int]
-    num_labels: int
-
-    @classmethod
-    def load(cls, tokens: Path) -> "Labels":
-        """
-        Raises:
-            RunError: the rows carry no labels.
-        """
-        statistics = read_json(tokens / "statistics.json")
-        if "task" not in statistics:
-            raise RunError(f"{tokens} holds rows without labels: prepare them with a `labelled` stage")
-        label2id = read_json(tokens / "label2id.json")
-        return cls(statistics["task"], label2id, statistics["num_labels"])
-
-    def model_settings(self) -> dict[str, Any]:
-        """What transformers' configuration calls it."""
-        settings: dict[str, Any] = {"problem_type": f"{self.task}_classification", "num_labels": self.num_labels}
-        if self.task == "regression":
-            return settings | {"problem_type": "regression"}
-        return settings | {"label2id": self.label2id, "id2label": {i: name for name, i in self.label2id.items()}}
-
-
 class Finetune(Objective):
-    """Error against the labels: cross-entropy, binary cross-entropy, or squared error, as the task wants."""
+    """The error against the labels: cross-entropy, binary cross-entropy or squared error, depending on the task."""
 
     class_weights_C: Tensor | None
 
@@ -73,26 +44,32 @@ class Finetune(Objective):
 
 
 def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels) -> PreTrainedModel:
-    """The classifier that a stage trains; a new head for several labels a text starts at how often each label occurs.
+    """Build the classifier that a stage trains; the bias of a new multi-label head starts at the label frequencies.
 
-    From one half, saying no to everything is learnt first, by all weights at once and whatever the text: an encoder may
-    lose what tells texts apart before it learns any label (Lin et al. 2017, section 3.3, do the same for rare classes).
+    From a bias of 0 (probability one half), all weights first learn to reject every label whatever the text, and an
+    encoder may lose what distinguishes texts before it learns any label (Lin et al. 2017, section 3.3, initialize rare
+    classes in the same way).
     """
     model = build_classifier(stage, tokenizer, labels.model_settings())
     head = output_layer(model)
-    if labels.task == "multi_label" and not head.bias.any():  # a trained head is nowhere exactly zero
+    if labels.task == "multi_label" and not head.bias.any():  # the bias of a trained head is not exactly zero
         with torch.no_grad():
-            head.bias.copy_(torch.from_numpy(label_shares(Path(stage.data.tokens))).logit())
+            head.bias.copy_(torch.from_numpy(PreparedRows(Path(stage.data.tokens)).label_shares()).logit())
     return model
 
 
 def build(stage: TrainStage, tokenizer: Any) -> Finetune:
+    """Build the objective with its classifier and class weights.
+
+    Raises:
+        RunError: The rows have no labels, or class weights are asked for but the task is not single_label.
+    """
     assert isinstance(stage.objective, FinetuneObjective)
-    tokens = Path(stage.data.tokens)
-    labels = Labels.load(tokens)
+    rows = PreparedRows(Path(stage.data.tokens))
+    labels = rows.labels
     weights_C = None
     if stage.objective.class_weights == "balanced":
         if labels.task != "single_label":
-            raise RunError(f"objective.class_weights=balanced weighs single labels, but the task is {labels.task}")
-        weights_C = torch.from_numpy(balanced_class_weights(tokens)).float()
+            raise RunError(f"objective.class_weights=balanced is for single_label, but the task is {labels.task}")
+        weights_C = torch.from_numpy(rows.balanced_class_weights()).float()
     return Finetune(build_labelled_classifier(stage, tokenizer, labels), labels, weights_C)

@@ -1,12 +1,12 @@
-"""Losses as pure functions: tensors in, a plain sum out, and the number of summed terms from a function beside it.
+"""Losses as pure functions that return plain sums, each with a function that returns the number of summed terms.
 
-Sums and counts stay apart because the trainer adds both over all ranks and micro-batches before it divides: a mean
-taken here would depend on how a global batch is cut. Sums are scalars in float32 whatever precision the model runs in
+Sums and counts are separate because the trainer adds both over all ranks and micro-batches before it divides: a mean
+taken here would depend on how a global batch is split. Sums are scalars in float32 whatever precision the model runs in
 (float64 for float64 inputs), with gradients for the student only. Counts are exact int64 scalars on the mask's device.
 
-`mask_BS` is 1 (or True) at the tokens of a text and 0 at padding. `compat` chooses what padding does:
+`mask_BS` is 1 (or True) at the tokens of a text and 0 at padding. `compat` chooses how padding is treated:
     "none"    padded positions contribute nothing, neither to a sum nor to a count;
-    "huawei"  the reduction of the published TinyBERT code, where padding takes part, see each function.
+    "huawei"  as in the published TinyBERT code, padding contributes; see each function.
 
 Equations are those of TinyBERT (Jiao et al. 2020).
 Shapes: B batch, S sequence, D width, H heads, C classes, N rows; of one head: K student's size, L teacher's size.
@@ -26,25 +26,29 @@ from kd_dist.config.sections.objective import Compat
 from kd_dist.config.tasks import Task
 from kd_dist.models.attention import Attention
 
-# A value, and how to compute its gradients with respect to the student's queries and keys.
+# Return a value, and a function that computes its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]
 
 
 def attention_score_error(student: Attention, teacher: Attention, mask_BS: Tensor, *, compat: Compat) -> Tensor:
-    """Sum of squared differences of the scaled pre-softmax attention scores, eq. 7 before its mean.
+    """Return the sum of squared differences of the scaled pre-softmax attention scores, eq. 7 before its mean.
 
-    Taken over heads and all pairs of a valid query and a valid key. Head sizes may differ, the number of heads may not.
-    Divide by `attention_score_count`. No gradient flows to the teacher.
+    The sum runs over heads and all pairs of a valid query and a valid key. Divide by `attention_score_count`. No
+    gradient flows to the teacher.
 
-    compat="huawei": as published, scores are compared after the additive mask of -10000 at padded keys and after
-    setting those <= -100 to 0, and padded queries take part (hence the contents of padding matter).
+    Sequences up to twice the sum of both head sizes use the scores themselves (`attention_score_error_direct`); longer
+    ones avoid the S x S matrices (`attention_score_error_gram`). compat="huawei" always uses the scores: its limit of
+    -100 acts on single scores, and whether any reaches it cannot be known without waiting for the device.
 
-    Computes the scores themselves (`attention_score_error_direct`) for sequences up to twice the two head sizes
-    together, and avoids the S x S matrices beyond that (`attention_score_error_gram`). With compat="huawei" always the
-    former: the limit of -100 acts on single scores, and whether any reaches it cannot be known without waiting for the
-    device.
+    Args:
+        student: Queries and keys of the student.
+        teacher: Those of the teacher; head sizes may differ, the number of heads may not.
+        mask_BS: Valid positions.
+        compat: "huawei": as published, scores are compared after the additive mask of -10000 at padded keys and after
+            setting those <= -100 to 0, and padded queries take part (hence the contents of padding matter).
 
-    Raises ValueError if heads, batch or lengths disagree.
+    Raises:
+        ValueError: Heads, batch or lengths disagree.
     """
     length = student.query_BHSK.shape[-2]
     width = student.query_BHSK.shape[-1] + teacher.query_BHSK.shape[-1]
@@ -55,20 +59,20 @@ def attention_score_error(student: Attention, teacher: Attention, mask_BS: Tenso
 
 
 def attention_score_error_direct(student: Attention, teacher: Attention, mask_BS: Tensor, *, compat: Compat) -> Tensor:
-    """`attention_score_error` from the scores: O(S^2 (K + L)) time per head; exactly 0 for equal inputs.
+    """Return `attention_score_error` from the scores, in O(S^2 (K + L)) time per head; exactly 0 for equal inputs.
 
-    The S x S matrices live during this call only; none is kept for the backward pass.
+    The S x S matrices exist only during this call; none is kept for the backward pass.
     """
     _check_shapes(student, teacher, mask_BS)
     if compat == "none":
         return _evaluate(_direct, student, teacher, mask_BS)
-    # As published, a padded key lowers the score by 10000 instead of erasing it.
+    # As published, a padded key lowers the score by 10000 instead of removing it.
     bias_B11S = (~mask_BS.bool())[:, None, None, :] * -10000.0
     return _evaluate(_direct_published(bias_B11S), student, teacher, torch.ones_like(mask_BS))
 
 
 def attention_score_error_gram(student: Attention, teacher: Attention, mask_BS: Tensor) -> Tensor:
-    """`attention_score_error(compat="none")` without any S x S matrix: O(S (K + L)^2) time per head.
+    """Return `attention_score_error(compat="none")` without any S x S matrix, in O(S (K + L)^2) time per head.
 
     With Q and K of one head, the scaling folded into Q, and rows of padding set to 0,
         ||QsKs' - QtKt'||^2 = <Qs'Qs, Ks'Ks> + <Qt'Qt, Kt'Kt> - 2 <Qs'Qt, Ks'Kt>,
@@ -78,14 +82,14 @@ def attention_score_error_gram(student: Attention, teacher: Attention, mask_BS: 
     Equal to the direct form in real arithmetic, but it subtracts large numbers. Let r be the norm of the difference of
     the scores over the norm of the scores. The relative error of the value is 1e-8 / r^2 to 1e-7 / r^2, so that it may
     come out slightly negative where r < 1e-3; that of the gradient is only 4e-7 / r (1e-7 / r in the direct form). The
-    value is left as it is: a clamp at 0 would stop a gradient that is still good, and would bias the sum.
+    value is not clamped at 0: that would stop a gradient that is still accurate, and would bias the sum.
     """
     _check_shapes(student, teacher, mask_BS)
     return _evaluate(_gram, student, teacher, mask_BS)
 
 
 def attention_score_count(mask_BS: Tensor, num_heads: int, compat: Compat) -> Tensor:
-    """How many scores `attention_score_error` compares: heads x the sum over texts of length^2.
+    """Return the number of scores that `attention_score_error` compares: heads x the sum over texts of length^2.
 
     compat="huawei": B x H x S x S.
     """
@@ -95,14 +99,18 @@ def attention_score_count(mask_BS: Tensor, num_heads: int, compat: Compat) -> Te
 
 
 def hidden_state_error(student_BSD: Tensor, teacher_BSD: Tensor, mask_BS: Tensor, *, compat: Compat) -> Tensor:
-    """Sum of squared differences of hidden states, eq. 8 (or of embedding outputs, eq. 9) before its mean.
+    """Return the sum of squared differences of hidden states, eq. 8 (or of embeddings, eq. 9) before its mean.
 
-    The student's states are already projected to the teacher's width. Taken over valid positions and the width. Divide
-    by `hidden_state_count`. No gradient flows to the teacher.
+    The sum runs over valid positions and the width. Divide by `hidden_state_count`. No gradient flows to the teacher.
 
-    compat="huawei": all positions, padding included.
+    Args:
+        student_BSD: The student's states, already projected to the teacher's width.
+        teacher_BSD: The teacher's states.
+        mask_BS: Valid positions.
+        compat: "huawei": the sum runs over all positions, padding included.
 
-    Raises ValueError if the shapes disagree.
+    Raises:
+        ValueError: The shapes disagree.
     """
     if student_BSD.shape != teacher_BSD.shape or student_BSD.shape[:2] != mask_BS.shape:
         raise ValueError(
@@ -116,26 +124,29 @@ def hidden_state_error(student_BSD: Tensor, teacher_BSD: Tensor, mask_BS: Tensor
 
 
 def hidden_state_count(mask_BS: Tensor, width: int, compat: Compat) -> Tensor:
-    """How many numbers `hidden_state_error` compares: valid positions x width. compat="huawei": B x S x width."""
+    """Return the number of elements that `hidden_state_error` compares: valid positions x width.
+
+    compat="huawei": B x S x width.
+    """
     if compat == "huawei":
         return _count(mask_BS.numel() * width, mask_BS)
     return mask_BS.bool().sum() * width
 
 
 def masked_language_model_error(logits_ND: Tensor, labels_N: Tensor) -> Tensor:
-    """Summed cross-entropy of N predicted tokens; D is the size of the vocabulary. Divide by N.
+    """Return the summed cross-entropy of N predicted tokens (0 for none); D is the vocabulary size. Divide by N.
 
-    The caller passes the rows to be predicted and no others. 0 for no rows.
+    The caller passes only the positions to predict; there is no mask.
     """
     return F.cross_entropy(_at_least_float32(logits_ND), labels_N, reduction="sum")
 
 
 def label_error(logits_BC: Tensor, labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """Sum of the errors against true labels. Divide by `label_count`.
+    """Return the sum of the errors against true labels. Divide by `label_count`.
 
-    single_label: cross-entropy with `labels` (B), each sample times the weight of its class.
+    single_label: cross-entropy with `labels` (B), each sample weighted by its class (`class_weights_C`).
     multi_label:  binary cross-entropy with `labels` (B, C) of 0 and 1, summed over samples and classes.
-    regression:   squared difference of the one output and `labels` (B).
+    regression:   squared difference of the single output and `labels` (B).
     """
     logits_BC = _at_least_float32(logits_BC)
     if task == "single_label":
@@ -146,7 +157,7 @@ def label_error(logits_BC: Tensor, labels: Tensor, task: Task, class_weights_C: 
 
 
 def label_count(labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """What `label_error` is divided by: the weights of the samples' classes (each 1 by default), or B x C."""
+    """Return the divisor of `label_error`: the sum of the samples' class weights (1 each by default), or B x C."""
     if task == "single_label" and class_weights_C is not None:
         return class_weights_C[labels].sum()
     return torch.tensor(labels.numel())
@@ -155,17 +166,18 @@ def label_count(labels: Tensor, task: Task, class_weights_C: Tensor | None = Non
 def soft_label_error(
     student_BC: Tensor, teacher_BC: Tensor, task: Task, *, temperature: float, compat: Compat
 ) -> Tensor:
-    """Sum of the errors against the teacher's prediction, eq. 10 before its mean. Divide by `soft_label_count`.
+    """Return the sum of the errors against the teacher's prediction, eq. 10 before its mean.
 
-    With z / T in place of the logits z of both:
+    Divide by `soft_label_count`. The logits of both are divided by the temperature T:
     single_label: cross-entropy of the student's softmax with the teacher's, summed over samples.
     multi_label:  binary cross-entropy of the student's sigmoid with the teacher's, summed over samples and classes.
-    regression:   squared difference of the outputs; there is nothing to soften. (The published code compares with the
-                  true label there, which `label_error` does.)
+    regression:   squared difference of the outputs, without temperature. (The published code compares with the true
+                  label there, which `label_error` does.)
 
-    Times T squared, so that gradients keep their size (Hinton et al. 2015, section 2). The teacher gets no gradient.
+    The sum is multiplied by T squared, so that gradients keep their size (Hinton et al. 2015, section 2). No gradient
+    flows to the teacher.
 
-    compat="huawei": as published, without T squared.
+    compat="huawei": as published, without the factor T squared.
     """
     student_BC, teacher_BC = _at_least_float32(student_BC), _at_least_float32(teacher_BC.detach())
     if task == "regression":
@@ -178,20 +190,26 @@ def soft_label_error(
 
 
 def soft_label_count(num_samples: int, num_classes: int, task: Task, compat: Compat) -> int:
-    """What `soft_label_error` is divided by: samples, and classes where they are summed over.
+    """Return the divisor of `soft_label_error`: samples, times classes where the sum runs over classes.
 
-    compat="huawei": samples x classes in every task, so that one of C classes has 1 / C of the usual gradient.
+    compat="huawei": samples x classes in every task, so that single_label has 1 / C of the usual gradient.
     """
     return num_samples * (num_classes if task == "multi_label" or compat == "huawei" else 1)
 
 
 def prediction_divergence(student_BC: Tensor, teacher_BC: Tensor, task: Task, direction: Direction) -> Tensor:
-    """Sum over samples of the KL divergence between two predictions (FastBERT, Liu et al. 2020, equation 7).
+    """Return the KL divergence between two predictions, summed over samples (FastBERT, Liu et al. 2020, equation 7).
 
-    direction="teacher_student": KL(t || s), sum of p_t (log p_t - log p_s), as the authors' code; the student is to
-    cover all that the teacher holds possible. "student_teacher": KL(s || t), as the paper writes it. In multi-label
-    tasks every label is a distribution of its own over yes and no, and the sum runs over the labels too. Divide by the
-    number of samples. The teacher gets no gradient.
+    Divide by the number of samples. In a multi_label task, every label is a distribution over yes and no, and the sum
+    runs over labels too. No gradient flows to the teacher.
+
+    Args:
+        student_BC: Logits of the student.
+        teacher_BC: Logits of the teacher.
+        task: single_label or multi_label.
+        direction: "teacher_student": KL(t || s), the sum of p_t (log p_t - log p_s), as in the authors' code, which
+            makes the student cover everything that the teacher considers possible. "student_teacher": KL(s || t), as
+            in the paper.
     """
     student = _log_probabilities(_at_least_float32(student_BC), task)
     teacher = _log_probabilities(_at_least_float32(teacher_BC.detach()), task)
@@ -200,14 +218,17 @@ def prediction_divergence(student_BC: Tensor, teacher_BC: Tensor, task: Task, di
 
 
 def _log_probabilities(logits_BC: Tensor, task: Task) -> Tensor:
-    """Of the classes, (B, C); of yes and no for every label, (B, 2C)."""
+    """Return log-probabilities of the classes, (B, C), or of yes and no for every label, (B, 2C)."""
     if task == "multi_label":
         return torch.cat([F.logsigmoid(logits_BC), F.logsigmoid(-logits_BC)], dim=1)
     return logits_BC.log_softmax(dim=1)
 
 
 def logit_error(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
-    """Sum over samples and classes of the squared differences of the logits (Ba and Caruana 2014). Divide by B x C."""
+    """Return the sum of squared differences of the logits (Ba and Caruana 2014). Divide by B x C.
+
+    No gradient flows to the teacher.
+    """
     return (_at_least_float32(student_BC) - _at_least_float32(teacher_BC.detach())).square().sum()
 
 
@@ -224,7 +245,7 @@ def _check_shapes(student: Attention, teacher: Attention, mask_BS: Tensor) -> No
     if teacher.query_BHSK.shape[1] != heads:
         raise ValueError(
             f"The student has {heads} attention heads and the teacher {teacher.query_BHSK.shape[1]}: "
-            "comparing attention scores needs as many in both"
+            "attention scores can be compared only with equal numbers of heads"
         )
     if teacher.query_BHSK.shape[:3] != (batch, heads, length) or mask_BS.shape != (batch, length):
         raise ValueError(
@@ -234,11 +255,11 @@ def _check_shapes(student: Attention, teacher: Attention, mask_BS: Tensor) -> No
 
 
 def _evaluate(form: _Form, student: Attention, teacher: Attention, mask_BS: Tensor) -> Tensor:
-    """Apply a form to queries (scaled) and keys whose padded rows are zero."""
+    """Apply a form to scaled queries and to keys, with zeros at padded positions."""
     padding_B1S1 = ~mask_BS.bool()[:, None, :, None]
 
     def prepared(tensor_BHSK: Tensor) -> Tensor:
-        # Filling, not multiplying: whatever padding holds, even NaN, reaches neither value nor gradient.
+        # Fill instead of multiplying, so that not even NaN in padding reaches the value or the gradient.
         return _at_least_float32(tensor_BHSK).masked_fill(padding_B1S1, 0.0)
 
     return _ValueWithGradient.apply(
@@ -251,10 +272,10 @@ def _evaluate(form: _Form, student: Attention, teacher: Attention, mask_BS: Tens
 
 
 class _ValueWithGradient(torch.autograd.Function):
-    """Computes the gradients together with the value, in full float32.
+    """A function that computes its gradients together with its value, in full float32.
 
-    Left to autograd, they would be computed in backward, where TF32 may be on, and from S x S matrices that were kept
-    until then. Here only the gradients are kept, of the size of Q and K.
+    Autograd would compute them in backward, where TF32 may be on, from S x S matrices kept until then. Here only the
+    gradients are kept, which have the size of Q and K.
     """
 
     @staticmethod
@@ -281,7 +302,7 @@ class _ValueWithGradient(torch.autograd.Function):
 
 @contextmanager
 def _full_precision(device_type: str) -> Iterator[None]:
-    """Autocast, TF32 and their CPU relatives off."""
+    """Turn off autocast, TF32 and their CPU counterparts within the context."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     with torch.autocast(device_type, enabled=False):
@@ -297,7 +318,7 @@ def _full_precision(device_type: str) -> Iterator[None]:
 def _direct(
     query_BHSK: Tensor, key_BHSK: Tensor, teacher_query_BHSL: Tensor, teacher_key_BHSL: Tensor
 ) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
-    # Two products and a difference, not one product accumulated onto the other: equal inputs then give exactly 0.
+    # Two products and a difference instead of one fused product, so that equal inputs give exactly 0.
     difference_BHSS = query_BHSK @ key_BHSK.mT
     difference_BHSS -= teacher_query_BHSL @ teacher_key_BHSL.mT
 
@@ -308,7 +329,7 @@ def _direct(
 
 
 def _direct_published(bias_B11S: Tensor) -> _Form:
-    """The direct form on scores after the additive mask, those <= -100 set to 0."""
+    """Return the direct form on scores after the additive mask, with scores <= -100 set to 0."""
 
     def form(
         query_BHSK: Tensor, key_BHSK: Tensor, teacher_query_BHSL: Tensor, teacher_key_BHSL: Tensor
@@ -320,7 +341,7 @@ def _direct_published(bias_B11S: Tensor) -> _Form:
         difference_BHSS -= teacher_BHSS.masked_fill_(teacher_BHSS <= -100, 0.0)
 
         def gradients() -> tuple[Tensor, Tensor]:
-            slope_BHSS = 2 * difference_BHSS.masked_fill(low_BHSS, 0.0)  # a score set to 0 no longer moves
+            slope_BHSS = 2 * difference_BHSS.masked_fill(low_BHSS, 0.0)  # a score set to 0 has no gradient
             return slope_BHSS @ key_BHSK, slope_BHSS.mT @ query_BHSK
 
         return difference_BHSS.square().sum(), gradients
@@ -351,5 +372,5 @@ def _gram(
 
 
 def _product_sum(left: Tensor, right: Tensor) -> Tensor:
-    # In float64: the three sums nearly cancel, and these matrices are small.
+    # In float64, since the three sums nearly cancel; these matrices are small.
     return (left.double() * right.double()).sum()

@@ -21,7 +21,7 @@ KEPT = -100
 
 
 class MaskedLanguageModel(Objective):
-    """Some tokens are predicted: of those 80 % are masked, 10 % replaced by any token, and 10 % left as they are."""
+    """Prediction of chosen tokens: 80 % of them are masked, 10 % replaced by a random token, and 10 % unchanged."""
 
     def __init__(self, student: PreTrainedModel, settings: MlmObjective, tokenizer: Any) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class MaskedLanguageModel(Objective):
         self._mask_id, self._vocabulary_size = tokenizer.mask_token_id, len(tokenizer)
         self._special_ids = torch.tensor(sorted(tokenizer.all_special_ids))
         head = FAMILIES[student.config.model_type].masked_head
-        assert head is not None  # as its section has seen
+        assert head is not None  # checked by MlmObjective.training_problems
         self._head = head
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Adds `labels` (B, S): the true token where one is to be predicted, -100 elsewhere."""
+        """Mask the batch and add `labels` (B, S): the true token where one is predicted, -100 elsewhere."""
         random = torch.Generator().manual_seed(seed)
         original = batch["input_ids"]
         chosen = self._chosen(batch, random)
@@ -47,7 +47,7 @@ class MaskedLanguageModel(Objective):
         }
 
     def _chosen(self, batch: dict[str, Tensor], random: torch.Generator) -> Tensor:
-        """(B, S) positions to be predicted: words, or tokens, with equal probability; at least one in a batch."""
+        """Return the positions to predict, (B, S): tokens or words with equal probability, at least one per batch."""
         ids, allowed = batch["input_ids"], ~torch.isin(batch["input_ids"], self._special_ids)
         score = torch.rand(ids.shape, generator=random)
         if self._settings.whole_word_masking:
@@ -60,7 +60,7 @@ class MaskedLanguageModel(Objective):
         return {"mlm": float((batch["labels"] != KEPT).sum())}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
-        """Cross-entropy summed over the predicted positions; the head runs on those positions only."""
+        """Return the cross-entropy summed over the predicted positions; the head runs on those positions only."""
         outputs = self.student.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         predicted = batch["labels"] != KEPT
         logits_NV = getattr(self.student, self._head)(outputs.last_hidden_state[predicted])
@@ -68,5 +68,6 @@ class MaskedLanguageModel(Objective):
 
 
 def build(stage: TrainStage, tokenizer: Any) -> MaskedLanguageModel:
+    """Build the objective with a masked language model of the student's architecture."""
     assert isinstance(stage.objective, MlmObjective)
     return MaskedLanguageModel(build_masked_language_model(stage, tokenizer), stage.objective, tokenizer)

@@ -1,6 +1,6 @@
-"""Distillation of the prediction (Hinton et al. 2015; TinyBERT's equation 10), with or without labels beside it.
+"""Prediction distillation (Hinton et al. 2015; TinyBERT's equation 10), optionally together with labels.
 
-The teacher's logits come from the teacher, or with the batch when they were written to disk before.
+The teacher's logits come from a teacher that runs, or with the batch where they were stored on disk before.
 Shapes: B batch, C classes.
 """
 
@@ -13,14 +13,19 @@ from transformers import PreTrainedModel
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import Task
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.finetune import Labels, build_labelled_classifier
+from kd_dist.objectives.finetune import build_labelled_classifier
 from kd_dist.objectives.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
 
 
 class SoftLabels(Objective):
-    """Errors against the teacher's prediction, the label, and the teacher's logits; terms of weight 0 are left out."""
+    """Errors against the teacher's prediction, the label and the teacher's logits; terms of weight 0 are left out.
+
+    `teacher_runs` tells whether the teacher's logits come from a running teacher instead of the batch.
+    """
 
     def __init__(
         self, student: PreTrainedModel, labels: Labels, settings: SoftLabelsObjective, *, teacher_runs: bool
@@ -59,7 +64,7 @@ class SoftLabels(Objective):
 
 
 def _target(batch: Batch, teacher: Encoded | None) -> Tensor:
-    """(B, C) logits of the teacher that runs along, or those that came with the batch."""
+    """Return the teacher's logits, (B, C), from the teacher or from the batch."""
     if teacher is None:
         return batch["teacher_logits"]
     assert teacher.logits is not None
@@ -67,7 +72,12 @@ def _target(batch: Batch, teacher: Encoded | None) -> Tensor:
 
 
 def build(stage: TrainStage, tokenizer: Any) -> SoftLabels:
+    """Build the objective with its classifier.
+
+    Raises:
+        RunError: The rows have no labels.
+    """
     assert isinstance(stage.objective, SoftLabelsObjective)
-    labels = Labels.load(Path(stage.data.tokens))
+    labels = PreparedRows(Path(stage.data.tokens)).labels
     student = build_labelled_classifier(stage, tokenizer, labels)
     return SoftLabels(student, labels, stage.objective, teacher_runs=stage.data.teacher_outputs is None)

@@ -1,4 +1,4 @@
-"""TinyBERT's distillation of the layers (Jiao et al. 2020, equations 7 to 9).
+"""TinyBERT's layer distillation (Jiao et al. 2020, equations 7 to 9).
 
 Student layer m imitates teacher layer g(m): its attention scores, and through a linear projection its output; the
 student's embedding output imitates the teacher's.
@@ -35,8 +35,8 @@ PROJECTIONS = "projections.safetensors"
 class TinyBert(Objective):
     """Sums of squared differences of attention scores, hidden states and embeddings.
 
-    As in the paper each term is a sum over layers of means: the count of a term is that of one layer. `projection`
-    says which of the L + 1 hidden states share a matrix. Terms of weight 0 are not computed.
+    As in the paper, each term is a sum over layers of means: its count is that of a single layer. `projection` decides
+    which of the L + 1 hidden states share a matrix. Terms of weight 0 are not computed.
     """
 
     def __init__(self, student: PreTrainedModel, teacher: PretrainedConfig, settings: TinyBertObjective) -> None:
@@ -56,7 +56,7 @@ class TinyBert(Objective):
         )
 
     def _hidden_layers(self) -> list[int]:
-        """Student layers whose output is compared; 0 is the embedding."""
+        """Return the student layers whose output is compared; 0 is the embedding."""
         layers = [0] if "embeddings" in self._terms else []
         return layers + (list(self._layer_map) if "hidden" in self._terms else [])
 
@@ -96,13 +96,15 @@ class TinyBert(Objective):
         return Outcome({term: torch.stack(values).sum() for term, values in sums.items()})
 
     def save_extras(self, directory: Path) -> None:
-        """The projections, for a later stage that goes on distilling this student."""
+        """Save the projections, for a later stage that continues to distil this student."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.projections.state_dict().items()}
         save_file(tensors, directory / PROJECTIONS)
 
     def load_extras(self, directory: Path) -> None:
-        """Take up the projections that this student was distilled with, if they lie beside it; fresh ones, and a line
-        that says so, where they do not fit."""
+        """Load the projections that this student was distilled with, if they exist and have the right shapes.
+
+        Where they do not fit, a note is printed and the projections stay as initialized.
+        """
         if not (directory / PROJECTIONS).exists():
             take_up_published_projection(directory, self.projections)
             return
@@ -112,7 +114,7 @@ class TinyBert(Objective):
         else:
             print(
                 f"note: {directory / PROJECTIONS} is for other widths or another objective.projection: the projections "
-                "start anew",
+                "are initialized again",
                 flush=True,
             )
 
@@ -122,6 +124,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _projection_name(kind: str, layer: int) -> str:
+    """Return the name of the projection of a hidden state; 0 is the embedding."""
     if kind == "shared":
         return "all"
     if kind == "paper":
@@ -130,6 +133,7 @@ def _projection_name(kind: str, layer: int) -> str:
 
 
 def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
+    """Build the objective with its student, and with the projections of an earlier stage where there are any."""
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
     objective = TinyBert(build_encoder(stage, tokenizer), load_config(stage.teacher.path), stage.objective)

@@ -1,4 +1,4 @@
-"""Find models that fit neither each other nor the data, by their config.json alone."""
+"""Find models that do not fit each other or the data, by their config.json alone."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from kd_dist.errors import UserError
 
 
 def directory_problems(key: str, path: str) -> list[str]:
-    """Find a path that is neither a folder nor could be a hub name (`name` or `organisation/name`)."""
+    """Return a message for a path that is neither a folder nor the form of a hub name (`organization/name`)."""
     if Path(path).is_dir() or (path.count("/") <= 1 and not path.startswith((".", "~", "/"))):
         return []
     return [
@@ -42,11 +42,11 @@ def directory_problems(key: str, path: str) -> list[str]:
 
 
 def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
-    """Find a model that cannot be trained, a teacher that cannot teach it, and positions that rows do not fit into."""
+    """Return why a stage cannot train its model: its architecture, its teacher's, or rows that are too long."""
     if stage.objective.trains_branches:
         return _branch_problems(job, stage)
     if stage.student is None and stage.encoder is None:
-        return ["there is neither a student nor an encoder to train"]
+        return ["there is neither a student nor an encoder to train: set student.config or encoder.path"]
     try:
         trained, origin = _trained_config(job, stage), _origin_of_trained(stage)
         teacher = stage.teacher and model_config(job, "teacher.path", stage.teacher.path)
@@ -60,30 +60,30 @@ def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
 
 
 def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
-    """Find a classifier that cannot get branches."""
+    """Return why branches cannot be added to the classifier of a stage."""
     if stage.model is None:
-        return []  # the objective says so
+        return []  # reported by the objective
     path = stage.model.path
     try:
         found, origin = model_config(job, "model.path", path), origin_of(job, path)
-        has_head = path.startswith(WIRE) or has_classifier_head(path)  # that of a wired one is checked before
+        has_head = path.startswith(WIRE) or has_classifier_head(path)  # an earlier stage checks a wired one
     except UserError as error:
         return [str(error)]
     problems = []
     if not has_head:
         problems.append(
-            f"model.path={path} has no trained classification head, and branches learn from that: "
-            f"{make_classifier_hint(path)}, or use `--job fastbert`, which begins with it"
+            f"model.path={path} has no trained classification head for branches to learn from: "
+            f"{make_classifier_hint(path)}, or use `--job fastbert`, which fine-tunes first"
         )
     elif found is not None and not origin.startswith(WIRE) and task_of(found) == "regression":
-        problems.append(f"model.path={origin} predicts a number, which has no uncertainty that early exit could go by")
+        problems.append(f"model.path={origin} predicts a number, which has no uncertainty for early exit to use")
     if found is not None:
         problems += _trained_problems(job, stage, f"model.path={path}", inside(found))
     return problems
 
 
 def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) -> list[str]:
-    """Find why a model of this config.json cannot be trained on these rows with this objective."""
+    """Return why a model with this config.json cannot be trained on these rows with this objective."""
     if problems := _encoder_problems(config, origin, "trained"):
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
@@ -91,7 +91,7 @@ def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) 
 
 
 def _origin_of_trained(stage: TrainStage) -> str:
-    """Return the setting that decides the architecture of the model to train, for messages."""
+    """Return the setting that decides the architecture of the trained model, as `key=value` for messages."""
     if stage.student is None:
         return f"encoder.path={stage.encoder.path if stage.encoder else ''}"
     if stage.student.path is not None:
@@ -106,7 +106,7 @@ def _donor_key(stage: TrainStage) -> str:
 
 
 def _trained_config(job: Job, stage: TrainStage) -> Config | None:
-    """Return the architecture that is trained; None where it is not known yet (a model of the hub)."""
+    """Return the architecture of the trained model; None where it is not known yet (a model on the hub)."""
     if stage.model is not None:
         config = model_config(job, "model.path", stage.model.path)
         return config and inside(config)
@@ -120,9 +120,12 @@ def _trained_config(job: Job, stage: TrainStage) -> Config | None:
 
 
 def _donated_config(job: Job, stage: TrainStage, layers: list[int]) -> Config | None:
+    """Return the architecture of a student that consists of these layers of its donor."""
     path = stage.donor_path()
     if path is None:
-        raise UserError("student.teacher_layers needs a teacher or a donor.path to take layers from")
+        raise UserError(
+            "student.teacher_layers takes layers of a model, but there is none: set donor.path or teacher.path"
+        )
     donor = model_config(job, _donor_key(stage), path)
     if donor is None or _missing(donor):
         return None
@@ -133,10 +136,18 @@ def _donated_config(job: Job, stage: TrainStage, layers: list[int]) -> Config | 
 
 
 def model_config(job: Job, key: str, path: str) -> Config | None:
-    """Return the config.json of a model folder, or of what an earlier stage will export; None for a model of the hub.
+    """Return the config.json of a model folder, or of the model that an earlier stage will export.
+
+    Args:
+        job: The job, which has the earlier stages.
+        key: The setting that names the model, for messages.
+        path: A folder, a hub name or a wire.
+
+    Returns:
+        The configuration; None for a model on the hub.
 
     Raises:
-        UserError: There is no such folder, or no readable config.json in it.
+        UserError: The folder does not exist, or has no readable config.json.
     """
     path = origin_of(job, path)
     if path.startswith(WIRE):
@@ -147,12 +158,12 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
     if not Path(path).is_dir():
         return None
     if (file := config_file(Path(path))) is None:
-        raise UserError(f"{key}={path} holds no config.json: not a Hugging Face directory")
+        raise UserError(f"{key}={path} has no config.json: give a Hugging Face directory")
     return read_config(file)
 
 
 def origin_of(job: Job, path: str) -> str:
-    """Return where a model comes from that an evaluate stage has let pass; any other path as it is."""
+    """Return the path behind the `model` of an evaluate stage, which links to its first model; others unchanged."""
     source = job.stages[wired_stage(path)] if path.startswith(WIRE) else None
     return origin_of(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
 
@@ -160,7 +171,10 @@ def origin_of(job: Job, path: str) -> str:
 def prepared_by(
     job: Job, stage: TrainStage | TeacherOutputsStage | AugmentStage | AugmentedStage | UnlabelledStage
 ) -> Any:
-    """Return the stage of this job that decided how texts became tokens, whatever was made alike since; else None."""
+    """Return the stage of this job that decides how the texts of `stage` are tokenized; None if it is outside.
+
+    Augmented rows, and unlabelled rows beside labelled ones, are tokenized like the rows that they are based on.
+    """
     source = job.stages.get(wired_stage(stage.data.tokens or ""))
     if isinstance(source, AugmentedStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
         return prepared_by(job, source)
@@ -168,7 +182,7 @@ def prepared_by(
 
 
 def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) -> list[str]:
-    """Find sequences longer than the position embeddings, which would only fail on the GPU."""
+    """Return a message for rows longer than the position embeddings, which would fail only on the GPU."""
     source, limit = prepared_by(job, stage), num_positions(config)
     if not isinstance(source, CorpusStage | LabelledStage) or limit is None or source.data.max_length <= limit:
         return []
@@ -176,11 +190,12 @@ def _length_problems(job: Job, stage: TrainStage, whose: str, config: Config) ->
 
 
 def _missing(config: Config) -> str:
+    """Return the sizes that a config.json does not give, as a list for messages."""
     return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
 
 
 def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
-    """Find what is no encoder of a supported family, or has no usable shape; `purpose` is trained or distilled."""
+    """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says."""
     if problem := untyped_problem(config):
         return [f"{origin} {problem}"]
     if unsupported(config):
@@ -189,7 +204,7 @@ def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
             f"families: {', '.join(FAMILIES)}"
         ]
     if missing := _missing(config):
-        return [f"{origin}: its config.json does not say {missing}"]
+        return [f"{origin}: its config.json does not give {missing}"]
     width, heads = config["hidden_size"], config["num_attention_heads"]
     if width % heads:
         return [f"{origin}: hidden_size={width} does not divide among num_attention_heads={heads}"]
@@ -197,7 +212,7 @@ def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
 
 
 def _teacher_problems(stage: TrainStage, teacher: Config, student: Config | None) -> list[str]:
-    """Find why this student cannot learn from this teacher; both as their config.json says."""
+    """Return why this student cannot learn from this teacher; both are given by their config.json."""
     assert stage.teacher is not None
     if problems := _encoder_problems(teacher, f"teacher.path={stage.teacher.path}", "distilled"):
         return problems

@@ -1,4 +1,4 @@
-"""Find everything that is wrong with a job before it queues: without a GPU and without torch."""
+"""Find every mistake in a job before it is queued, without a GPU and without torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +25,8 @@ from kd_dist.config.stages import (
     wired_stage,
 )
 from kd_dist.config.tasks import METRICS
+from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
+from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
 from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
@@ -35,17 +37,17 @@ Check = Callable[[Job, Any], list[str]]
 
 
 def load_checked_job(name: str, overrides: list[str], overlay: Path | None = None, plan_only: bool = False) -> Job:
-    """Load a job with absolute paths and check it, reporting every problem at once.
+    """Load a job with absolute paths and check it.
 
     Args:
         name: A job in jobs/.
         overrides: Settings of the form `key=value`.
         overlay: A YAML file of settings, applied before the overrides.
-        plan_only: Show what a job would do before there is any text: its default corpus need not exist, but what the
-            user named must.
+        plan_only: For a dry run before there is any text: the default corpus of the job need not exist, but files that
+            the user named must.
 
     Raises:
-        UserError: Everything that is wrong, a line each.
+        UserError: Every problem, one per line.
     """
     job, problems = resolve_job(name, overrides, overlay)
     if job is not None:
@@ -58,10 +60,14 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
 
 
 def check_job(job: Job, reads_files: bool = True) -> None:
-    """Check every stage of a job; without `reads_files` its text files need not exist.
+    """Check every stage of a job.
+
+    Args:
+        job: The job.
+        reads_files: Whether its text files must exist.
 
     Raises:
-        UserError: Everything that is wrong, a line each.
+        UserError: Every problem, one per line.
     """
     if problems := _job_problems(job, reads_files):
         raise UserError(join_problems(problems))
@@ -76,13 +82,13 @@ def _job_problems(job: Job, reads_files: bool) -> list[str]:
 
 
 def _corpora(job: Job) -> set[str]:
-    """Return the text files that the job reads from outside."""
+    """Return the text files outside the run that the job reads."""
     keys = ("data.corpus", "data.train", "data.unlabelled")
     return {path for stage in job.stages.values() for key, path in stage.named_paths() if key in keys}
 
 
 def stage_problems(job: Job, stage: Stage, reads_files: bool = True) -> list[str]:
-    """Return what is wrong with a stage, each problem once."""
+    """Return every problem of a stage, without repetitions."""
     kind = type(stage)
     checks = [FILES[kind]] if reads_files and kind in FILES else []
     checks += [_model_problems, *CHECKS.get(kind, ())]
@@ -90,7 +96,7 @@ def stage_problems(job: Job, stage: Stage, reads_files: bool = True) -> list[str
 
 
 def _model_problems(job: Job, stage: Stage) -> list[str]:
-    """Find models that are named and are not there."""
+    """Return a message for each model whose folder does not exist."""
     return [
         problem
         for name, section in stage.sections()
@@ -104,6 +110,7 @@ def _model_problems(job: Job, stage: Stage) -> list[str]:
 
 
 def _calibration_problems(job: Job, stage: CalibrateStage) -> list[str]:
+    """Return a message if the model to calibrate has no branches."""
     path = stage.model.path
     if path.startswith(WIRE) or not Path(path).is_dir():
         return []
@@ -113,13 +120,17 @@ def _calibration_problems(job: Job, stage: CalibrateStage) -> list[str]:
         return [str(error)]
     if config is not None and "backbone" in config:
         return []
-    return [f"model.path={path} has no branches: give the export of fastbert_stage1, or leave the key out"]
+    return [f"model.path={path} has no branches to calibrate: give the export of fastbert_stage1, or leave the key out"]
 
 
 def _augmentation_problems(job: Job, stage: AugmentStage) -> list[str]:
+    """Return a message if nothing proposes words, or if the filter has no labels to go by."""
     source, settings = prepared_by(job, stage), stage.augment
     if settings.keep_confidence is not None and isinstance(source, LabelledStage) and source.data.task == "regression":
-        return ["augment.keep_confidence asks for the probability of a label, and data.task=regression has none"]
+        return [
+            "augment.keep_confidence needs the probability of a label, but data.task=regression has none: set it to "
+            "none"
+        ]
     try:
         sources_of(stage)
     except UserError as error:
@@ -128,30 +139,32 @@ def _augmentation_problems(job: Job, stage: AugmentStage) -> list[str]:
 
 
 def _classifier_problems(job: Job, stage: EvaluateStage) -> list[str]:
-    """Find encoders in place of the classifiers to be scored."""
+    """Return a message for each model to score that is not a classifier."""
     try:
         headless = [path for path in stage.evaluate.models.values() if not has_classifier_head(path)]
     except UserError as error:
         return [str(error)]
     return [
         f"{path} has no trained classification head, so it can neither be scored nor teach labels: "
-        f"{make_classifier_hint(path)}, or use `--job tinybert` or `--job fastbert`, which begin with it"
+        f"{make_classifier_hint(path)}, or use `--job tinybert` or `--job fastbert`, which fine-tune first"
         for path in headless
     ]
 
 
 def _recipe_problems(job: Job, stage: UnlabelledStage) -> list[str]:
-    """Labelled rows or a classifier must say how texts become tokens; where both are given, the rows do."""
+    """Return a message if neither labelled rows nor a classifier decide how texts are tokenized."""
     tokens = stage.data.tokens
     if tokens is None and stage.model is None:
-        return ["data.tokens names no labelled rows, and there is no model.path: one must say how texts become tokens"]
-    if tokens and not tokens.startswith(WIRE) and not (Path(tokens) / "preprocessing.json").exists():
-        return [f"data.tokens={tokens} was not written by a `labelled` stage (no preprocessing.json in it)"]
+        return [
+            "nothing decides how texts are tokenized: set data.tokens to labelled rows, or model.path to a classifier"
+        ]
+    if tokens and not tokens.startswith(WIRE) and not PreparedRows(Path(tokens)).have_preprocessing():
+        return [f"data.tokens={tokens} was not written by a `labelled` stage (no {FILE_NAME} in it)"]
     return []
 
 
 def _task_problems(job: Job, stage: TrainStage) -> list[str]:
-    """Find a metric that the task does not have, or a task that the objective cannot learn from."""
+    """Return a message for a metric that the task does not have, and for a task that the objective cannot learn."""
     source = prepared_by(job, stage)
     if not isinstance(source, LabelledStage):
         return []
@@ -159,12 +172,15 @@ def _task_problems(job: Job, stage: TrainStage) -> list[str]:
     known = get_args(Selection.model_fields["metric"].annotation)
     metrics = ["auto", "loss", *(name for name in METRICS[task] if name in known)]
     if stage.selection is not None and stage.selection.metric not in metrics:
-        problems.append(f"selection.metric={stage.selection.metric}: a {task} task has {', '.join(metrics)}")
+        problems.append(f"selection.metric={stage.selection.metric}: a {task} task has only {', '.join(metrics)}")
     return [*problems, *stage.objective.task_problems(task)]
 
 
 def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
-    """Find outputs given to a stage without a use for them: a key of all stages does not reach the stage it is for."""
+    """Return a message for teacher outputs given to a stage that does not read them, with the stages that do.
+
+    `data.teacher_outputs` sets the key in every stage except the wired one, which is the one that reads them.
+    """
     if stage.data.teacher_outputs is None or stage.objective.reads_teacher_outputs:
         return []
     readers = [
@@ -173,17 +189,20 @@ def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
         if isinstance(other, TrainStage) and other.objective.reads_teacher_outputs
     ]
     way_out = f"set {' or '.join(readers)} instead" if readers else "leave the key out"
-    return [f"data.teacher_outputs has no use in a stage that does not learn from the teacher's prediction: {way_out}"]
+    return [f"data.teacher_outputs is not used by a stage that does not learn from the teacher's prediction: {way_out}"]
 
 
 def _token_problems(job: Job, stage: TrainStage) -> list[str]:
+    """Return a message for a folder without tokenized rows, and for rows without the word boundaries they need."""
     if not stage.data.tokens.startswith(WIRE):
-        if not (Path(stage.data.tokens) / "statistics.json").exists():
-            return [f"data.tokens={stage.data.tokens} holds no prepared rows (no statistics.json in it)"]
+        if not PreparedRows(Path(stage.data.tokens)).exist():
+            return [
+                f"data.tokens={stage.data.tokens} has no tokenized rows (no {STATISTICS}): give the tokens of a run"
+            ]
         return []
     source = job.stages[wired_stage(stage.data.tokens)]
     if isinstance(source, CorpusStage) and stage.objective.needs_word_starts() and not source.data.word_starts:
-        return ["objective.whole_word_masking=true needs word borders in the data: set data.word_starts=true"]
+        return ["objective.whole_word_masking=true needs word boundaries in the data: set data.word_starts=true"]
     return []
 
 

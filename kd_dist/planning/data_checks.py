@@ -1,4 +1,4 @@
-"""Whether the files that a stage reads are there, by their names alone."""
+"""Find input files that are missing or misnamed, without reading them."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from kd_dist.errors import CorpusError
 
 
 def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
+    """Return what is wrong with the columns and the files of labelled data."""
     problems = []
     try:
         parse_columns(stage.data.columns)
@@ -32,19 +33,21 @@ def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
 
 
 def corpus_problems(job: Job, stage: CorpusStage) -> list[str]:
+    """Return what is wrong with the files of a corpus."""
     problems = []
     patterns = [pattern for pattern in stage.data.corpus if not pattern.startswith(WIRE)]
     if not stage.data.corpus:
         problems.append("data.corpus is empty: name text files, for example data.corpus='corpus/*.txt.gz'")
     try:
         if patterns and not any(file.stat().st_size for file in find_files(patterns)):
-            problems.append(f"data.corpus={','.join(patterns)}: there is no text in these files, all are empty")
+            problems.append(f"data.corpus={','.join(patterns)}: these files have no text, all are empty")
     except CorpusError as error:
         problems.append(f"data.corpus: {error}")
     return problems
 
 
 def unlabelled_problems(job: Job, stage: UnlabelledStage) -> list[str]:
+    """Return what is wrong with the files of texts without labels."""
     if not stage.data.unlabelled:
         return ["data.unlabelled is empty: name files of texts, for example data.unlabelled='texts/*.parquet'"]
     patterns = [pattern for pattern in stage.data.unlabelled if not pattern.startswith(WIRE)]

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub become folders before a job starts."""
+"""Download models from the Hugging Face hub before a job starts."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from kd_dist.planning.checks import check_job
 
 
 def with_fetched_models(job: Job) -> Job:
-    """Replace hub names by the folders they were fetched to: compute nodes often have no internet.
+    """Return the job with hub names replaced by folders that they are downloaded to.
+
+    This happens on the machine that starts the job, because compute nodes often have no internet.
 
     Raises:
-        UserError: A name that is neither a folder nor on the hub, no way to the hub, or a model that cannot be used.
+        UserError: A name is neither a folder nor on the hub, the hub cannot be reached, or a model cannot be used.
     """
 
     def local(section: str, key: str, path: str) -> str:
@@ -26,11 +28,12 @@ def with_fetched_models(job: Job) -> Job:
         return section.with_changed(section.MODELS, lambda key, path: local(name, key, path))
 
     fetched = job.with_stages(lambda stage: stage.with_sections(with_local_models))
-    check_job(fetched)  # what was fetched may be no encoder
+    check_job(fetched)  # only now are the architectures known
     return fetched
 
 
 def _fetched(name: str, key: str) -> str:
+    """Download a model and return its folder; `key` is the setting that names it, for messages."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -40,6 +43,6 @@ def _fetched(name: str, key: str) -> str:
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{key}={name} is no folder here, and could not be fetched from the hub ({reason}). Give the path of a "
-            "Hugging Face directory, or run this where the hub can be reached"
+            f"{key}={name} is not a local folder, and could not be downloaded from the hub ({reason}). Give the path "
+            "of a Hugging Face directory, or start this on a machine that can reach the hub"
         ) from error

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from kd_dist.evaluation.pictures.drawing import format_tick
 from kd_dist.reporting.page import Html, el, missing
-from kd_dist.reporting.svg import INK, PAPER, SERIES, draw_svg, format_tick, swatch
+from kd_dist.reporting.svg import PAGE, SERIES, draw_svg, swatch
 
 LOG_DECADES = 1.5
 
@@ -18,7 +19,17 @@ MAX_SMOOTH_POINTS = 400  # more than the plot has room for
 
 @dataclass
 class Line:
-    label: str  # empty: not in the legend
+    """A curve.
+
+    Args:
+        label: in the legend; empty: it is not there.
+        steps: x.
+        values: y.
+        colour: number of the colour in the palette.
+        points: mark every point, as few are measured.
+    """
+
+    label: str
     steps: np.ndarray
     values: np.ndarray
     colour: int = 0
@@ -27,14 +38,22 @@ class Line:
 
 @dataclass
 class Mark:
-    """A step that is pointed out."""
+    """A step that is pointed out by a vertical line."""
 
     label: str
     step: int
 
 
 def curves(title: str, lines: Sequence[Line], unit: str = "", kind: str = "number", mark: Mark | None = None) -> Html:
-    """A plot over steps with its heading and legend, or its heading and the word that there is nothing to plot."""
+    """Return a plot over steps with its heading and legend, or its heading and a note that nothing was recorded.
+
+    Args:
+        title: the heading.
+        lines: what to plot; lines without a point are left out.
+        unit: beside the heading.
+        kind: of the y axis: `number` (logarithmic where values differ by much), `from_zero`, `count` or `share`.
+        mark: a step to point out.
+    """
     lines = [line for line in lines if len(line.values)]
     if not lines:
         return el("figure", el("figcaption", el("b", title)), missing("not recorded"))
@@ -45,7 +64,7 @@ def curves(title: str, lines: Sequence[Line], unit: str = "", kind: str = "numbe
 
     def draw(axes: Any) -> None:
         if mark:
-            axes.axvline(mark.step, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+            axes.axvline(mark.step, color=PAGE.muted, linewidth=1, linestyle=(0, (3, 2)))
         for line in lines:
             _draw(axes, line)
         _scale(axes, np.concatenate([line.values for line in lines]), kind)
@@ -61,7 +80,7 @@ def _draw(axes: Any, line: Line) -> None:
     colour = SERIES[line.colour % len(SERIES)]
     if line.points or len(line.values) == 1:
         axes.plot(line.steps, line.values, color=colour, linewidth=0.8, alpha=0.5)
-        axes.plot(line.steps, line.values, "o", color=colour, markersize=4.5, markeredgecolor=PAPER)
+        axes.plot(line.steps, line.values, "o", color=colour, markersize=4.5, markeredgecolor=PAGE.paper)
     elif len(line.values) < SMOOTH_FROM_POINTS:
         axes.plot(line.steps, line.values, color=colour, linewidth=1.6)
     else:
@@ -71,7 +90,7 @@ def _draw(axes: Any, line: Line) -> None:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Centred moving average over a fortieth of the points; the window shrinks at the ends, so that they stay put."""
+    """Return a centred moving average over a fortieth of the points; the window shrinks at the ends, which stay put."""
     index = np.arange(len(values))
     half = np.minimum(np.minimum(index, index[::-1]), max(1, len(values) // 80))
     total = np.concatenate([[0.0], np.cumsum(values)])

@@ -1,4 +1,4 @@
-"""What the page says of the data: rows, labels, lengths, what was left out, and what augmentation made of them."""
+"""The data on the page: rows, labels, lengths, what was left out, and what augmentation made of them."""
 
 import difflib
 import itertools
@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kd_dist.data.prepared_rows import DATA_REPORT, SPLITS, STATISTICS
 from kd_dist.reporting.page import Amount, Html, bar, el, facts, folded, join, section, share, table
 from kd_dist.reporting.record import Row, RunRecord, StageRecord
-
-SPLITS = ("train", "validation", "test")
 
 FEW_LABELS = 24
 
@@ -19,7 +18,7 @@ Texts = tuple[str, ...]
 
 
 def data_sections(run: RunRecord) -> list[Html]:
-    """What each stage that makes data has made, so far."""
+    """Return a section for each stage that makes data, as far as it has come."""
     made = {
         "corpus": _corpus,
         "unlabelled": _corpus,
@@ -31,7 +30,7 @@ def data_sections(run: RunRecord) -> list[Html]:
 
 
 def _corpus(stage: StageRecord) -> Html:
-    title, statistics = f"Data · {stage.name}", stage.read("tokens", "statistics.json")
+    title, statistics = f"Data · {stage.name}", stage.read("tokens", STATISTICS)
     if statistics is None:
         return Html()
     single = {key: value for key, value in statistics.items() if not isinstance(value, dict | list)}
@@ -48,7 +47,7 @@ def _files(files: Sequence[str]) -> Html:
 
 
 def _labelled(stage: StageRecord) -> Html:
-    title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
+    title, report = f"Data · {stage.name}", stage.read("tokens", DATA_REPORT)
     if report is None:
         return Html()
     files = list(dict.fromkeys(file for split in SPLITS for file in report[split].get("files", [])))
@@ -65,13 +64,13 @@ def _labelled(stage: StageRecord) -> Html:
 
 
 def _left_out(report: Row) -> dict[str, Any]:
-    """What was removed, or kept although it repeats."""
+    """Return how many rows were removed, and how many were kept although they are duplicates."""
     leaks = report["leaks"]
     skipped = sum((Counter(report[split].get("skipped", {})) for split in SPLITS), Counter[str]())
     shown = {
         f"leaked training rows, {'removed' if leaks['removed'] else 'kept'}": leaks["train_rows"],
-        "test rows that stand in validation": leaks["test_rows_in_validation"],
-        "repeated training rows, kept": report["duplicates_in_train"],
+        "test rows that also appear in validation": leaks["test_rows_in_validation"],
+        "duplicate training rows, kept": report["duplicates_in_train"],
         "skipped rows": sum(skipped.values()),
         "largest label": share(report["largest_share"]) if report["train"]["labels"] else None,
         "largest ÷ smallest label": report["largest_to_smallest"],
@@ -95,7 +94,7 @@ def _splits(report: Row) -> Html:
 
 
 def _labels(report: Row) -> Html:
-    """How many rows have each label; the bars are of the training rows."""
+    """Show how many rows have each label; the bars are of the training rows."""
     labels = report["train"]["labels"]
     if not labels:
         return Html()
@@ -115,7 +114,7 @@ def _samples(report: Row) -> Html:
 
 
 def _augmented(stage: StageRecord) -> Html:
-    title, report = f"Data · {stage.name}", stage.read("tokens", "data_report.json")
+    title, report = f"Data · {stage.name}", stage.read("tokens", DATA_REPORT)
     tally = (report or {}).get("augmentation")
     if not tally:
         return Html()
@@ -126,7 +125,7 @@ def _augmented(stage: StageRecord) -> Html:
         "copies tried": tally["tried"],
         "equal to another": lost["equal"],
         "refused by the teacher": lost["refused"],
-        "say what a held-out row says": lost["leaked"],
+        "equal to a held-out row": lost["leaked"],
         "kept": f"{kept:,} ({share(kept / (tally['tried'] or 1))})",
         "training rows now": report["train"]["rows"],
         "words with candidates": share(tally["replaceable"] / tally["words"]) if tally.get("words") else None,
@@ -135,16 +134,16 @@ def _augmented(stage: StageRecord) -> Html:
 
 
 def _augmented_rows(stage: StageRecord) -> Html:
-    """A few rows and what they became; nothing where no block is there or readable."""
+    """Show a few rows and their copies; nothing where no block is there or can be read."""
     samples = list(itertools.islice(_samples_of(stage), AUGMENTED_ROWS))
-    rows = [[_told(original), join(_changed(original, copy) for copy in copies)] for original, copies in samples]
+    rows = [[_lines(original), join(_changed(original, copy) for copy in copies)] for original, copies in samples]
     if not rows:
         return Html()
     return section(f"Data · {stage.name}", table(["row", "copies"], rows, class_="wrapping"), note="a few rows")
 
 
 def _samples_of(stage: StageRecord) -> Iterator[tuple[Texts, list[Texts]]]:
-    """Rows of the first block and their copies."""
+    """Yield rows of the first block and their copies."""
     import pyarrow.parquet as pq
 
     block = next(iter(sorted((stage.directory / "shards").glob("block_*.parquet"))), None)
@@ -152,7 +151,7 @@ def _samples_of(stage: StageRecord) -> Iterator[tuple[Texts, list[Texts]]]:
         return
     try:
         rows = pq.read_table(block).to_pylist()
-    except (OSError, ValueError):  # damaged: the stage itself will say so
+    except (OSError, ValueError):  # damaged: the stage that reads it will say so
         return
     for _, group in itertools.groupby(rows, key=lambda row: row["row"]):
         texts = [tuple(row[name] for name in ("text", "text_pair") if name in row) for row in group]
@@ -160,12 +159,12 @@ def _samples_of(stage: StageRecord) -> Iterator[tuple[Texts, list[Texts]]]:
             yield texts[0], texts[1 : 1 + AUGMENTED_COPIES]
 
 
-def _told(texts: Texts) -> Html:
+def _lines(texts: Texts) -> Html:
     return join(el("div", text) for text in texts)
 
 
 def _changed(original: Texts, copy: Texts) -> Html:
-    """The copy with what is new in it marked."""
+    """Return the copy with what is new in it marked."""
     return join(
         el("div", *_marked(before, after)) for before, after in zip(original, copy, strict=True) if before != after
     )

@@ -1,4 +1,4 @@
-"""The stage graph."""
+"""The graph of the stages of a job."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ Place = tuple[int, int]
 
 
 def diagram(stages: Sequence[StageRecord]) -> Html:
-    """The stages from left to right, each behind those that feed it."""
+    """Draw the stages from left to right, each behind those that feed it."""
     place = _places(stages)
     width = (max(x for x, _ in place.values()) + 1) * (BOX_WIDTH + GAP_X) - GAP_X + 4
     height = (max(y for _, y in place.values()) + 1) * (BOX_HEIGHT + GAP_Y) - GAP_Y + 4
@@ -27,7 +27,7 @@ def diagram(stages: Sequence[StageRecord]) -> Html:
 
 
 def _places(stages: Sequence[StageRecord]) -> dict[str, Place]:
-    """Column and row of each stage; the job lists a stage after those that feed it."""
+    """Return column and row of each stage; the job lists a stage after those that feed it."""
     place: dict[str, Place] = {}
     for stage in stages:
         column = max((place[other][0] + 1 for other in stage.wired_to if other in place), default=0)
@@ -36,7 +36,7 @@ def _places(stages: Sequence[StageRecord]) -> dict[str, Place]:
 
 
 def _direct_edges(stages: Sequence[StageRecord]) -> Iterator[tuple[str, str]]:
-    """Without those that a longer way through other stages already tells."""
+    """Yield the edges without those that a longer path through other stages implies."""
     before: dict[str, set[str]] = {}
     for stage in stages:
         known = [other for other in stage.wired_to if other in before]
@@ -78,4 +78,5 @@ def _progress(stage: StageRecord) -> str:
 
 
 def class_of(state: str) -> str:
+    """Return the CSS class of a state: good, open or idle."""
     return {"complete": "good", "waiting": "idle", "this page": "idle"}.get(state, "open")

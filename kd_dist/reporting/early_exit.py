@@ -1,15 +1,16 @@
-"""What the page says of early exit: what each speed saves and costs, where rows leave, how thresholds were found."""
+"""Early exit on the page: what each speed saves and costs, where rows exit, how thresholds were found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from kd_dist.evaluation.speeds import OWN_THRESHOLDS, model_and_seed
-from kd_dist.reporting.bars import bars
+from kd_dist.evaluation.comparison import Model, score_name, score_title
+from kd_dist.evaluation.model_key import OWN_THRESHOLDS
+from kd_dist.evaluation.pictures.by_speed import exit_histograms, speed_tradeoffs
+from kd_dist.evaluation.pictures.tradeoff import Curve, Point, Tradeoff
 from kd_dist.reporting.page import Amount, Html, count, el, facts, join, number, section, share, table, times
+from kd_dist.reporting.pictures import exit_layers, marker, tradeoff
 from kd_dist.reporting.record import Row, StageRecord
-from kd_dist.reporting.results import Column, Comparison, Model, look, measured_cell, score_cell, score_name
-from kd_dist.reporting.scatter import Point, Way, sign_of, tradeoff
-from kd_dist.reporting.svg import SERIES
+from kd_dist.reporting.results import Column, StageComparison, measured_cell, score_cell
 from kd_dist.runs.metrics import is_finite
 
 COLUMNS: list[Column] = [
@@ -25,44 +26,33 @@ MEASURES = {
     "margin": "uncertainty, one minus the margin between the two most probable classes,",
 }
 
-FIRST_COLOUR = 2  # the colour of the first model with early exit, after those of student and teacher
+CALIBRATION_COLOUR = 2
 
 
-def by_speed(comparison: Comparison) -> Html:
-    """What early exit saves at every speed and what it costs; nothing where no model exits early."""
-    if not _exiting(comparison):
+def by_speed(comparison: StageComparison) -> Html:
+    """Show what early exit saves at every speed and what it costs; nothing where no model exits early."""
+    if not comparison.early_exits():
         return Html()
     return section(
         "Early exit",
         _table(comparison),
-        _how(comparison),
-        el("div", *_pictures(comparison), class_="figures pair"),
-        _where_rows_leave(comparison),
+        _explanation(comparison),
+        el("div", *map(tradeoff, speed_tradeoffs(comparison)), class_="figures pair"),
+        _exit_layers(comparison),
         note=f"speed by speed · × against the {comparison.first().title()}",
     )
 
 
-def _exiting(comparison: Comparison) -> dict[str, list[Model]]:
-    """Each model with early exit: by itself, then from slow to fast."""
-    found = {model.name: [model] for model in comparison.models.values() if model.exits_early()}
-    for model in comparison.at_speeds:
-        found.setdefault(model.name, []).append(model)
-    return found
-
-
-def _plain(comparison: Comparison) -> list[Model]:
-    return [model for model in comparison.models.values() if not model.exits_early()]
-
-
-def _table(comparison: Comparison) -> Html:
-    models = [*_plain(comparison), *(model for models in _exiting(comparison).values() for model in models)]
+def _table(comparison: StageComparison) -> Html:
+    plain = [model for model in comparison.models.values() if not model.exits_early()]
+    models = [*plain, *(model for models in comparison.early_exits().values() for model in models)]
     columns = [column for column in COLUMNS if any(model.values(column[1]) for model in models)]
     scores = [name for name in comparison.scores if any(model.values(name) for model in models)]
     realised = ["realised"] if any(model.values("speedup_realised") for model in models) else []
     head = ["model", "speed", *map(score_name, scores), "kept", "layers", *(title for title, *_ in columns), *realised]
     rows = [
         [
-            join([sign_of(**_look(comparison, model.name)), model.title()]),
+            join([marker(comparison.look(model.name)), model.title()]),
             Amount(_speed(model)),
             *(score_cell(model, name) for name in scores),
             _amount(model.mean("quality_kept"), share),
@@ -75,133 +65,47 @@ def _table(comparison: Comparison) -> Html:
     return table(head, rows, class_="models")
 
 
-def _look(comparison: Comparison, name: str) -> dict[str, Any]:
-    """As everywhere on the page, but several models with early exit have several colours."""
-    position = list(_exiting(comparison)).index(name) if name in _exiting(comparison) else 0
-    return look(name) | ({"colour": (FIRST_COLOUR + position) % len(SERIES)} if position else {})
-
-
 def _speed(model: Model) -> str:
     if model.speed is not None:
         return f"{model.speed:g}"
     return OWN_THRESHOLDS if model.exits_early() else "—"
 
 
-def _amount(value: float | None, shown: Callable[[float], str]) -> Amount | None:
-    return None if value is None else Amount(shown(value))
+def _amount(value: float | None, form: Callable[[float], str]) -> Amount | None:
+    return None if value is None else Amount(form(value))
 
 
-def _how(comparison: Comparison) -> Html:
-    told = (
-        "A text leaves as soon as its uncertainty is below the speed: 0 is never, and layers are those used on the "
-        f"mean. At its {OWN_THRESHOLDS} a model is as it was exported."
+def _explanation(comparison: StageComparison) -> Html:
+    text = (
+        "A text exits at the first layer where its uncertainty is below the speed: at 0 none exits early. Layers are "
+        f"those used on average. With its {OWN_THRESHOLDS} a model is as it was exported."
     )
-    if any(model.values("operations_per_sample") for models in _exiting(comparison).values() for model in models):
-        told += (
+    exiting = [model for models in comparison.early_exits().values() for model in models]
+    if any(model.values("operations_per_sample") for model in exiting):
+        text += (
             " Operations are multiply-accumulates, the mean over all rows: of the tokens there are, and (padded) of "
             "rows padded to the longest, as published figures count them. Latency is for one text, texts/s for 32 at "
-            "a time. Realised is the speed-up in texts/s as a share of that in operations: at 100% all work that is "
-            "saved is time that is saved."
+            "a time. Realised is the speed-up in texts/s as a share of that in operations: at 100% all the work that "
+            "is saved is time that is saved."
         )
-    return el("p", told, class_="muted note")
+    return el("p", text, class_="muted note")
 
 
-def _pictures(comparison: Comparison) -> list[Html]:
-    """The score against what is saved; layers tell it where nothing is measured."""
-    metric = score_name(comparison.metric).capitalize()
-
-    def operations(model: Model) -> float | None:
-        return comparison.ratio(model, "operations_per_sample")
-
-    def throughput(model: Model) -> float | None:
-        return model.mean("samples_per_second")
-
-    def layers(model: Model) -> float | None:
-        return model.mean("mean_layers")
-
-    first = comparison.first().title()
-    axes = [
-        (f"{metric} and operations saved", operations, f"times fewer operations than the {first}"),
-        (f"{metric} and throughput", throughput, "texts/s, 32 at a time"),
-    ]
-    models = [*comparison.models.values(), *comparison.at_speeds]
-    if not any(map(operations, models)):
-        axes = [(f"{metric} and layers", layers, "layers used on the mean")]
-        return [_picture(comparison, *axes[0], fewer_is_better=True)]
-    return [_picture(comparison, *axis) for axis in axes]
-
-
-def _picture(
-    comparison: Comparison,
-    title: str,
-    of: Callable[[Model], float | None],
-    x_label: str,
-    *,
-    fewer_is_better: bool = False,
-) -> Html:
-    ways = []
-    for name, models in _exiting(comparison).items():
-        at_speeds = [model for model in models if model.speed is not None]
-        places = {f"{model.speed:g}": place for model in at_speeds for place in _place(comparison, model, of)}
-        x, y = [x for x, _ in places.values()], [y for _, y in places.values()]
-        ways.append(Way(f"{models[0].title()} by speed", x, y, list(places), _look(comparison, name)["colour"]))
-    points = [
-        Point(_label(model), x, y, model.spread(comparison.metric) or 0.0, **_look(comparison, model.name))
-        for model in comparison.models.values()
-        for x, y in _place(comparison, model, of)
-    ]
-    return tradeoff(title, [way for way in ways if way.x], points, x_label, fewer_is_better=fewer_is_better)
-
-
-def _label(model: Model) -> str:
-    return f"{model.title()}, {OWN_THRESHOLDS}" if model.exits_early() else model.title()
-
-
-def _place(
-    comparison: Comparison, model: Model, of: Callable[[Model], float | None]
-) -> list[tuple[float, float]]:  # none where something is not known
-    x, y = of(model), model.mean(comparison.metric)
-    return [] if x is None or y is None else [(x, y)]
-
-
-def _where_rows_leave(comparison: Comparison) -> Html:
-    """Histograms of the layers at which rows left, all seeds together."""
-    evaluation = comparison.stage.read("evaluation.json") or {}
-    leaving: dict[tuple[str, float | None], list[int]] = {}
-    for name, details in (evaluation.get("models") or {}).items():
-        if details.get("exit_layers"):
-            found = model_and_seed(name)["model"], details.get("speed")
-            before = leaving.get(found, [0] * len(details["exit_layers"]))
-            leaving[found] = [sum(rows) for rows in zip(before, details["exit_layers"], strict=True)]
-    if not leaving:
+def _exit_layers(comparison: StageComparison) -> Html:
+    """Show the layers at which rows exit, over all seeds."""
+    histograms = exit_histograms(comparison, comparison.details())
+    if not histograms:
         return Html()
-    several = len({model for model, _ in leaving}) > 1
-    rows = [
-        (_name_of(model, speed, several), _mean_layer(counts), counts) for (model, speed), counts in leaving.items()
-    ]
-    colour = _look(comparison, next(iter(leaving))[0])["colour"]
-    picture = bars("Where rows leave", "share of the rows by layer", rows, "layer", colour)
-    return el("div", picture, class_="wide")
-
-
-def _name_of(model: str, speed: float | None, several: bool) -> str:
-    told = OWN_THRESHOLDS if speed is None else f"speed {speed:g}"
-    return f"{model.replace('_', ' ')} · {told}" if several else told
-
-
-def _mean_layer(counts: Sequence[int]) -> str:
-    rows = sum(counts)
-    mean = sum(layer * number for layer, number in enumerate(counts, start=1)) / (rows or 1)
-    return f"{mean:.2f} layers on the mean"
+    return el("div", exit_layers("Where rows exit", "share of the rows by layer", histograms), class_="wide")
 
 
 def calibration(stage: StageRecord) -> Html:
-    """The rule that was chosen, why, and what the others would have given; nothing before there is one."""
+    """Show the rule that was chosen, why, and what the others would have given; nothing before there is one."""
     found = stage.read("calibration.json")
     if not found:
         return Html()
     chosen, metric = found["chosen"], score_name(found["metric"])
-    wish = _wish(stage.config.get("calibrate") or {}, metric)
+    goal = _goal(stage.config.get("calibrate") or {}, metric)
     shown = {
         metric: _quality(chosen),
         f"{metric} with all layers": _quality(found["outcomes"][0]),
@@ -210,19 +114,19 @@ def calibration(stage: StageRecord) -> Html:
     }
     return section(
         f"Thresholds · {stage.name}",
-        el("p", el("b", "A text leaves "), _in_words(chosen["rule"]), wish, class_="verdict idle"),
+        el("p", el("b", "A text exits "), _rule_in_words(chosen["rule"]), goal, class_="verdict idle"),
         facts(shown),
         _thresholds(chosen["rule"]),
-        el("div", _outcomes(stage, found, metric), class_="figures pair"),
+        el("div", tradeoff(_outcomes(stage, found)), class_="figures pair"),
         note=f"on {found['rows']:,} validation rows",
     )
 
 
-def _in_words(rule: Row) -> str:
+def _rule_in_words(rule: Row) -> str:
     thresholds = rule["thresholds"]
     measure = MEASURES[rule["measure"]].format(top_k=rule["top_k"])
     if rule["patience"] is not None:
-        return f"when {rule['patience']} layers in a row give the same answer."
+        return f"when {rule['patience']} layers in a row predict the same."
     if not any(thresholds):
         return "after the last layer: no threshold keeps the promise and saves anything."
     if len(set(thresholds)) > 1:
@@ -230,10 +134,10 @@ def _in_words(rule: Row) -> str:
     return f"when the {measure} is below {thresholds[0]:.6g}, at whichever layer."
 
 
-def _wish(settings: Row, metric: str) -> str:
-    """What was asked of the calibration; nothing where the settings do not tell."""
+def _goal(settings: Row, metric: str) -> str:
+    """Say what was asked of the calibration; nothing where the settings do not tell."""
     if settings.get("patience") is not None:
-        return " So says calibrate.patience."
+        return " This is calibrate.patience."
     if settings.get("target_speedup") is not None:
         return f" Of the rules that save {settings['target_speedup']:g}× of the operations this is the best."
     if settings.get("quality_budget") is None:
@@ -246,30 +150,29 @@ def _quality(outcome: Row) -> Amount | None:
 
 
 def _thresholds(rule: Row) -> Html:
-    """Layer by layer, where layers differ."""
+    """Show the thresholds layer by layer, where they differ."""
     thresholds = rule["thresholds"]
     if len(set(thresholds)) < 2 or rule["patience"] is not None:
         return Html()
     shown = [Amount(f"{threshold:.4g}") for threshold in thresholds]
     numbers = [f"{layer}" for layer in range(1, len(thresholds) + 1)]
-    return el("div", table(["layer", *numbers], [["leave below", *shown]]), class_="below-facts")
+    return el("div", table(["layer", *numbers], [["exit below", *shown]]), class_="below-facts")
 
 
-def _outcomes(stage: StageRecord, found: Row, metric: str) -> Html:
-    """What every choice would have given, and the least that was allowed."""
+def _outcomes(stage: StageRecord, found: Row) -> Tradeoff:
+    """Plot what every candidate gives, and the least quality that was allowed."""
     settings, chosen = stage.config.get("calibrate") or {}, found["chosen"]
     known = sorted((one["speedup"], one["quality"]) for one in found["outcomes"] if _is_known(one))
-    x, y = zip(*known, strict=True) if known else ((), ())
-    points = [Point("chosen", chosen["speedup"], chosen["quality"], colour=FIRST_COLOUR, marker="D")]
+    x, y = [x for x, _ in known], [y for _, y in known]
+    look: dict[str, Any] = {"colour": CALIBRATION_COLOUR, "marker": "D"}
     budget, full = settings.get("quality_budget"), found["outcomes"][0]["quality"]
     has_budget = settings.get("patience") is None and settings.get("target_speedup") is None
-    floor = ("least allowed", full - budget) if has_budget and is_finite(budget) and is_finite(full) else None
-    return tradeoff(
-        f"{metric.capitalize()} and operations saved",
-        [Way("choices", x, y, [""] * len(x), FIRST_COLOUR)] if known else [],
-        points if _is_known(chosen) else [],
+    return Tradeoff(
+        f"{score_title(found['metric'])} and operations saved",
+        [Curve("candidates", x, y, [""] * len(x), CALIBRATION_COLOUR)] if known else [],
+        [Point("chosen", chosen["speedup"], chosen["quality"], **look)] if _is_known(chosen) else [],
         "times fewer operations than with all layers",
-        floor,
+        ("least allowed", full - budget) if has_budget and is_finite(budget) and is_finite(full) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The page: markup that escapes what it is given, numbers for reading, and the one style sheet, light and dark."""
+"""Markup that escapes what it is given, numbers for reading, and the style sheet of the page, light and dark."""
 
 import html
 import json
@@ -6,19 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from kd_dist.evaluation.pictures.drawing import LIGHT
 from kd_dist.runs.metrics import is_number
 
 MISSING = "—"
 
 
 class Html(str):
-    """Text that is markup already; everything else is escaped on its way into an element."""
+    """Text that is markup already; any other text is escaped on its way into an element."""
 
     __slots__ = ()
 
 
 class Amount(Html):
-    """Markup that stands on the right, as a number does."""
+    """Markup that is aligned to the right, as a number is."""
 
     __slots__ = ()
 
@@ -27,7 +28,13 @@ VOID = {"meta", "br"}
 
 
 def el(tag: str, *children: Any, **attributes: Any) -> Html:
-    """An element; trailing underscores of attribute names fall away and inner ones become hyphens."""
+    """Return an element.
+
+    Args:
+        tag: its name.
+        children: texts, which are escaped, and markup.
+        attributes: by name; a trailing underscore is dropped and inner ones become hyphens (`class_`, `aria_label`).
+    """
     named = "".join(f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for key, value in attributes.items())
     if tag in VOID:
         return Html(f"<{tag}{named}>")
@@ -39,10 +46,12 @@ def _escaped(value: Any) -> str:
 
 
 def join(children: Iterable[Any]) -> Html:
+    """Return texts, which are escaped, and markup as one piece of markup."""
     return Html("".join(_escaped(child) for child in children))
 
 
 def document(title: str, *body: Any) -> str:
+    """Return a whole HTML document without scripts, which loads nothing from elsewhere."""
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -55,7 +64,7 @@ def document(title: str, *body: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], class_: str = "") -> Html:
-    """Columns that hold a number anywhere stand on the right."""
+    """Return a table that scrolls if it is too wide; columns that hold a number anywhere are aligned to the right."""
     sides = ["number" if any(map(_is_amount, column)) else "text" for column in zip(*rows, strict=True)]
     cells = [el("th", name, scope="col", class_=side) for name, side in zip(head, sides, strict=True)]
     body = [
@@ -66,34 +75,39 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], class_: str = "") 
 
 
 def section(title: str, *children: Any, note: str = "") -> Html:
+    """Return a section under a heading, with a note beside it."""
     heading = el("h2", title, el("small", note) if note else "")
     return el("section", heading, *children)
 
 
 def missing(text: str) -> Html:
+    """Return a box that says what is not there."""
     return el("p", text, class_="missing")
 
 
 def verdict(state: Literal["good", "open", "idle"], *children: Any) -> Html:
-    """A box with what the figures mean: good, a warning (open), or neither."""
+    """Return a box with what the figures mean: good, a warning (`open`), or neither."""
     return el("p", *children, class_=f"verdict {state}")
 
 
 def facts(named: dict[str, Any]) -> Html:
+    """Return names with their values, in columns."""
     return el("dl", *(el("div", el("dt", key), el("dd", cell(value))) for key, value in named.items()), class_="facts")
 
 
 def folded(summary: str, *content: Any, is_open: bool = False, note: str = "") -> Html:
+    """Return content that the reader can unfold."""
     heading = el("summary", summary, el("small", note) if note else "")
     return el("details", heading, *content, **({"open": ""} if is_open else {}))
 
 
 def tile(title: str, value: str, note: str) -> Html:
+    """Return one of the large figures at the top of the page."""
     return el("div", el("span", title), el("strong", value), el("small", note), class_="tile")
 
 
 def bar(length: float) -> Html:
-    """A bar of that share of its cell."""
+    """Return a bar as long as a share of its cell."""
     return el("span", el("i", style=f"width:{length:.1%}"), class_="bar")
 
 
@@ -102,7 +116,7 @@ def _is_amount(value: Any) -> bool:
 
 
 def cell(value: Any) -> Any:
-    """A value of a table, for reading."""
+    """Return a value of a table in a form for reading."""
     if isinstance(value, Html):
         return value
     if value is None:
@@ -117,11 +131,12 @@ def cell(value: Any) -> Any:
 
 
 def setting(value: Any) -> str:
+    """Return a value as it would be written in a configuration."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def number(value: float) -> str:
-    """Four significant digits."""
+    """Return four significant digits."""
     if not math.isfinite(value):
         return str(value)
     if abs(value) >= 1000:
@@ -130,6 +145,7 @@ def number(value: float) -> str:
 
 
 def count(value: float) -> str:
+    """Return three significant digits, in thousands (k), millions (M) or billions (B)."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
@@ -137,6 +153,7 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Return a time in hours and minutes, minutes and seconds, or seconds."""
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, second = divmod(round(seconds), 60)
@@ -145,17 +162,27 @@ def duration(seconds: float) -> str:
 
 
 def share(value: float) -> str:
+    """Return a percentage."""
     return f"{value:.1%}"
 
 
 def times(value: float) -> str:
+    """Return a ratio such as 4.4×."""
     return f"{value:.0f}×" if value >= 100 else f"{value:.1f}×" if value >= 0.95 else f"{value:.2f}×"
 
 
-STYLE = """
-:root{--paper:#f6f7f9;--card:#fff;--ink:#16191d;--muted:#606a76;--line:#e2e5ea;--good:#0a7f4f;--open:#b45309;
---good-soft:#dff5ea;--open-soft:#fdefd8;--series-1:#2563eb;--series-2:#d9730d;--series-3:#0d9668;--series-4:#9333ea;
---series-5:#dc2650;--series-6:#0891b2;--series-7:#7c6f0a;--series-8:#64748b}
+_LIGHT_COLOURS = {
+    "ink": LIGHT.ink,
+    "muted": LIGHT.muted,
+    "line": LIGHT.grid,
+    "card": LIGHT.paper,
+    "open": LIGHT.wrong,
+} | {f"series-{number}": colour for number, colour in enumerate(LIGHT.series, start=1)}
+
+STYLE = (
+    f":root{{{';'.join(f'--{name}:{colour}' for name, colour in _LIGHT_COLOURS.items())}}}"
+    + """
+:root{--paper:#f6f7f9;--good:#0a7f4f;--good-soft:#dff5ea;--open-soft:#fdefd8}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#101216;--card:#191c22;--ink:#e8eaee;--muted:#98a2b0;
 --line:#2c313a;--good:#4ade9b;--open:#fbb454;--good-soft:#12352a;--open-soft:#3a2a12;--series-1:#6ba2ff;
 --series-2:#ff9f4a;--series-3:#3ecf98;--series-4:#c084fc;--series-5:#fb6f8d;--series-6:#38c6e4;--series-7:#d3c34a;
@@ -199,20 +226,13 @@ figcaption{margin-bottom:8px;line-height:1.4}
 .rule{width:0;height:11px;border-left:2px dashed var(--muted);margin-left:4px}
 .rule.level{width:14px;height:0;border-left:0;border-top:2px dashed var(--muted);margin-left:0}
 .confusion{overflow-x:auto;border:0;border-radius:0;background:none}
-.confusion svg{margin:0 auto;fill:var(--ink)}
-.right{fill:var(--series-1)}
-.wrong{fill:var(--open)}
-.on{fill:var(--card)}
+.confusion svg{margin:0 auto}
 .wide,.below-facts{margin-top:14px}
-.histograms{overflow-x:auto}
-.histograms rect{fill:var(--c)}
-.histograms .below{font-size:11px}
-.histograms .name{font-size:13px}
-.floor{stroke:var(--line)}
+.wide-drawing{overflow-x:auto}
 details>.figures{padding:0 14px 14px}
 details>.missing{margin:0 14px 14px}
 details figure{background:var(--paper)}
-figure svg{display:block;width:100%;height:auto;margin-top:auto;stroke-linejoin:round}
+figure svg{display:block;overflow:visible;width:100%;height:auto;margin-top:auto;stroke-linejoin:round}
 figure svg text{font-family:inherit!important}
 .scroll{overflow-x:auto}
 .diagram{display:block;margin:18px;max-width:calc(100% - 36px);height:auto}
@@ -265,3 +285,4 @@ column-gap:32px}
 .tile,figure,tr,.facts div{break-inside:avoid}h2{break-after:avoid}.scroll{overflow:visible}
 details::details-content{content-visibility:visible;height:auto}}
 """
+)

@@ -1,4 +1,4 @@
-"""A run as its folder tells it; what is not there (yet) is None or empty."""
+"""Read a run folder; what is not there (yet) is None or empty."""
 
 import json
 import math
@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from kd_dist.config.former_runs import modernized_job, modernized_stage
+from kd_dist.config.seeds import split_seed
 from kd_dist.config.stages import WIRE
 from kd_dist.config.tasks import METRICS, Task
 from kd_dist.errors import RunError, UserError
@@ -27,7 +28,18 @@ WRITTEN_BEFORE = {"config.json", "inputs.json", "log"}
 
 @dataclass
 class StageRecord:
-    """A stage. `settings` are those of the job, with wires; `config` those of the run, with paths."""
+    """A stage.
+
+    Args:
+        name: of the stage.
+        directory: its folder in the run.
+        settings: as the job has them, with references to other stages.
+        config: as this run has them, with paths.
+        wired_to: stages that feed it.
+        metrics: rows of metrics.jsonl.
+        damage: why metrics.jsonl cannot be read.
+        seconds: how long it took; None: it is not complete.
+    """
 
     name: str
     directory: Path
@@ -40,13 +52,15 @@ class StageRecord:
 
     @property
     def kind(self) -> str:
+        """The kind of stage, such as `train`."""
         return self.settings.get("kind", "")
 
     def has_teacher(self) -> bool:
-        """Whether a student learns from a teacher; without a student it is the teacher that is trained."""
+        """Return whether a student learns from a teacher."""
         return bool(self.config.get("teacher") and self.config.get("student"))
 
     def state(self) -> str:
+        """Return `complete`, `not finished`, `waiting`, or `this page` for a report."""
         if self.seconds is not None:
             return "complete"
         if self.kind == "report":
@@ -55,16 +69,16 @@ class StageRecord:
         return "not finished" if begun else "waiting"
 
     def shards(self) -> tuple[int, int] | None:
-        """How many are done, of how many; None where the work is not divided."""
+        """Return how many shards are done, of how many; None where the work is not divided."""
         total = (self.settings.get("resources") or {}).get("shards", 1)
         return (len(list(self.directory.glob("shard_*.COMPLETE"))), total) if total > 1 else None
 
     def read(self, *parts: str) -> Any:
-        """A JSON file of the stage."""
+        """Read a JSON file of the stage; None where there is none."""
         return read_json(self.directory.joinpath(*parts))
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values of a metric where it is a finite number."""
+        """Return steps and values of a metric where it is a finite number."""
         points = [(row["global_step"], row[key]) for row in self.metrics if is_finite(row.get(key))]
         steps, values = zip(*points, strict=True) if points else ((), ())
         return np.array(steps, dtype=float), np.array(values, dtype=float)
@@ -76,17 +90,17 @@ class StageRecord:
         return list(dict.fromkeys(found))
 
     def terms(self) -> list[str]:
-        """Names of the loss terms: `attention` of `train/attention`."""
+        """Return the names of the loss terms: `attention` of `train/attention`."""
         scores = {name for names in METRICS.values() for name in names}
         return [name for name in self._logged if name != "loss" and name not in scores]
 
     def scores(self) -> list[str]:
-        """Scores of held-out rows that are shares or correlations, the one that decides first."""
+        """Return the scores of held-out rows that are shares or correlations, the one that decides first."""
         task = task_of(dict.fromkeys(self._logged))
         return [name for name in METRICS[task] if name in self._logged and name != "mean_squared_error"] if task else []
 
     def best(self) -> Best | None:
-        """The evaluation whose weights the selection keeps, as far as the run has come."""
+        """Return the evaluation whose weights the selection keeps, as far as the run has come."""
         selection = self.config.get("selection")
         if not selection:
             return None
@@ -102,6 +116,8 @@ class StageRecord:
 
 @dataclass
 class RunRecord:
+    """A run: its folder, its job as a dictionary, its stages, the rows of its results, and its environment."""
+
     directory: Path
     job: Row
     stages: list[StageRecord]
@@ -109,13 +125,15 @@ class RunRecord:
     environment: Row
 
     def of_kind(self, *kinds: str) -> list[StageRecord]:
+        """Return the stages of some kinds."""
         return [stage for stage in self.stages if stage.kind in kinds]
 
     def training(self) -> list[StageRecord]:
+        """Return the stages that train."""
         return [stage for stage in self.stages if stage.kind == "train" or stage.metrics]
 
     def result_stage(self) -> StageRecord | None:
-        """The training stage that the result of the job comes from, else the last."""
+        """Return the training stage that the result of the job comes from, else the last."""
         named = {stage.name: stage for stage in self.stages}
         waiting = [self.job.get("result")]
         while waiting:
@@ -126,13 +144,18 @@ class RunRecord:
         return next(reversed(self.training()), None)
 
     def state(self) -> str:
+        """Return `complete`, or how many stages are."""
         work = [stage for stage in self.stages if stage.kind != "report"]
         done = sum(stage.seconds is not None for stage in work)
         return "complete" if done == len(work) else f"{done} of {len(work)} stages complete"
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Raises UserError: `run_dir` is not a run folder, or one of its JSON files is damaged."""
+    """Read a run folder.
+
+    Raises:
+        UserError: `run_dir` is not a run folder, or one of its JSON files is damaged.
+    """
     run_dir = run_dir.absolute()
     job = read_json(run_dir / "job.json")
     if job is None:
@@ -172,7 +195,11 @@ def _read_metrics(path: Path) -> tuple[list[Row], str | None]:
 
 
 def read_json(path: Path) -> Any:
-    """None where there is no such file."""
+    """Return the content of a JSON file; None where there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -182,7 +209,7 @@ def read_json(path: Path) -> Any:
 
 
 def _wired(value: Any) -> Iterator[str]:
-    """Names of the stages that the settings refer to."""
+    """Yield the names of the stages that settings refer to."""
     if isinstance(value, str) and value.startswith(WIRE):
         yield value.removeprefix(WIRE).split("/")[0]
     elif isinstance(value, dict | list):
@@ -191,13 +218,21 @@ def _wired(value: Any) -> Iterator[str]:
 
 
 def task_of(row: Row) -> Task | None:
-    """The task that a row of scores is about, by their names."""
+    """Return the task of a row of scores, by their names."""
     tasks: tuple[Task, ...] = ("multi_label", "regression", "single_label")  # single labels have nothing of their own
     return next((task for task in tasks if METRICS[task][0] in row), None)
 
 
+def with_key_fields(name: str, details: Row) -> Row:
+    """Return what evaluation.json says of a model, with the fields that earlier versions had in its name only."""
+    if "model" in details:
+        return details
+    model, seed = split_seed(name.removesuffix(f" at speed {details['speed']:g}") if "speed" in details else name)
+    return details | {"model": model} | ({} if seed is None else {"seed": seed})
+
+
 def parameters_in(directory: Path) -> int | None:
-    """Number of weights in the safetensors files of a model folder, by their headers; None without such files."""
+    """Return the number of weights in the safetensors files of a folder, by their headers; None without such files."""
     total = None
     for path in sorted(directory.glob("model*.safetensors")):
         try:
@@ -210,7 +245,7 @@ def parameters_in(directory: Path) -> int | None:
 
 
 def teacher_directory(stage: StageRecord) -> Path | None:
-    """Where the stage's teacher lies, be it a folder or a model of the hub that has been fetched."""
+    """Return where the stage's teacher is: a folder, or the cache of a model of the hub; None if it is in neither."""
     name = (stage.config.get("teacher") or {}).get("path")
     if not name:
         return None
@@ -221,6 +256,6 @@ def teacher_directory(stage: StageRecord) -> Path | None:
 
     try:
         found = try_to_load_from_cache(name, "model.safetensors")
-    except HFValidationError:  # a path that is not there any more
+    except HFValidationError:  # a path that no longer exists
         return None
     return Path(found).parent if isinstance(found, str) else None

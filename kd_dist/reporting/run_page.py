@@ -1,7 +1,5 @@
 """A run as one self-contained page: no scripts, nothing loaded from elsewhere.
 
-python kd_dist/report.py RUN_DIR [--output FILE]
-
 What a run does not have (yet) is left out or shown as missing; a report never fails because a run is not finished.
 """
 
@@ -12,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from kd_dist.config.stages import ReportStage
+from kd_dist.evaluation.comparison import score_name
 from kd_dist.files import write_text
 from kd_dist.reporting.curves import Line, Mark, curves
 from kd_dist.reporting.data import data_sections
@@ -36,10 +35,9 @@ from kd_dist.reporting.page import (
 )
 from kd_dist.reporting.record import Row, RunRecord, StageRecord, parameters_in, read_run, teacher_directory
 from kd_dist.reporting.results import (
-    Comparison,
+    StageComparison,
     by_class,
     comparisons,
-    score_name,
     serving,
     side_by_side,
     teacher_checks,
@@ -52,12 +50,16 @@ FEW_STAGES = 2
 
 
 def run(stage: ReportStage, stage_dir: Path, shard: int) -> None:
-    """The report stage: write `stage_dir`/index.html about the run that the stage belongs to."""
+    """Write `stage_dir`/index.html about the run that the report stage belongs to."""
     write_report(stage_dir.parent, stage_dir / "index.html")
 
 
 def write_report(run_dir: Path, output: Path) -> None:
-    """Write the page about `run_dir` to the file `output`; it is there as a whole or not at all.
+    """Write the page about a run, as a whole or not at all.
+
+    Args:
+        run_dir: runs/<job>/<run_id>.
+        output: the file to write; its folder is made if it is not there.
 
     Raises:
         UserError: `run_dir` is not a run folder, or one of its JSON files is damaged.
@@ -85,8 +87,8 @@ def _page(run: RunRecord) -> str:
     )
 
 
-def _evaluation(run: RunRecord, compared: Sequence[Comparison]) -> list[Html]:
-    """The sections about evaluation, the comparison first; nothing for a run that evaluates nothing."""
+def _evaluation(run: RunRecord, compared: Sequence[StageComparison]) -> list[Html]:
+    """Return the sections about evaluation, the comparison first; nothing for a run that evaluates nothing."""
     return [
         *(side_by_side(comparison) for comparison in compared),
         *(by_speed(comparison) for comparison in compared),
@@ -140,8 +142,8 @@ def _loss_tiles(stage: StageRecord) -> list[Html]:
     shown = []
     for title, key in (("Training loss", "train/loss"), ("Held-out loss", "evaluation/loss")):
         _, values = stage.series(key)
-        told = f"{number(values[0])} → {number(values[-1])}" if len(values) else MISSING
-        shown.append(tile(title, told, "first → last"))
+        text = f"{number(values[0])} → {number(values[-1])}" if len(values) else MISSING
+        shown.append(tile(title, text, "first → last"))
     return shown
 
 
@@ -168,7 +170,7 @@ def _stages(run: RunRecord) -> Html:
 
 
 def _training(run: RunRecord) -> list[Html]:
-    """Few stages are all shown; of many, only that of the result is open."""
+    """Return the training stages: a few are all shown, of many only that of the result is unfolded."""
     stages = run.training()
     if len(stages) <= FEW_STAGES:
         return [section(stage.name, *_curves(stage), note=f"training{_steps(stage)}") for stage in stages]
@@ -195,14 +197,14 @@ def _curves(stage: StageRecord) -> list[Html]:
 def _figures(stage: StageRecord) -> list[Html]:
     loss = [
         Line("training", *stage.series("train/loss")),
-        Line("held out", *stage.series("evaluation/loss"), colour=1, points=True),
+        Line("held-out", *stage.series("evaluation/loss"), colour=1, points=True),
     ]
     mark = _kept(stage)
     figures = [curves("Loss", loss, "weighted sum", mark=mark)]
     if stage.scores():
         figures.append(curves("Scores", _score_lines(stage), "on held-out rows", mark=mark))
     if len(stage.terms()) > 1:
-        figures.append(curves("Loss terms", _term_lines(stage), "unweighted; points: held out"))
+        figures.append(curves("Loss terms", _term_lines(stage), "unweighted; points: held-out rows"))
     shares = [
         Line("padding", *stage.series("speed/padding_share")),
         Line("teacher", *stage.series("speed/teacher_share"), colour=1),
@@ -218,12 +220,12 @@ def _figures(stage: StageRecord) -> list[Html]:
 
 
 def _kept(stage: StageRecord) -> Mark | None:
-    """The step whose weights are the stage's result."""
+    """Return a mark at the step whose weights are the stage's result."""
     best = stage.best()
     if best is None or best.value is None:
         return None
-    found = "kept" if stage.seconds is not None else "best so far"
-    return Mark(f"{found}: step {best.step:,}, {score_name(best.metric)} {best.value:.4f}", best.step)
+    status = "kept" if stage.seconds is not None else "best so far"
+    return Mark(f"{status}: step {best.step:,}, {score_name(best.metric)} {best.value:.4f}", best.step)
 
 
 def _score_lines(stage: StageRecord) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Which stages and shards are complete."""
+"""Mark stages and shards as complete, and find those that are not."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,29 +9,30 @@ from kd_dist.runs.fingerprints import stage_fingerprint
 
 
 def is_complete(stage_dir: Path) -> bool:
-    """Whether the stage has run to its end with the inputs that it has now."""
+    """Return whether the stage has finished with its present inputs."""
     return _marked(stage_dir / "COMPLETE", fingerprint=stage_fingerprint(stage_dir))
 
 
 def unfinished_shards(stage_dir: Path, shards: int) -> list[int]:
-    """Of so many shards those that have not run to their end with the inputs that the stage has now."""
+    """Return the shards, of `shards` in all, that have not finished with the present inputs of the stage."""
     expected = {"fingerprint": stage_fingerprint(stage_dir), "shards": shards}
     return [shard for shard in range(shards) if not _marked(shard_marker(stage_dir, shard), **expected)]
 
 
 def shards_to_run(stage_dir: Path, shards: int) -> list[int]:
-    """The unfinished shards; where only the mark of the whole stage is missing, any shard sets it."""
+    """Return the shards to run: the unfinished ones, or any one if only the stage's own marker is missing."""
     return unfinished_shards(stage_dir, shards) or [0]
 
 
-def drop_other_divisions(stage_dir: Path, shards: int) -> None:
-    """Shards of another number of shards may be overwritten from now on: they must not count when it comes back."""
+def drop_stale_markers(stage_dir: Path, shards: int) -> None:
+    """Remove the markers of shards that were run with another number of shards: their files may be overwritten."""
     for marker in stage_dir.glob("shard_*.COMPLETE"):
         if not _marked(marker, shards=shards):
             marker.unlink()
 
 
 def shard_marker(stage_dir: Path, shard: int) -> Path:
+    """Return the path of the file that marks a shard as complete."""
     return stage_dir / f"shard_{shard:05d}.COMPLETE"
 
 
@@ -40,13 +41,14 @@ def _marked(marker: Path, **expected: Any) -> bool:
 
 
 def mark_complete(marker: Path, seconds: float, **content: Any) -> None:
+    """Write a marker with the stage's fingerprint, the time it took and `content`."""
     fingerprint = stage_fingerprint(marker.parent)
     finished = datetime.now().isoformat(timespec="seconds")
     write_json(marker, {"fingerprint": fingerprint, **content, "seconds": round(seconds, 1), "finished": finished})
 
 
 def complete(stage_dir: Path, seconds: float) -> None:
-    """Mark the stage as complete; the stage that gives the job its result also becomes the run's `export`."""
+    """Mark the stage as complete, and link the run's `export` to it if it is the job's result."""
     mark_complete(stage_dir / "COMPLETE", seconds)
     run_dir = stage_dir.parent
     job = read_json(run_dir / "job.json")

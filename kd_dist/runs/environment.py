@@ -1,4 +1,4 @@
-"""Versions and the state of the code that a run was made with."""
+"""Record the package versions and the state of the code that a run was made with."""
 
 import importlib.metadata
 import platform
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions and the state of the code: an allow-list, so that no secret of the environment is ever written."""
+    """Return package versions and the state of the code; nothing else, so that no secret is ever written."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -40,7 +40,10 @@ def _version(package: str) -> str | None:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; the snapshot of a run carries it along in GIT_STATE.json."""
+    """Return the commit, and whether tracked files differ from it.
+
+    The snapshot of the code that a run uses has no git folder; it carries the state in GIT_STATE.json.
+    """
     carried = REPOSITORY / "GIT_STATE.json"
     if carried.exists():
         return read_json(carried)

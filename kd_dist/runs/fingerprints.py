@@ -1,4 +1,4 @@
-"""Fingerprints: what a stage's result depends on."""
+"""Fingerprint everything that the result of a stage depends on."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from kd_dist.files import read_json
 
 
 def fingerprints(job: Job) -> dict[str, str]:
-    """Stage -> hash of its settings, its input files, and the fingerprints of the stages that feed it."""
+    """Return, for each stage, a hash of its settings, its input files and the fingerprints of the stages before it."""
     found: dict[str, str] = {}
     for name, inputs in job.edges().items():
         stage = job.stages[name]
@@ -23,7 +23,10 @@ def fingerprints(job: Job) -> dict[str, str]:
 
 
 def input_files(stage: Any) -> list[list[Any]]:
-    """(path, bytes, time of change) of every local file that the settings name; architectures by their content."""
+    """Return (path, bytes, modification time in ns) of every local file that the settings name.
+
+    The architecture of a student counts by its content: (`student.config`, SHA-256).
+    """
     paths = [Path(found) for _, pattern in stage.named_paths() for found in _files_at(pattern)]
     rows: list[list[Any]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     if getattr(stage, "student", None) is not None:
@@ -33,6 +36,7 @@ def input_files(stage: Any) -> list[list[Any]]:
 
 
 def _files_at(pattern: str) -> list[str]:
+    """Return the files that a path, folder or glob stands for, folders with all that is below them."""
     found = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
     nested = [
         sorted(str(file) for file in Path(path).rglob("*") if file.is_file()) for path in found if os.path.isdir(path)
@@ -41,4 +45,5 @@ def _files_at(pattern: str) -> list[str]:
 
 
 def stage_fingerprint(stage_dir: Path) -> str:
+    """Return the fingerprint that the stage had when the run was last opened."""
     return read_json(stage_dir / "inputs.json")["fingerprint"]

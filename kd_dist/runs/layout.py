@@ -1,4 +1,4 @@
-"""The run folder: what is written before a run, who may continue it, and which of its stages are complete.
+"""The run folder: write it before a run, and decide whether an existing one may be continued.
 
     runs/<job>/<run_id>/job.json environment.json results.json export
                         <stage>/config.json inputs.json results.json shard_00000.COMPLETE COMPLETE ...
@@ -19,20 +19,21 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import WIRE, AnyStage, Stage
 from kd_dist.errors import UserError
 from kd_dist.files import read_json, write_json
-from kd_dist.runs.completion import drop_other_divisions
+from kd_dist.runs.completion import drop_stale_markers
 from kd_dist.runs.environment import environment
 from kd_dist.runs.fingerprints import fingerprints, input_files, stage_fingerprint
 
-WORTH_KEEPING = ("COMPLETE", "shard_*.COMPLETE", "checkpoints/step_*")
-"""What a stage has that would be lost, or would belong to nothing, if the stage were described anew."""
+PROGRESS = ("COMPLETE", "shard_*.COMPLETE", "checkpoints/step_*")
+"""Files of a stage that has progress: with other settings, it would be lost or would belong to another stage."""
 
 
 def default_run_id() -> str:
+    """Return a run id made of the present time."""
     return datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
-    """The stage's settings with `@stage/...` replaced by paths in the run folder."""
+    """Return the stage's settings with every wire (`@stage/...`) replaced by a path in the run folder."""
 
     def replace(_: str, value: str) -> str:
         return str(run_dir / value.removeprefix(WIRE)) if value.startswith(WIRE) else value
@@ -43,53 +44,66 @@ def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
 
 
 def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
-    """Write the run folder, or continue the one that is there.
+    """Write the run folder, or continue an existing run.
 
-    A stage with something worth keeping (it is complete, or has a shard or a checkpoint) must be described as it was
-    and have the same input files. Any other may change, so that what failed can be mended in place; it begins in an
-    empty folder.
+    A stage with progress (it is complete, or has a finished shard or a checkpoint) must have the same settings and
+    input files as before. Any other stage may change, so that a failed stage can be fixed in place; its folder is
+    cleared.
 
-    A stage whose folder was removed runs anew, and so does every stage that depends on it, whatever it had reached:
-    a result would show a model or rows that are gone, and a checkpoint would go on learning from others than it began
-    with. What they wrote is removed, but for their logs.
+    A stage whose folder was removed starts over, and so does every stage that depends on it, whatever their progress:
+    their results would describe a model or rows that no longer exist, and their checkpoints would continue from other
+    ones than they started with. Their folders are cleared except for the logs.
+
+    Args:
+        job: The job, with absolute paths.
+        runs_dir: The folder of all runs.
+        run_id: The name of the run within its job.
+
+    Returns:
+        The run folder, `runs_dir/<job>/<run_id>`, as an absolute path.
 
     Raises:
-        UserError: the run id belongs to a run with other settings or other input files.
+        UserError: The run id belongs to a run with other settings or other input files.
     """
     run_dir = (runs_dir / job.name / run_id).absolute()
     prints = fingerprints(job)
     if (run_dir / "job.json").exists():
-        _make_way(job, run_dir, prints)
+        _clear_changed_stages(job, run_dir, prints)
     for name, stage in job.stages.items():
         (run_dir / name / "log").mkdir(parents=True, exist_ok=True)
         write_json(run_dir / name / "config.json", wired(stage, run_dir))
         write_json(run_dir / name / "inputs.json", {"fingerprint": prints[name], "files": input_files(stage)})
         if isinstance(stage.resources, ShardResources):
-            drop_other_divisions(run_dir / name, stage.resources.shards)
+            drop_stale_markers(run_dir / name, stage.resources.shards)
     write_json(run_dir / "environment.json", environment())
     write_json(run_dir / "job.json", job.model_dump())
     return run_dir
 
 
-def _make_way(job: Job, run_dir: Path, prints: dict[str, str]) -> None:
-    """Empty the stages of a run that is there that are to begin anew; refuse those that must not."""
-    anew = stages_to_rebuild(job, run_dir)
-    changed = [name for name in job.stages if name not in anew and prints[name] != stage_fingerprint(run_dir / name)]
+def _clear_changed_stages(job: Job, run_dir: Path, prints: dict[str, str]) -> None:
+    """Clear the stages of an existing run that start over.
+
+    Raises:
+        UserError: A stage with progress has changed.
+    """
+    removed = stages_to_rebuild(job, run_dir)
+    changed = [name for name in job.stages if name not in removed and prints[name] != stage_fingerprint(run_dir / name)]
     _refuse_another_run(job, run_dir, changed)
-    if lost := [name for name in anew if _is_worth_keeping(run_dir / name)]:
-        print(f"{', '.join(lost)}: to run anew, since the folder of a stage before was removed", flush=True)
-    for name in [*anew, *changed]:
-        _empty(run_dir / name)
+    if lost := [name for name in removed if _has_progress(run_dir / name)]:
+        print(f"{', '.join(lost)}: starting over, because the folder of an earlier stage was removed", flush=True)
+    for name in [*removed, *changed]:
+        _clear(run_dir / name)
 
 
 def stages_to_rebuild(job: Job, run_dir: Path) -> list[str]:
-    """The stages of a run that is there whose folders were removed, and all that depend on them."""
+    """Return the stages of an existing run whose folders were removed, and all stages that depend on them."""
     if not (run_dir / "job.json").exists():
         return []
     return _with_dependents(job, [name for name in job.stages if not (run_dir / name / "inputs.json").exists()])
 
 
 def _with_dependents(job: Job, names: list[str]) -> list[str]:
+    """Return these stages and all that depend on them, in the order of the job."""
     found = set(names)
     for name, inputs in job.edges().items():  # a stage comes after all that feed it
         if found.intersection(inputs):
@@ -97,12 +111,12 @@ def _with_dependents(job: Job, names: list[str]) -> list[str]:
     return [name for name in job.stages if name in found]
 
 
-def _is_worth_keeping(stage_dir: Path) -> bool:
-    return any(any(stage_dir.glob(pattern)) for pattern in WORTH_KEEPING)
+def _has_progress(stage_dir: Path) -> bool:
+    return any(any(stage_dir.glob(pattern)) for pattern in PROGRESS)
 
 
-def _empty(stage_dir: Path) -> None:
-    """Remove what a stage wrote, but for its logs: its tokenizer, blocks or W&B run must not go on as another's."""
+def _clear(stage_dir: Path) -> None:
+    """Remove everything that a stage wrote except its logs: its tokenizer or W&B run must not pass to another."""
     for path in stage_dir.iterdir() if stage_dir.exists() else ():
         if path.is_dir() and not path.is_symlink():
             if path.name != "log":
@@ -112,13 +126,14 @@ def _empty(stage_dir: Path) -> None:
 
 
 def _refuse_another_run(job: Job, run_dir: Path, changed: list[str]) -> None:
-    """Raise a UserError that says what differs, if one of the changed stages has something worth keeping.
+    """Refuse to continue a run of which a changed stage, or one that depends on it, has progress.
 
-    What a stage is fed belongs to it, so that the difference may lie in a stage before it.
+    Raises:
+        UserError: It names every setting that differs.
     """
     before = modernized_job(read_json(run_dir / "job.json"))["stages"]
-    differing = [f"{name}: a stage that the run does not have" for name in job.stages if name not in before]
-    kept = {name for name in changed if _is_worth_keeping(run_dir / name)}
+    differing = [f"{name}: the run has no such stage" for name in job.stages if name not in before]
+    kept = {name for name in changed if _has_progress(run_dir / name)}
     concerned = [name for name in changed if name in before and kept.intersection(_with_dependents(job, [name]))]
     differing += [line for name in concerned for line in _differences(job.stages[name], before[name], run_dir / name)]
     if concerned and not differing:
@@ -132,7 +147,7 @@ def _refuse_another_run(job: Job, run_dir: Path, changed: list[str]) -> None:
 
 
 def _differences(stage: Any, before: dict[str, Any], stage_dir: Path) -> list[str]:
-    """A line for each setting that is not as it was, and one if the input files are not."""
+    """Return a line for each setting that has changed, and one if the input files have."""
     lines = [
         f"{stage_dir.name}.{section}.{key}: {before[section].get(key)!r} -> {value!r}"
         for section, values in stage.identity().items()
@@ -145,11 +160,11 @@ def _differences(stage: Any, before: dict[str, Any], stage_dir: Path) -> list[st
 
 
 def read_job(run_dir: Path) -> Job:
-    """Read the resolved job as its run folder describes it."""
+    """Read the job of a run, with all settings resolved."""
     return Job.model_validate(modernized_job(read_json(run_dir / "job.json")))
 
 
 def read_stage(stage_dir: Path) -> Any:
-    """Read a stage as its run folder describes it."""
+    """Read a stage of a run, with paths in place of wires."""
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
     return adapter.validate_python(modernized_stage(read_json(stage_dir / "config.json")))

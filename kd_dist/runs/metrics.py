@@ -1,4 +1,4 @@
-"""metrics.jsonl, as it is read."""
+"""Read metrics.jsonl."""
 
 import json
 import math
@@ -9,13 +9,13 @@ from kd_dist.errors import RunError
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl file; a last line that was not written to its end is left out.
+    """Return the rows of a metrics.jsonl file, without an incomplete last line.
 
     Raises:
-        RunError: a line before the last is no JSON object.
+        RunError: An earlier line is not a JSON object with a step.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    lines.pop()  # empty after a whole last line, else the half-written one
+    lines.pop()  # empty if the last line is complete, else the incomplete line
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -29,8 +29,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_finite(value: Any) -> bool:
+    """Return whether a value is a number, and neither infinite nor NaN."""
     return is_number(value) and math.isfinite(value)
+
+
+def finite_or_none(value: Any) -> Any:
+    """Return the value, or None in place of a float that strict JSON and W&B tables cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Progress of a stage for whoever watches: a bar in a terminal, lines in a log."""
+"""Show the progress of a stage: a bar in a terminal, lines in a log file."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 @dataclass
 class Status:
-    """Where the stage stands."""
+    """The progress of a stage."""
 
     stage: str
     total_steps: int
@@ -21,7 +21,8 @@ class Status:
     _first: tuple[int, float] | None = None
 
     def update(self, step: int, loss: float | None, samples_per_second: float | None) -> None:
-        # Counted from the end of this process's first step: neither resumed steps nor the warm-up tell the speed.
+        """Record a step; None leaves a value as it was."""
+        # Time counts from the end of this process's first step: resumed steps and the warm-up say nothing about speed.
         if self._first is None:
             self._first = (step, time.monotonic())
         self.step = step
@@ -29,14 +30,14 @@ class Status:
         self.samples_per_second = self.samples_per_second if samples_per_second is None else samples_per_second
 
     def seconds_left(self) -> float | None:
-        """None until two steps of this process are done."""
+        """Return the estimated time to the last step; None until this process has done two steps."""
         if self._first is None or self.step <= self._first[0]:
             return None
         seconds_per_step = (time.monotonic() - self._first[1]) / (self.step - self._first[0])
         return seconds_per_step * (self.total_steps - self.step)
 
     def parts(self) -> dict[str, str]:
-        """What is known, each as it is shown."""
+        """Return the values that are known, formatted for display."""
         left = self.seconds_left()
         return {
             "loss": "" if self.loss is None else f"loss {_short(self.loss)}",
@@ -60,6 +61,8 @@ def _clock(seconds: float) -> str:
 
 
 class Display(Protocol):
+    """Something that shows a `Status`, and is called when the status has changed."""
+
     def start(self) -> None: ...
     def stepped(self) -> None: ...
     def logged(self) -> None: ...
@@ -68,7 +71,7 @@ class Display(Protocol):
 
 
 class Lines:
-    """For log files: a line per logged step."""
+    """A display for log files: one line per logged step."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -82,7 +85,7 @@ class Lines:
 
     def logged(self) -> None:
         status = self._status
-        if status.step == self._shown:  # the evaluation of a step that has its line
+        if status.step == self._shown:  # an evaluation of a step that already has a line
             return
         self._shown = status.step
         parts = [status.stage, f"step {status.step}/{status.total_steps}", *status.parts().values()]
@@ -96,7 +99,7 @@ class Lines:
 
 
 class Bar:
-    """For terminals: one line that lives, and messages above it."""
+    """A display for terminals: a progress bar with messages above it."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -108,7 +111,7 @@ class Bar:
             console=Console(stderr=True),
             refresh_per_second=4,
             expand=True,
-            # Rich would send what is printed to stdout to stderr, also where stdout is a file.
+            # Otherwise rich sends stdout to stderr even where stdout is a file.
             redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self._progress.add_task(status.stage, total=status.total_steps, parts=status.parts())

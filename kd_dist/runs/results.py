@@ -6,18 +6,26 @@ from typing import Any
 from kd_dist.files import read_json, write_json
 
 
-def add_result(run_dir: Path, row: dict[str, Any]) -> None:
-    """Put a row into the results of its stage, in place of an older one of the same model, seed, split and speed.
+def add_result(run_dir: Path, *rows: dict[str, Any]) -> None:
+    """Put rows into the results of their stage, in place of older ones of the same model, seed, split and speed.
 
-    Stages may run at the same time: a file that all of them read and wrote would lose rows.
+    Each stage has a file of its own: stages may run at the same time, and would lose rows of one that all of them
+    read and wrote.
+
+    Args:
+        run_dir: the run's folder.
+        rows: of one stage, which `stage` names.
     """
-    path = run_dir / row["stage"] / "results.json"
+    path = run_dir / rows[0]["stage"] / "results.json"
     path.parent.mkdir(exist_ok=True)
-    rows = read_json(path) if path.exists() else []
-    identity = ("model", "seed", "split", "speed")
-    rows = [old for old in rows if any(old.get(name) != row.get(name) for name in identity)]
-    write_json(path, [*rows, row])
+    new = {_identity(row) for row in rows}
+    kept = [old for old in (read_json(path) if path.exists() else []) if _identity(old) not in new]
+    write_json(path, [*kept, *rows])
     gather_results(run_dir)
+
+
+def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("model", "seed", "split", "speed"))
 
 
 def gather_results(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run one stage, or its shards, in this process."""
+"""Run one stage, or shards of it, in this process."""
 
 import importlib
 import os
@@ -17,14 +17,14 @@ from kd_dist.runs.results import gather_results
 
 
 def run_stage(stage_dir: Path, shard: int | None = None) -> None:
-    """Run one stage on this rank; rank 0 marks it complete. A complete stage is left alone.
+    """Run one stage on this rank; rank 0 marks it complete. A stage that is complete already is skipped.
 
     Args:
-        stage_dir: The folder of the stage; its config.json is read here and nowhere else.
+        stage_dir: The folder of the stage, with its config.json.
         shard: The shard to run of a stage in shards; None runs all of them, one after another.
 
     Raises:
-        RunError: What the stage finds wrong, whenever it finds it: work had begun.
+        RunError: The stage failed over a mistake of the user, whenever it found it.
     """
     if is_complete(stage_dir):
         return
@@ -34,7 +34,7 @@ def run_stage(stage_dir: Path, shard: int | None = None) -> None:
         return
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:
-        gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other's
+        gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other
     started = time.monotonic()
     _run(stage, stage_dir, 0)
     if is_first:
@@ -48,7 +48,7 @@ def entry_of(stage: Stage) -> Callable[[Any, Path, int], None]:
 
 
 def _run(stage: Stage, stage_dir: Path, shard: int) -> None:
-    """Run the entry; a mistake it finds is a RunError, because the stages before it may have run for hours."""
+    """Run the entry; a UserError becomes a RunError, because earlier stages may have run for hours."""
     try:
         entry_of(stage)(stage, stage_dir, shard)
     except RunError:
@@ -58,7 +58,7 @@ def _run(stage: Stage, stage_dir: Path, shard: int) -> None:
 
 
 def _run_shards(stage: Any, stage_dir: Path, shard: int | None) -> None:
-    """Run shards; whichever process finds that none is missing any more marks the stage complete."""
+    """Run shards; the process that finishes the last one marks the stage complete."""
     shards = stage.resources.shards
     for number in unfinished_shards(stage_dir, shards):
         if shard in (None, number):

@@ -1,11 +1,9 @@
-"""What a training run says about itself: metrics.jsonl always, W&B beside it, and one line of progress for whoever
-watches. The only file that imports wandb.
+"""Track a training run: metrics.jsonl always, W&B beside it, and a progress display.
 
 Rank 0 has a `Tracker`, the other ranks a `NullTracker`, so that the trainer never asks which rank it is.
 """
 
 import json
-import math
 import os
 import sys
 import time
@@ -15,13 +13,13 @@ from typing import Any, TextIO
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import write_text
-from kd_dist.runs.metrics import is_finite, read_metrics
+from kd_dist.runs.metrics import finite_or_none, read_metrics
 from kd_dist.runs.progress import Bar, Display, Lines, Status
-from kd_dist.runs.wandb_run import WandbRun, copies_in
+from kd_dist.runs.wandb_run import WandbRun, copies_in, results_row
 
 
 class NullTracker:
-    """The tracker of every rank but the first: says when a step is due and otherwise does nothing.
+    """The tracker of every rank but the first: it knows when a step is due and otherwise does nothing.
 
     All ranks must agree on `is_due`, because what is logged is summed over the ranks.
     """
@@ -31,27 +29,27 @@ class NullTracker:
         self._log_every_n_steps = log_every_n_steps
 
     def start(self, step: int) -> None:
-        """Begin to track after `step` steps (0, or the step of the checkpoint that the run goes on from)."""
+        """Start tracking after `step` steps (0, or the step of the checkpoint that the run resumes from)."""
 
     def is_due(self, step: int) -> bool:
-        """Whether the step is logged: every `log_every_n_steps`, and the first and the last step of the run."""
+        """Return whether the step is logged: every `log_every_n_steps`, and the first and last step of the run."""
         return step % self._log_every_n_steps == 0 or step in (1, self._total_steps)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a step."""
 
     def progress(self, step: int, loss: float | None, samples_per_second: float | None) -> None:
-        """Say that a step is done; may be called at every step. None: as it was before."""
+        """Report that a step is done; may be called at every step. None leaves a value as it was."""
 
     def message(self, text: str) -> None:
-        """Tell whoever watches about something out of the ordinary."""
+        """Show a message about something out of the ordinary."""
 
     def close(self, exit_code: int = 0) -> None:
         """End tracking; W&B shows the run as failed unless `exit_code` is 0."""
 
 
 class Tracker(NullTracker):
-    """The tracker of rank 0. The names of job, run and stage are those of the folders above and of `stage_dir`."""
+    """The tracker of rank 0. Job, run and stage have the names of the folders `<job>/<run>/<stage>` of `stage_dir`."""
 
     def __init__(
         self,
@@ -71,13 +69,13 @@ class Tracker(NullTracker):
         self._display: Display = Bar(self._status) if sys.stderr.isatty() else Lines(self._status)
 
     def start(self, step: int) -> None:
-        """Begin to track after `step` steps: what was logged of later steps is taken back, and W&B starts.
+        """Start tracking after `step` steps: remove rows of later steps from metrics.jsonl, and start W&B.
 
         Raises:
-            RunError: metrics.jsonl is damaged in the middle.
+            RunError: metrics.jsonl is damaged before its last line.
         """
         rows = read_metrics(self._path) if self._path.exists() else []
-        self._wandb.remember(rows)  # before the rows are cut: W&B has them, and must not get them again
+        self._wandb.remember(rows)  # before later rows are removed: W&B has them and must not get them again
         kept = [row for row in rows if row["global_step"] <= step]
         write_text(self._path, "".join(_line(row) for row in kept))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run lasts
@@ -87,10 +85,10 @@ class Tracker(NullTracker):
             self.message(problem)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one line of metrics.jsonl and one row of W&B, and bring the progress line up to date.
+        """Write a line of metrics.jsonl and a row of W&B, and update the display.
 
-        A number that is not finite is `null` in metrics.jsonl, which is strict JSON. The line has left the process
-        when this returns; W&B follows within a second.
+        A number that is not finite becomes `null` in metrics.jsonl, which is strict JSON. The line has left the
+        process when this returns; W&B follows within a second.
         """
         assert self._file is not None, "log before start"
         self._file.write(_line({"global_step": step, "time": round(time.time(), 3), **metrics}))
@@ -125,7 +123,7 @@ def make_tracker(
     log_every_n_steps: int,
     config: dict[str, Any],
 ) -> NullTracker:
-    """A `Tracker` on rank 0, a `NullTracker` on the others."""
+    """Return a `Tracker` on rank 0 and a `NullTracker` on all other ranks."""
     if rank != 0:
         return NullTracker(total_steps=total_steps, log_every_n_steps=log_every_n_steps)
     return Tracker(
@@ -144,9 +142,16 @@ def log_results(
     rows: Mapping[str, Mapping[str, Any]],
     pictures: Sequence[Path],
 ) -> None:
-    """Show in W&B what a stage of one process has found: the numbers of each model, a table of all, and pictures.
+    """Show the results of a stage of one process in W&B: the numbers of each model, a table and pictures.
 
-    A stage that runs again shows its results in place of those before. W&B's trouble is printed and stops nothing.
+    A stage that runs again replaces its earlier results. A failure of W&B is printed and stops nothing.
+
+    Args:
+        stage_dir: The folder of the stage.
+        settings: W&B project and tags.
+        config: The settings of the stage, shown with the run.
+        rows: The results of each model, by its name.
+        pictures: Files to show, by their stem.
     """
     if os.environ.get("WANDB_MODE") == "disabled":  # importing W&B costs most of a second
         return
@@ -154,26 +159,12 @@ def log_results(
     run = WandbRun(stage_dir, settings, config, resume=None, without_it="results are in results.json only")
     run.remember([])
     with copies_in(stage_dir / "wandb"):
-        problem = run.start() or run.log(0, _shown(rows, pictures))
-    for told in (problem, run.finish(exit_code=0)):
-        if told:
-            print(f"{stage_dir.name}  {told}", file=sys.stderr, flush=True)
-
-
-def _shown(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
-    import wandb
-
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    cells = [[name, *(_strict(row.get(column)) for column in columns)] for name, row in rows.items()]
-    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
-    table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
-    return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
-
-
-def _strict(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        problem = run.start() or run.log(0, results_row(rows, pictures))
+    for message in (problem, run.finish(exit_code=0)):
+        if message:
+            print(f"{stage_dir.name}  {message}", file=sys.stderr, flush=True)
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    strict = {key: _strict(value) for key, value in row.items()}
+    strict = {key: finite_or_none(value) for key, value in row.items()}
     return json.dumps(strict, ensure_ascii=False, allow_nan=False) + "\n"

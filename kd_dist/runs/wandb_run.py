@@ -1,8 +1,8 @@
-"""A W&B run of a stage. The only file that imports wandb."""
+"""The W&B run of a stage."""
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,19 +11,21 @@ from pydantic import ValidationError
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.metrics import finite_or_none, is_finite
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
 
-# A preempted run has a minute or two to leave; what is not uploaded by then stays on disk, for `wandb sync`.
+# A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
 
 
 @contextmanager
 def copies_in(directory: Path) -> Iterator[None]:
-    """W&B would keep tables in the home folder until they are uploaded; `wandb sync` is to need the run's folder only.
+    """Make W&B keep its copies of tables in `directory`, so that `wandb sync` needs only the folder of the run.
 
-    A WANDB_DATA_DIR that is set already stands.
+    By default they are in the home folder until they are uploaded. A WANDB_DATA_DIR that is already set takes
+    precedence.
     """
     if "WANDB_DATA_DIR" in os.environ:
         yield
@@ -36,15 +38,19 @@ def copies_in(directory: Path) -> Iterator[None]:
 
 
 class WandbRun:
-    """One W&B run per stage, whichever process writes it. Its trouble is reported as text and never stops training.
+    """One W&B run per stage, across all processes that run it. Failures are returned as text and never stop training.
 
-    Offline, W&B knows nothing of resuming: each process writes a segment of its own, and they meet when they are
-    uploaded. So the run's id lives in the stage folder, and so does what W&B has got already. W&B's own step is the
-    number of the row, since W&B drops a second row of the same step (training, then evaluation); charts go by
-    `global_step`.
+    Offline, W&B cannot resume: each process writes a segment of its own, and the segments are joined when they are
+    uploaded. So the id of the run is kept in the stage folder (wandb.json), with a record of what W&B has received.
+    W&B's own step is the number of the row, since W&B drops a second row of the same step (training, then
+    evaluation); charts use `global_step`.
 
-    `resume` is what W&B does with what earlier processes sent: go on after it, or (None) put this in its place.
-    `without_it` says what is left when W&B fails.
+    Args:
+        stage_dir: The folder of the stage, `<job>/<run>/<stage>`.
+        settings: W&B project and tags.
+        config: The settings of the stage, shown with the run.
+        resume: What happens to rows that earlier processes sent: "allow" adds to them, None replaces them.
+        without_it: What is left when W&B fails, for messages.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class WandbRun:
         self._rows_sent = 0
 
     def remember(self, rows: list[dict[str, Any]]) -> None:
-        """Note which steps W&B has, given the rows that earlier processes wrote; those with W&B sent each at once."""
+        """Find out which steps W&B has received, given the rows of metrics.jsonl that earlier processes wrote."""
         path = self._stage_dir / "wandb.json"
         if path.exists():
             state = read_json(path)
@@ -82,13 +88,13 @@ class WandbRun:
         self._write_state(sending=False)
 
     def _write_state(self, sending: bool) -> None:
-        """While `sending`, the rows of metrics.jsonl say what W&B has got since; no file is written at every step."""
+        """Write wandb.json; while `sending`, metrics.jsonl has the rows since, so that not every step writes a file."""
         state = {"id": self._id, "last_step_sent": self._last_step_sent, "rows_sent": self._rows_sent}
         write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
 
     def start(self) -> str | None:
-        """Start W&B, and say what went wrong if it does not start."""
-        import wandb  # only here: it costs most of a second
+        """Start W&B; return a message if it does not start."""
+        import wandb  # imported here because it takes most of a second
 
         run_dir = self._stage_dir.parent
         try:
@@ -112,20 +118,21 @@ class WandbRun:
                 ),
             )
             self._run.define_metric("*", step_metric="global_step")
-        except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: its own process died
+        except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: the process of W&B died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
         self._write_state(sending=True)
         return None
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
-        # `_last_step_sent` is what earlier processes sent; this one may have two rows for a step.
+        """Send a row unless W&B already has its step; return a message if W&B has stopped."""
+        # `_last_step_sent` is from earlier processes; this one may send two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
         import wandb
 
         try:
-            # Without commit, W&B holds the row back until the next one comes, and a kill would take it.
+            # Without commit, W&B holds the row back until the next one, and a kill would lose it.
             self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
         except (OSError, wandb.errors.Error) as error:
             self._run = None
@@ -134,6 +141,7 @@ class WandbRun:
         return None
 
     def finish(self, exit_code: int) -> str | None:
+        """End the W&B run; return a message if that fails."""
         run, self._run = self._run, None
         if run is None:
             return None
@@ -141,13 +149,24 @@ class WandbRun:
 
         try:
             run.finish(exit_code=exit_code)
-        except (OSError, HandleAbandonedError) as error:  # its own process died before, or while it finished
-            return f"W&B did not finish in order: {error!r}"
+        except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
+            return f"W&B did not finish cleanly: {error!r}"
         return None
 
 
+def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
+    """Return the results of an evaluation as one row for W&B: each number, a table of all models, and the pictures."""
+    import wandb
+
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    cells = [[name, *(finite_or_none(row.get(column)) for column in columns)] for name, row in rows.items()]
+    numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
+    table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
+    return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
+
+
 def _wandb_mode() -> Literal["online", "offline"] | None:
-    """Online where there are credentials, else offline; None where WANDB_MODE or W&B's settings file decides."""
+    """Return online with credentials, else offline; None where WANDB_MODE or W&B's settings file decides."""
     import wandb
     from wandb.sdk.lib import wbauth
 

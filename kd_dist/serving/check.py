@@ -1,4 +1,4 @@
-"""Load what was exported where none of this project can be imported, and compare."""
+"""Check that an exported model works with transformers alone."""
 
 import json
 import os
@@ -19,12 +19,12 @@ TOLERANCE = 1e-4
 
 CHECKED_ROWS = 8
 
-# Goes before a text, where no cut loses it: full-width forms, invisible characters, and space of several kinds.
+# Put before a text, where truncation cannot remove it: full-width forms, invisible characters, several kinds of space.
 UNCLEAN = "\u3000２０２６年，\u200bＡｐｐ！\ufeff  好？\t…  "
 
-# Runs where none of this project can be imported; prints the logits of the rows, and the label that a pipeline gives a
-# text and its logit.
-STRANGER = """
+# Runs where kd_dist cannot be imported. Prints the logits of the rows, and the label and logit that a pipeline predicts
+# for a raw text.
+ISOLATED_PROGRAM = """
 import json, sys
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -41,17 +41,22 @@ print(json.dumps({"logits": logits, "ours": "kd_dist" in sys.modules} | answer))
 
 
 def encode_examples(classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> list[Encoding]:
+    """Encode the first few examples."""
     pairs = examples.text_pairs and examples.text_pairs[:CHECKED_ROWS]
     return classifier.encode(preprocessing, examples.texts[:CHECKED_ROWS], pairs)[0]
 
 
-def check_as_stranger(
+def check_in_isolation(
     directory: Path, classifier: Classifier, examples: Examples, preprocessing: Preprocessing
 ) -> None:
-    """Load the directory in a process that has transformers but none of this project, and compare.
+    """Load an exported model in a process that has transformers but not kd_dist, and compare its predictions.
 
-    Logits are compared on the tokens of some examples; a pipeline's answer on a raw text, unless texts are cut or given
-    hint words before any tokenizer sees them.
+    The logits are compared on the tokens of a few examples. What a pipeline predicts for a raw text is compared too,
+    unless the text needs segmentation or hint words before the tokenizer.
+
+    Args:
+        directory: the exported model.
+        classifier: the model that it has to agree with.
 
     Raises:
         RunError: it does not load there, or gives other logits or labels.
@@ -59,7 +64,7 @@ def check_as_stranger(
     rows = encode_examples(classifier, examples, preprocessing)
     text = UNCLEAN + examples.texts[0]
     pair = UNCLEAN + examples.text_pairs[0] if examples.text_pairs else None
-    answer = _ask_stranger(
+    answer = _run_in_isolation(
         directory,
         {
             "inputs": [{name: tensor[0].tolist() for name, tensor in classifier.batch([row]).items()} for row in rows],
@@ -74,16 +79,16 @@ def check_as_stranger(
             f"{directory}, loaded with transformers alone, gives logits that differ by {difference:.1e} and the label "
             f"{answer['label']!r} (the labels are {', '.join(classifier.labels[:20])})"
         )
-    if is_plain(preprocessing):
+    if takes_raw_texts(preprocessing):
         encoded, _ = classifier.encode(preprocessing, [text], pair and [pair])
-        _refuse_other_answer(directory, answer, classifier.labels, predict_logits(classifier, encoded)[0])
+        _refuse_other_prediction(directory, answer, classifier.labels, predict_logits(classifier, encoded)[0])
 
 
-def _ask_stranger(directory: Path, question: dict[str, Any]) -> dict[str, Any]:
+def _run_in_isolation(directory: Path, inputs: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", STRANGER, str(directory.absolute())],
-            input=json.dumps(question),
+            [sys.executable, "-I", "-c", ISOLATED_PROGRAM, str(directory.absolute())],
+            input=json.dumps(inputs),
             capture_output=True,
             encoding="utf-8",
             cwd=elsewhere,
@@ -94,16 +99,17 @@ def _ask_stranger(directory: Path, question: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _refuse_other_answer(directory: Path, answer: dict[str, Any], labels: list[str], logits_C: np.ndarray) -> None:
+def _refuse_other_prediction(directory: Path, answer: dict[str, Any], labels: list[str], logits_C: np.ndarray) -> None:
     best = int(logits_C.argmax())
     if answer["label"] != labels[best] or not abs(answer["score"] - logits_C[best]) <= TOLERANCE:
         raise RunError(
-            f"{directory}, as a pipeline of transformers, gives a raw text the label {answer['label']!r} and the logit "
-            f"{answer['score']:.4f}, but kd_dist gives {labels[best]!r} and {logits_C[best]:.4f}: its tokenizer makes "
-            "other tokens of the text than training saw; serve it with kd_dist/predict.py instead"
+            f"{directory}, as a pipeline of transformers, predicts the label {answer['label']!r} with the logit "
+            f"{answer['score']:.4f} for a raw text, but kd_dist predicts {labels[best]!r} with {logits_C[best]:.4f}: "
+            "its tokenizer does not give the tokens that the model was trained on; serve it with kd_dist/predict.py "
+            "instead"
         )
 
 
-def is_plain(preprocessing: Preprocessing) -> bool:
-    """Whether texts go to the tokenizer as they are, so that others can do the same."""
+def takes_raw_texts(preprocessing: Preprocessing) -> bool:
+    """Return whether the tokenizer alone turns a text into tokens, without segmentation or hint words before it."""
     return preprocessing.segment == "none" and not preprocessing.hint_words

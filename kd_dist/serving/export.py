@@ -1,7 +1,7 @@
-"""The finished model as a Hugging Face directory.
+"""Export a trained model as a Hugging Face directory.
 
-It loads with nothing of ours installed, but for a model with branches (FastBERT): that one needs the classes of
-`kd_dist.early_exit`, as the README.md in its directory says.
+The directory loads without kd_dist. Only a model with branches (FastBERT) needs the classes of `kd_dist.early_exit`, as
+the README.md in its directory says.
 """
 
 import copy
@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.files import read_json, replaced_folder, write_json
 from kd_dist.models.students import num_parameters
 from kd_dist.objectives.base import Objective
@@ -21,10 +22,15 @@ from kd_dist.runs.fingerprints import stage_fingerprint
 
 
 def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
-    """Write `stage_dir`/export: model, tokenizer, what belongs to the method, and manifest.json. Rank 0 alone.
+    """Write `stage_dir`/export: model, tokenizer, the files of the method, and manifest.json. Only rank 0 calls this.
 
-    A model with branches comes with a README.md on how to load it. The directory appears as a whole or not at all, and
-    replaces an older one.
+    The directory replaces an older one. It is complete or absent, even after a failure.
+
+    Args:
+        scores: those of the exported weights, for the manifest.
+
+    Returns:
+        The directory.
     """
     with replaced_folder(stage_dir / "export") as (_, directory):
         _save_model(objective, directory)
@@ -39,17 +45,17 @@ def _save_model(objective: Objective, directory: Path) -> None:
     student = objective.student
     ours = student.config
     student.config = copy.deepcopy(ours)
-    student.config._attn_implementation = None  # the name of our attention function means nothing elsewhere
+    student.config._attn_implementation = None  # the name of our attention function is unknown elsewhere
     logging.disable_progress_bar()
     student.save_pretrained(directory)
     student.config = ours
 
 
 def _copy_preprocessing(stage_dir: Path, directory: Path) -> None:
-    """How labelled texts became tokens, so that prediction does the same."""
+    """Copy how texts became tokens, so that prediction does the same."""
     tokens = Path(read_json(stage_dir / "config.json")["data"]["tokens"])
-    if (tokens / "preprocessing.json").exists():
-        shutil.copyfile(tokens / "preprocessing.json", directory / "preprocessing.json")
+    if (tokens / FILE_NAME).exists():
+        shutil.copyfile(tokens / FILE_NAME, directory / FILE_NAME)
 
 
 def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
@@ -69,9 +75,9 @@ def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> 
 
 
 def _data_fingerprint(tokens: Path) -> str | None:
-    """Of what the rows were made of: a shared corpus is named by it, other rows lie in the stage that made them.
+    """Return the fingerprint of the files that the rows were made from, or None when no run made them.
 
-    None for rows that no run made.
+    The folder of a shared corpus has it as its name. Other rows are in the folder of the stage that made them.
     """
     if tokens.is_symlink():
         return tokens.resolve().name

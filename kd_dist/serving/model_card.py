@@ -1,14 +1,18 @@
-"""The model card of an export."""
+"""Write the model card of an export."""
 
 from typing import Any
 
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import Classifier, read_manifest
-from kd_dist.serving.check import is_plain
+from kd_dist.serving.check import takes_raw_texts
 
 
 def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dict[str, Any]) -> str:
-    """README.md of the export: what it is, how good, and how it is used."""
+    """Return the README.md of an export: what the model is, its scores, its labels and how to use it.
+
+    Args:
+        report: what `export_onnx` returned.
+    """
     manifest = read_manifest(classifier.directory)
     shown = {name: value for name, value in manifest.get("scores", {}).items() if isinstance(value, int | float)}
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in shown.items())
@@ -37,9 +41,9 @@ def _usage(preprocessing: Preprocessing) -> str:
         'classify = pipeline("text-classification", model="PATH OF THIS FOLDER")\n'
         f"print(classify({argument}, truncation=True, max_length={preprocessing.max_length}))\n```"
     )
-    if is_plain(preprocessing):
-        return f"Give raw texts: the tokenizer cleans them as those of training were cleaned.\n\n{example}"
+    if takes_raw_texts(preprocessing):
+        return f"Pass raw texts: the tokenizer cleans them as the training texts were cleaned.\n\n{example}"
     return (
-        "Texts are cut or given hint words before the tokenizer sees them (`preprocessing.json`): use kd_dist, "
-        f"`python kd_dist/predict.py --model PATH < texts.txt`, or do the same before\n\n{example}"
+        "Texts are segmented or get hint words before the tokenizer sees them (`preprocessing.json`): use kd_dist, "
+        f"`python kd_dist/predict.py --model PATH < texts.txt`, or do the same before this:\n\n{example}"
     )

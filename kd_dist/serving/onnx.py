@@ -1,4 +1,7 @@
-"""Export a classifier as ONNX, and compare it with torch."""
+"""Export a classifier as ONNX, and compare it with PyTorch.
+
+Shapes: B batch, S sequence, C classes.
+"""
 
 import contextlib
 import io
@@ -23,7 +26,7 @@ LATENCY_ROUNDS = 30
 
 
 class _Logits(nn.Module):
-    """A classifier that returns its logits (B, C) alone."""
+    """A classifier that returns nothing but its logits (B, C)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -35,10 +38,16 @@ class _Logits(nn.Module):
 
 
 def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dict[str, Any]:
-    """Write a classifier on the CPU as ONNX, for any batch size and length, and compare it with torch.
+    """Write a classifier as ONNX for any batch size and length, and compare it with PyTorch.
 
-    Returns the largest difference of the logits by shape of the input, `max_difference`, `size_mb`, and the median
-    `latency_ms` in both of one text of `latency_tokens` tokens.
+    Args:
+        classifier: it has to be on the CPU.
+        rows: real rows to compare on, beside random ones of several shapes.
+        path: the file to write; its folder is created.
+
+    Returns:
+        `difference_by_shape`, the largest difference of the logits for each shape of the input, `max_difference`,
+        `tolerance`, `size_mb`, and the median `latency_ms` of one text of `latency_tokens` tokens in both.
     """
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -76,6 +85,7 @@ def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dic
 
 
 def refuse_differences(report: dict[str, Any]) -> None:
+    """Raise RunError when the largest difference is above the tolerance, or is not a number."""
     if not report["max_difference"] <= TOLERANCE:
         raise RunError(
             f"the ONNX file gives logits that differ from torch by {report['max_difference']:.1e}, more than "
@@ -84,7 +94,7 @@ def refuse_differences(report: dict[str, Any]) -> None:
 
 
 def _checked_inputs(classifier: Classifier, rows: list[Encoding]) -> Iterator[dict[str, Tensor]]:
-    """Batches of other sizes and lengths than the exported one, with padding; then real rows."""
+    """Yield batches of other sizes and lengths than the exported example, with padding, and then real rows."""
     longest = min(classifier.max_length, 128)
     for batch_size, length in ((1, 3), (1, longest), (3, longest // 2 + 1), (7, longest)):
         yield _random_inputs(classifier, batch_size, length)
@@ -92,7 +102,7 @@ def _checked_inputs(classifier: Classifier, rows: list[Encoding]) -> Iterator[di
 
 
 def _random_inputs(classifier: Classifier, batch_size: int, length: int) -> dict[str, Tensor]:
-    """Random tokens, (B, S); every row but the first is padded by some tokens more than the one before."""
+    """Return random tokens, each (B, S), where every row is a few tokens shorter than the one before."""
     random = np.random.default_rng(length)
     lengths = [max(1, length - 2 * row) for row in range(batch_size)]
     ids = [random.integers(0, classifier.model.config.vocab_size, size).tolist() for size in lengths]
@@ -100,7 +110,7 @@ def _random_inputs(classifier: Classifier, batch_size: int, length: int) -> dict
 
 
 def _complete(classifier: Classifier, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With token types where the tokenizer gives some: who serves feeds ONNX what the tokenizer gives."""
+    """Add token types where the tokenizer returns them: a server passes ONNX what the tokenizer returns."""
     has_types = "token_type_ids" in classifier.tokenizer.model_input_names
     if has_types and hasattr(classifier.model.config, "type_vocab_size") and "token_type_ids" not in batch:
         return batch | {"token_type_ids": torch.zeros_like(batch["input_ids"])}
@@ -115,7 +125,7 @@ def _difference(model: nn.Module, session: Any, inputs: dict[str, Tensor]) -> fl
 
 @torch.inference_mode()
 def _latency(model: nn.Module, session: Any, inputs: dict[str, Tensor]) -> dict[str, float]:
-    """Median milliseconds of one row, both taking turns."""
+    """Return the median milliseconds of one row in each, measured in turns."""
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     seconds: dict[str, list[float]] = {"torch": [], "onnxruntime": []}
     for _ in range(LATENCY_ROUNDS):
@@ -130,7 +140,7 @@ def _latency(model: nn.Module, session: Any, inputs: dict[str, Tensor]) -> dict[
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter has much to say, and nothing that its user could act on."""
+    """Silence the exporter, whose warnings a user can do nothing about."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

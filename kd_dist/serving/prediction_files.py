@@ -1,7 +1,6 @@
-"""Files of texts in, files of labels out."""
+"""Write predictions to files."""
 
 import csv
-import itertools
 import json
 import re
 import sys
@@ -10,112 +9,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kd_dist.data.discovery import kind
-from kd_dist.data.readers import damage_explained, numbered_lines, open_bytes, table_damage_explained
-from kd_dist.errors import UserError, nearest
 from kd_dist.files import atomic_path
 from kd_dist.models.classifier import Classifier
-from kd_dist.serving.predictions import Record, Texts
+from kd_dist.serving.predictions import Record
 
 FORMATS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
-
-STDIN = Path("/dev/stdin")
-
-Fields = Iterator[tuple[int, dict[str, Any]]]  # number of the line or record, and its values by name
 
 Write = Callable[[list[Record]], None]
 
 
-def read_texts(file: Path, columns: Sequence[str]) -> Iterator[Texts]:
-    """Yield the texts of every line or record, empty ones too; never the whole file at once.
-
-    `columns` are the names of one text, or of the two of a pair; in plain text a tab stands between these.
-
-    Raises:
-        UserError: an unknown suffix, a damaged file, a column that is not there, a row with more cells than the header,
-            or a value that is no text.
-    """
-    readers = {".tsv": _table, ".csv": _table, ".jsonl": _json_lines, ".parquet": _parquet}
-    with damage_explained(file):
-        if file == STDIN or kind(file) == ".txt":
-            for number, line in numbered_lines(file):
-                yield _of_line(line, len(columns), f"{file}, line {number}")
-        elif reader := readers.get(kind(file)):
-            for number, values in reader(file):
-                yield tuple(_text(values, column, f"{file}, line {number}") for column in columns)
-        else:
-            raise UserError(f"{file}: cannot read `{kind(file)}`; give one of {', '.join(FORMATS)}, plain or .gz")
-
-
-def _of_line(line: str, num_texts: int, where: str) -> Texts:
-    if num_texts == 1 or not line:
-        return (line,) * num_texts
-    if "\t" not in line:
-        raise UserError(f"{where}: no tab between the two texts of a pair")
-    return tuple(line.split("\t", 1))
-
-
-def _text(values: dict[str, Any], column: str, where: str) -> str:
-    if column not in values:
-        found = ", ".join(map(str, values)) or "nothing"
-        raise UserError(f"{where}: no {column!r} in {found}; name the column in --columns{nearest(column, values)}")
-    value = values[column]
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{where}: {column!r} holds {type(value).__name__}, expected text")
-    return value or ""
-
-
-def _table(file: Path) -> Fields:
-    """Rows below a header. In tsv a quote is a character like any other."""
-    csv.field_size_limit(2**31 - 1)
-    lines = (f"{line}\n" for _, line in numbered_lines(file))
-    quoted = kind(file) == ".csv"
-    reader = csv.reader(
-        lines, delimiter="," if quoted else "\t", quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
-    )
-    try:
-        header = next(reader, [])
-        for cells in reader:  # an empty line is a row of empty cells
-            if any(cells[len(header) :]):
-                way_out = "a text with commas stands in quotes" if quoted else "a tab inside a text has to go"
-                expected = f"expected {len(header)} as in the header ({way_out})"
-                raise UserError(f"{file}, line {reader.line_num}: {len(cells)} columns, {expected}")
-            yield reader.line_num, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
-    except csv.Error as error:
-        raise UserError(
-            f"{file}, line {reader.line_num}: not csv ({error}); a quote inside a cell is doubled"
-        ) from error
-
-
-def _json_lines(file: Path) -> Fields:
-    for number, line in numbered_lines(file):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}, line {number}: not JSON ({error}); every line is one object") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{file}, line {number}: a JSON {type(record).__name__}; every line is one object")
-        yield number, record
-
-
-def _parquet(file: Path) -> Fields:
-    import pyarrow.parquet as pq
-
-    with open_bytes(file) as stream, table_damage_explained(file, "parquet"):
-        batches = pq.ParquetFile(stream).iter_batches(batch_size=1024)
-        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), start=1)
-
-
 @contextmanager
 def open_output(file: Path | None, columns: Sequence[str], classifier: Classifier) -> Iterator[Write]:
-    """Give what writes records to a file, which is there as a whole or not at all; without a file, to stdout."""
+    """Give a function that writes records to a file, which appears when the block ends without an error.
+
+    Args:
+        file: its suffix is one of `FORMATS`; None writes lines to stdout.
+        columns: the columns of the texts, which tables repeat.
+        classifier: says which results a record has.
+    """
     results = ["label"] if classifier.task == "regression" else ["label", "probability"]
     results += [] if classifier.exit_rule is None else ["exit_layer"]
     if file is None:
         yield _cell_writer(sys.stdout, results)
         return
     fields = [*columns, *results]
-    with atomic_path(file) as temporary, _writer(temporary, file.suffix, fields, results, classifier) as write:
+    with atomic_path(file) as temporary, _writer(temporary, file.suffix.lower(), fields, results, classifier) as write:
         yield write
 
 
@@ -141,7 +59,7 @@ def _write_csv(stream: Any, rows: list[list[str]]) -> None:
 
 
 def _write_tsv(stream: Any, rows: list[list[str]]) -> None:
-    """Without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
+    """Write rows without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
     stream.writelines("\t".join(" ".join(re.split(r"[\t\r\n]+", cell)) for cell in row) + "\n" for row in rows)
 
 

@@ -1,4 +1,7 @@
-"""Predictions of a classifier for texts."""
+"""Predict the labels of texts.
+
+Shapes: N rows, C classes.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,24 +9,25 @@ from typing import Any
 import numpy as np
 
 from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.data.readers import Texts
 from kd_dist.errors import UserError
 from kd_dist.evaluation.scores import predictions, probabilities
-from kd_dist.models.classifier import Answers, Classifier
+from kd_dist.models.classifier import Classifier
 from kd_dist.models.classifier import predict as answers_to
+from kd_dist.models.classifier_output import ClassifierOutput
 
-Texts = tuple[str, ...]  # one text, or the two of a pair
-
-# The texts by column; `label` and `probability`, lists of them, or `label`, a number, alone; perhaps `exit_layer`.
+# The texts by column, `label` and `probability` (lists where a text may have several labels, a number without
+# probability for regression), and `exit_layer` of a model with branches.
 Record = dict[str, Any]
 
 
 def predict(
     classifier: Classifier, preprocessing: Preprocessing, rows: Sequence[Texts], batch_size: int
 ) -> tuple[list[Record], int]:
-    """`label` and `probability` of every row, and how many rows were too long and were cut.
+    """Return a record for every row, and how many rows were too long and were truncated.
 
-    Multi-label: lists of the labels above one half, the most probable first. Regression: the number alone. A model with
-    branches also says at which layer (from 1) a row left: `exit_layer`.
+    A record has `label` and `probability`: for multi-label models lists of the labels above one half, the most probable
+    first; for regression only `label`, a number. A model with branches adds `exit_layer`, counted from 1.
     """
     firsts = [row[0] for row in rows]
     seconds = [row[1] for row in rows] if len(rows[0]) == 2 else None
@@ -32,8 +36,8 @@ def predict(
     return _records(classifier, answers), cut
 
 
-def _records(classifier: Classifier, answers: Answers) -> list[Record]:
-    records = _predictions(classifier, answers.logits_NC)
+def _records(classifier: Classifier, answers: ClassifierOutput) -> list[Record]:
+    records = _predictions(classifier, answers.logits_NC.numpy())
     if answers.layers_N is None:
         return records
     return [record | {"exit_layer": layer} for record, layer in zip(records, answers.layers_N.tolist(), strict=True)]
@@ -57,14 +61,15 @@ def _predictions(classifier: Classifier, logits_NC: np.ndarray) -> list[Record]:
 
 
 def checked_speed(option: str, text: str) -> float:
-    """
+    """Parse the speed that was given to an option.
+
     Raises:
-        UserError: no number from 0 to 1.
+        UserError: the text is not a number from 0 to 1.
     """
     try:
         speed = float(text)
     except ValueError:
         speed = -1.0
     if not 0 <= speed <= 1:
-        raise UserError(f"{option} {text}: a speed is a number from 0 (all layers) to 1 (leave at the first)")
+        raise UserError(f"{option} {text}: a speed is a number from 0 (all layers) to 1 (exit at the first)")
     return speed

@@ -1,7 +1,4 @@
-"""A classifier made ready to be served: a Hugging Face directory with ONNX beside it, both checked.
-
-Shapes: B batch, S sequence, C classes.
-"""
+"""The serve stage: a classifier as a Hugging Face directory with an ONNX file, both checked."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +10,7 @@ from kd_dist.data.examples import read_split
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing
 from kd_dist.files import replaced_folder, write_json, write_text
 from kd_dist.models.classifier import Classifier, load_classifier, load_preprocessing
-from kd_dist.serving.check import check_as_stranger, encode_examples
+from kd_dist.serving.check import check_in_isolation, encode_examples
 from kd_dist.serving.model_card import model_card
 from kd_dist.serving.onnx import export_onnx, refuse_differences
 from kd_dist.serving.tokenizer import save_cleaning_tokenizer
@@ -22,11 +19,11 @@ NOT_COPIED = ("onnx", "README.md", "checkpoint-*", "*.onnx", "*.bin", "*.h5", "*
 
 
 def run(stage: ServeStage, stage_dir: Path, shard: int) -> None:
-    """The export stage: `stage_dir`/export, there as a whole or not at all, and `stage_dir`/onnx_check.json.
+    """Write `stage_dir`/export, which is complete or absent, and `stage_dir`/onnx_check.json.
 
     Raises:
-        UserError: the model is no trained classifier.
-        RunError: what was written gives other logits than the model.
+        UserError: the model is not a trained classifier.
+        RunError: the exported model gives other logits than the model.
     """
     source, tokens = Path(stage.model.path), Path(stage.data.tokens)
     classifier = load_classifier(source, torch.device("cpu"))
@@ -35,7 +32,7 @@ def run(stage: ServeStage, stage_dir: Path, shard: int) -> None:
         _copy(source, directory, classifier, Preprocessing.load(tokens))
         preprocessing = Preprocessing.load(directory)
         rows = encode_examples(classifier, examples, preprocessing)
-        check_as_stranger(directory, classifier, examples, preprocessing)
+        check_in_isolation(directory, classifier, examples, preprocessing)
         report = export_onnx(classifier, rows, directory / "onnx" / "model.onnx")
         write_json(stage_dir / "onnx_check.json", report)
         refuse_differences(report)
@@ -50,8 +47,10 @@ def run(stage: ServeStage, stage_dir: Path, shard: int) -> None:
 
 
 def _copy(source: Path, target: Path, classifier: Classifier, default: Preprocessing) -> None:
-    """The files of a model, links followed; a tokenizer that cleans texts; and how they become tokens, where it does
-    not say."""
+    """Copy the files of a model, following links, with a tokenizer that cleans texts.
+
+    A model that does not say how texts become tokens gets the `default`.
+    """
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED), dirs_exist_ok=True)
     if not any(target.glob("*.safetensors")):
         classifier.model.save_pretrained(target)  # weights of another format

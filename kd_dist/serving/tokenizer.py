@@ -1,4 +1,4 @@
-"""A tokenizer that cleans raw texts by itself."""
+"""Make a tokenizer clean raw texts."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from transformers import AutoTokenizer
 from kd_dist.data.cleaning import INVISIBLE
 from kd_dist.files import read_json, write_json
 
-WHITE_SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # as `str.split` takes it
+WHITE_SPACE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # what `str.split` splits at
 
 
 def save_cleaning_tokenizer(directory: Path) -> None:
-    """Make the tokenizer of a model clean raw texts by itself, as all that the model was trained on was cleaned.
+    """Make the tokenizer of a model clean raw texts, as the texts that the model was trained on were cleaned.
 
-    What is clean already gives the same tokens as before. The class becomes the general one, which takes the tokenizer
-    as its file has it: those of a family make theirs anew and would lose the cleaning.
+    Clean texts give the same tokens as before. The class becomes the general one, which loads the tokenizer as the file
+    has it; the classes of the model families build their own and would lose the cleaning.
     """
     tokenizer = AutoTokenizer.from_pretrained(str(directory))
     backend = tokenizer.backend_tokenizer
@@ -28,7 +28,7 @@ def save_cleaning_tokenizer(directory: Path) -> None:
 
 
 def _cleaning() -> list[normalizers.Normalizer]:
-    """`texts.clean`, step by step; the two differ in some 70 rare letters that are newer than the tokenizer's NFKC."""
+    """Return the steps of `cleaning.clean`; some 70 rare letters differ, which are newer than the tokenizer's NFKC."""
     invisible = INVISIBLE.pattern.replace("\ud800-\udfff", "")  # surrogates do not get as far as a tokenizer
     return [
         normalizers.Replace(Regex(invisible), ""),

@@ -1,10 +1,12 @@
-"""Decide which rows make step n: a pure function of (seed, step), so a run resumes anywhere from its step number alone.
+"""Choose the rows of every step as a pure function of (seed, step), so that a run can resume from a step number alone.
 
-Positions 0, 1, 2, ... run through the epochs without a break: position p is row `permutation(p mod rows)` of epoch
-`p div rows`, and every epoch has a permutation of its own, computed for just the positions asked for. A *window* of
-`bucket_steps` steps is sorted by length and cut into steps, so that the rows of a step have similar lengths; the steps
-of a window are then put in random order. Within a step, micro-batches follow one another in length, and micro-batch k
-goes to rank k mod world size: ranks that work side by side have the same amount of work.
+Positions 0, 1, 2, ... run through all epochs: position p is row `permutation(p mod rows)` of epoch `p div rows`. Every
+epoch has its own permutation, computed only for the positions needed. A *window* of `bucket_steps` steps is sorted by
+length and cut into steps, so that the rows of a step have similar lengths; then the steps of the window are shuffled.
+Within a step, micro-batches are ordered by length, and micro-batch k goes to rank k mod world size, so that ranks
+process batches of similar size at the same time.
+
+Shapes: W steps of a window, G rows of a global batch.
 """
 
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from kd_dist.data.permutation import mix, permuted
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Micro-batch `index` of step `step`: which rows, and the seed of everything random that happens to them."""
+    """The rows of micro-batch `index` of step `step`, and the seed of everything random about them."""
 
     step: int
     index: int
@@ -27,7 +29,7 @@ class MicroBatch:
 
 @dataclass
 class PreparedBatch:
-    """A micro-batch on the CPU, ready to be moved: its tensors, the counts of its terms, and its random seed."""
+    """A micro-batch on the CPU: its tensors, the count of each loss term, and its random seed."""
 
     tensors: dict[str, Tensor]
     counts: dict[str, float]
@@ -35,14 +37,14 @@ class PreparedBatch:
 
 
 class BatchPlan:
-    """Decide the rows of every step of a run.
+    """The rows of every step of a run.
 
     Args:
-        lengths: Tokens of every row, an array that may be memory-mapped.
+        lengths: Tokens of every row; may be memory-mapped.
         global_batch_size: Rows of a step.
         micro_batch_size: Rows of a forward pass.
         bucket_steps: Steps whose rows are sorted by length together.
-        seed: Decides the order of rows and the seed of every micro-batch.
+        seed: Seed of the order of rows, and of the seeds of micro-batches.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class BatchPlan:
         self._window: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def epoch(self, step: int) -> float:
-        """Return the passes over the data after `step` steps."""
+        """Return the number of passes over the data after `step` steps."""
         return step * self._global / len(self._lengths)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
@@ -68,14 +70,14 @@ class BatchPlan:
         ]
 
     def rows(self, step: int) -> np.ndarray:
-        """Return all rows of a step, shortest first."""
+        """Return all rows of a step, (G,), shortest first."""
         window, place = divmod(step - 1, self._bucket_steps)
         if self._window[0] != window:
             self._window = (window, self._open_window(window))
         return self._window[1][place]
 
     def _open_window(self, window: int) -> np.ndarray:
-        """Return (bucket_steps, global_batch_size) rows: similar lengths in each step, steps in random order."""
+        """Return the rows of a window, (W, G): similar lengths within a step, steps in random order."""
         size = self._bucket_steps * self._global
         positions = np.arange(window * size, (window + 1) * size, dtype=np.int64)
         epochs, offsets = np.divmod(positions, len(self._lengths))

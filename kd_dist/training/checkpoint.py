@@ -1,9 +1,9 @@
-"""Checkpoints that are there as a whole or not at all, and that know nothing of ranks or ZeRO stages.
+"""Atomic checkpoints that do not depend on the number of ranks or the ZeRO stage.
 
     checkpoints/step_00001000/weights.safetensors optimizer.safetensors state.json COMPLETE
 
-COMPLETE holds every file's size and SHA-256. A checkpoint is written into a hidden folder beside its place and then
-renamed; one that fails its sums is passed over for the one before it. Rank 0 writes and verifies, every rank reads.
+COMPLETE holds the size and SHA-256 of every file. A checkpoint is written into a hidden folder beside its place, which
+is then renamed. One whose sums are wrong is skipped for an older one. Rank 0 writes and verifies, every rank reads.
 """
 
 import hashlib
@@ -26,7 +26,13 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by file name without suffix (`weights`, `optimizer`); `state` is small and JSON."""
+    """The state of a training run after a step.
+
+    Attributes:
+        step: The number of steps done.
+        tensors: Tensors by name, for each file (`weights`, `optimizer`).
+        state: Everything else, as JSON values.
+    """
 
     step: int
     tensors: dict[str, Tensors]
@@ -34,21 +40,31 @@ class Checkpoint:
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
+    """Return the folder of the checkpoint of a step."""
     return directory / f"step_{step:08d}"
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int, best_step: int = 0) -> Path:
-    """Write `directory`/step_N, then drop all but the newest `keep` checkpoints and that of `best_step`.
+    """Write `directory`/step_N, then remove old checkpoints.
+
+    Args:
+        directory: The folder of all checkpoints of the stage.
+        checkpoint: What to save.
+        keep: How many of the newest checkpoints to keep.
+        best_step: A step whose checkpoint is kept as well; 0 for none.
+
+    Returns:
+        The folder of the new checkpoint.
 
     Raises:
-        RunError: the disk is full or cannot be written; older checkpoints are untouched.
+        RunError: The disk is full or not writable; older checkpoints are unchanged.
     """
     place = checkpoint_path(directory, checkpoint.step)
     try:
         sweep(place)
         with temporary_folder(place) as folder:
             _write(folder, checkpoint)
-            # Later ones are damaged, or the run would not be here: they must not crowd out good ones.
+            # Later ones are damaged, or the run would have resumed from them: they must not displace good ones.
             for stale in [path for path in _newest_first(directory) if path.name >= place.name]:
                 shutil.rmtree(stale, ignore_errors=True)
             os.rename(folder, place)
@@ -56,8 +72,8 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int, best_ste
     except OSError as error:
         last = next((path.name for path in _newest_first(directory)), "none")
         raise RunError(
-            f"cannot save step {checkpoint.step} in {directory}: {error.strerror}. Nothing is lost up to the last "
-            f"checkpoint ({last}): make room, then start the same run id again"
+            f"cannot save step {checkpoint.step} in {directory}: {error.strerror}. The last checkpoint "
+            f"({last}) is intact: free some space, then start the same run id again"
         ) from error
     for old in [
         path for path in list(_newest_first(directory))[keep:] if path != checkpoint_path(directory, best_step)
@@ -83,13 +99,13 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def newest_good(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose sums are right, and a line about each newer one that was passed over."""
+    """Return the newest checkpoint whose sums are right (None if there is none), and a message for each one skipped."""
     damaged: list[str] = []
     for path in _newest_first(directory):
         problem = _problem(path)
         if problem is None:
             return path, damaged
-        damaged.append(f"checkpoint {path.name} is damaged ({problem}): passed over")
+        damaged.append(f"checkpoint {path.name} is damaged ({problem}): skipped")
     return None, damaged
 
 
@@ -98,6 +114,7 @@ def _newest_first(directory: Path) -> Iterator[Path]:
 
 
 def _problem(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None."""
     try:
         sums = read_json(path / "COMPLETE")
         for name, expected in sums.items():
@@ -105,7 +122,7 @@ def _problem(path: Path) -> str | None:
             if len(content) != expected["bytes"]:
                 return f"{name} has {len(content):,} bytes instead of {expected['bytes']:,}"
             if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-                return f"{name} has another SHA-256 than when it was saved"
+                return f"{name} has a different SHA-256 than when it was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
@@ -116,18 +133,22 @@ def _problem(path: Path) -> str | None:
 
 
 def good_weights(directory: Path, step: int) -> Tensors:
-    """The weights of one checkpoint.
+    """Return the weights of the checkpoint of a step.
 
     Raises:
-        RunError: it is damaged or gone.
+        RunError: It is damaged or missing.
     """
     path = checkpoint_path(directory, step)
     if problem := _problem(path):
-        raise RunError(f"the best checkpoint, {path}, cannot be used ({problem}): start the stage anew")
+        raise RunError(
+            f"the best checkpoint, {path}, cannot be used ({problem}): remove the folder of the stage and start the "
+            "same run id again"
+        )
     return load((path / "weights.safetensors").read_bytes())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, which `newest_good` has verified."""
     state = read_json(path / "state.json")
     tensors = {file.stem: load(file.read_bytes()) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(state.pop("step"), tensors, state)

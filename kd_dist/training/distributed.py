@@ -1,7 +1,7 @@
-"""Ranks: the only file that imports torch.distributed.
+"""Ranks and the collectives between them; the only file that imports torch.distributed.
 
-With one rank no process group is needed for the collectives here, but DeepSpeed wants one, so there always is one.
-Everything below runs on the CPU group (gloo), so that it never waits for a GPU kernel.
+There is a process group even with one rank, because DeepSpeed needs one. All collectives here use the CPU group (gloo),
+so that they never wait for a GPU kernel. All ranks must call them in the same order.
 """
 
 import os
@@ -21,32 +21,37 @@ _cpu_group: dist.ProcessGroup | None = None
 
 
 def set_environment_defaults() -> None:
-    """A plain `python` is a world of one rank. DeepSpeed would otherwise look for MPI."""
+    """Make a process that no launcher started the only rank; DeepSpeed would otherwise look for MPI."""
     if "RANK" not in os.environ:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
 def rank() -> int:
+    """Return the number of this rank, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
+    """Return the number of ranks."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def ranks_of_this_node() -> int:
-    """torchrun and our launchers say it as LOCAL_WORLD_SIZE, deepspeed as LOCAL_SIZE."""
+    """Return the number of ranks on this machine.
+
+    It is in LOCAL_WORLD_SIZE with torchrun and our launchers, and in LOCAL_SIZE with deepspeed.
+    """
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
 
 
 def threads_per_rank() -> int:
-    """The cores of this machine shared out among the ranks on it, so that CPU ranks do not fight for them."""
+    """Return this rank's share of the cores of the machine, so that CPU ranks do not compete for them."""
     return max(1, len(os.sched_getaffinity(0)) // ranks_of_this_node())
 
 
 def cpu_group() -> dist.ProcessGroup:
-    """The gloo group of all ranks. Collective at its first call."""
+    """Return the gloo group of all ranks. The first call is collective."""
     global _cpu_group
     if _cpu_group is None:
         _cpu_group = dist.new_group(backend="gloo", timeout=PATIENCE)
@@ -54,42 +59,42 @@ def cpu_group() -> dist.ProcessGroup:
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
+    """Wait for all ranks. Collective."""
     dist.barrier(group=cpu_group())
 
 
 def broadcast(value: Any) -> Any:
-    """Rank 0's value, on every rank."""
+    """Return rank 0's value on every rank. Collective."""
     box = [value]
     dist.broadcast_object_list(box, src=0, group=cpu_group())
     return box[0]
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
-    """Element-wise sums over all ranks, in double precision."""
+    """Return the element-wise sums over all ranks, in double precision. Collective."""
     total = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(total, group=cpu_group())
     return total.tolist()
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all ranks, in the order of their ranks, on every rank."""
+    """Return the values of all ranks, in rank order, on every rank. Collective."""
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value, group=cpu_group())
     return values
 
 
 class DelayedMaximum:
-    """The largest value that any rank handed in, known one call later.
+    """The maximum over all ranks, with a delay of one call.
 
-    Every call starts a reduction and returns the result of the one before, so nobody waits for a slower rank.
+    Every call starts a reduction and returns the result of the previous one, so that no rank waits for a slower one.
     """
 
     def __init__(self) -> None:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def exchange(self, value: int) -> int:
-        """Hand in this rank's value; get the maximum of the values of the previous call (0 at the first)."""
+        """Contribute a value; return the maximum of the previous call (0 at the first). Collective."""
         result = 0
         if self._pending is not None:
             work, tensor = self._pending
@@ -100,13 +105,14 @@ class DelayedMaximum:
         return result
 
     def finish(self) -> None:
+        """Wait for the last reduction."""
         if self._pending is not None:
             self._pending[0].wait()
             self._pending = None
 
 
 def shut_down() -> None:
-    """Leave together: ranks that tear down while others still talk abort the job."""
+    """Leave the process group together; a rank that left while others communicate would abort the job. Collective."""
     global _cpu_group
     if dist.is_initialized():
         barrier()

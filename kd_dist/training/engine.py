@@ -1,6 +1,6 @@
-"""DeepSpeed behind five verbs: call, backward, step, save, load. The only file that imports deepspeed.
+"""DeepSpeed behind five operations: call, backward, step, save and load. The only file that imports deepspeed.
 
-Parameters are fp32 everywhere; bf16 is autocast over them. That keeps one kind of checkpoint for every ZeRO stage.
+Parameters are always fp32; bf16 is autocast over them. So checkpoints have one form for every ZeRO stage.
 """
 
 import logging
@@ -35,7 +35,13 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """Whether the optimizer moved, the global gradient norm before clipping, and the learning rate of the step."""
+    """The outcome of an optimizer step.
+
+    Attributes:
+        applied: Whether the optimizer changed the weights; it does not if gradients are not finite.
+        gradient_norm: The global norm before clipping.
+        learning_rate: The learning rate of the step.
+    """
 
     applied: bool
     gradient_norm: float
@@ -43,45 +49,50 @@ class StepOutcome:
 
 
 def start() -> None:
-    """Join the other ranks. DeepSpeed's shared-memory op is left out, which would need a compiler on a CPU machine."""
+    """Choose this rank's device and join the other ranks. Collective.
+
+    Raises:
+        RunError: GPUs were requested but torch sees none, or there are more ranks than GPUs on this machine.
+    """
     distributed.set_environment_defaults()
     _claim_device()
     for name in ("DeepSpeed", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    # Long waits are on the CPU group; a GPU collective that takes this long is dead, and must end the job.
+    # Long waits happen on the CPU group; a GPU collective that takes this long has failed and must end the job.
     deepspeed.init_distributed(timeout=timedelta(minutes=30), verbose=False)
     distributed.cpu_group()
 
 
 def _claim_device() -> None:
-    """This rank's GPU, or its share of the CPU cores.
+    """Use this rank's GPU, or its share of the CPU cores.
 
     Raises:
-        RunError: the job was given GPUs that torch does not see, or there are more ranks than GPUs here.
+        RunError: GPUs were requested but torch sees none, or there are more ranks than GPUs on this machine.
     """
     if not torch.cuda.is_available():
         if os.environ.get("SLURM_GPUS_ON_NODE", "0") != "0" and os.environ.get("KD_DIST_NEEDS_GPUS") == "1":
             raise RunError(
-                "this node was asked for GPUs, but torch sees none: look at the driver, or whether the installed torch "
-                "is a CPU build (`python -c 'import torch; print(torch.version.cuda)'`)"
+                "GPUs were requested on this node, but torch sees none: check the driver, and whether the installed "
+                "torch is a CPU build (`python -c 'import torch; print(torch.version.cuda)'`)"
             )
+        # This op would need a compiler on a CPU machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         torch.set_num_threads(distributed.threads_per_rank())
         return
     visible, ranks = torch.cuda.device_count(), distributed.ranks_of_this_node()
     if 1 < visible < ranks or (visible == 1 and ranks > 1 and "SLURM_JOB_ID" not in os.environ):
-        raise RunError(f"{ranks} ranks on this machine, but {visible} GPU{'s' * (visible > 1)}: start one rank a GPU")
+        raise RunError(f"{ranks} ranks on this machine, but {visible} GPU{'s' * (visible > 1)}: start one rank per GPU")
     torch.cuda.set_device(own_device())
-    # Where a scheduler confines a task to its GPU, that is number 0 on every rank, and DeepSpeed goes by LOCAL_RANK.
+    # A scheduler that confines a task to one GPU numbers it 0 on every rank, and DeepSpeed uses LOCAL_RANK.
     os.environ["LOCAL_RANK"] = str(own_device().index)
 
 
 class ClippedAdamW(torch.optim.AdamW):
-    """AdamW that clips by the global norm itself and refuses a step whose norm is not finite.
+    """AdamW that clips by the global norm and skips a step whose norm is not finite.
 
-    For ZeRO stage 0, where DeepSpeed neither reports the norm nor checks it. Gradients have been averaged over the
-    ranks by then, so every rank sees the same norm and decides alike.
+    For ZeRO stage 0, where DeepSpeed neither reports the norm nor checks it. The gradients are already averaged over
+    the ranks, so every rank sees the same norm and makes the same decision.
     """
 
     def __init__(self, groups: Any, *, max_norm: float, **options: Any) -> None:
@@ -98,7 +109,16 @@ class ClippedAdamW(torch.optim.AdamW):
 
 
 class Engine:
-    """A module in training: accumulation, gradient exchange, clipping, optimizer and schedule."""
+    """A module in training: accumulation, gradient exchange, clipping, optimizer and schedule.
+
+    Args:
+        module: The module to train; only parameters that require gradients are trained and saved.
+        settings: ZeRO stage and precision.
+        optim: Optimizer and schedule.
+        total_steps: Optimizer steps of the whole run, which the schedule spans.
+        micro_batch_size: Rows of a forward pass.
+        accumulation_steps: Micro-batches of this rank per optimizer step.
+    """
 
     def __init__(
         self,
@@ -114,12 +134,12 @@ class Engine:
         self._stage = settings.zero_stage
         self._base_learning_rate = optim.learning_rate
         self._optimizer = self._build_optimizer(optim)
-        # A schedule is a function of the step number, so it needs no state of its own.
+        # The schedule is a function of the step number, so it has no state to save.
         schedule = get_scheduler(
             SCHEDULES[optim.schedule], self._optimizer, round(optim.warmup_fraction * total_steps), total_steps
         )
         self._schedule = schedule.lr_lambdas[0]
-        # The loss is divided by the counts of the global batch: undo DeepSpeed's averaging over ranks and turns.
+        # The loss is already divided by the counts of the global batch: undo DeepSpeed's mean over micro-batches.
         self._scale = accumulation_steps * distributed.world_size()
         self._engine, *_ = deepspeed.initialize(
             model=self.module,
@@ -154,17 +174,19 @@ class Engine:
         return self._engine(*arguments)
 
     def backward(self, loss: Tensor) -> None:
-        """Backward of a loss that is already divided by the counts of the global batch.
+        """Accumulate the gradients of a loss that is already divided by the counts of the global batch.
 
-        A loss that is not finite is turned into gradients that are not finite: the exchange of gradients then tells
-        every rank, and all of them refuse the step, without one more synchronisation.
+        A loss that is not finite makes the gradients not finite. The gradient exchange spreads that to every rank, and
+        all ranks skip the step, without another synchronization.
         """
         checked = torch.where(torch.isfinite(loss), 1.0, float("nan"))
         self._engine.backward(loss * (checked * self._scale))
 
     def step(self, number: int) -> StepOutcome:
-        """Ends a micro-batch; at the last one of step `number` (from 1) the optimizer moves, unless gradients are not
-        finite. Collective."""
+        """End a micro-batch; after the last one of step `number` (from 1), take the optimizer step. Collective.
+
+        The step is skipped if the gradients are not finite. Before the last micro-batch, the outcome has no norm.
+        """
         learning_rate = self._base_learning_rate * self._schedule(number - 1)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -181,9 +203,9 @@ class Engine:
         return self._engine.get_global_grad_norm()
 
     def save(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
-        """Weights and optimizer moments by parameter name, complete on every rank. Collective.
+        """Return weights and optimizer moments by parameter name, complete on every rank, and other state. Collective.
 
-        The optimizer state is empty when no step was applied yet.
+        There are no moments before the first applied step.
         """
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._weights()}
         applied = self._applied_steps()
@@ -197,7 +219,7 @@ class Engine:
         return {"weights": weights, "optimizer": moments}, {"applied_steps": applied}
 
     def load(self, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
-        """Put back what `save` gave, on any number of ranks and any ZeRO stage. Collective."""
+        """Restore what `save` returned, on any number of ranks and any ZeRO stage. Collective."""
         self.load_weights(tensors["weights"])
         if not state["applied_steps"]:
             return
@@ -210,7 +232,7 @@ class Engine:
                 self._write_moment(parameter, moment, value)
 
     def load_weights(self, weights: Tensors) -> None:
-        """Put back weights alone. Collective."""
+        """Restore weights alone. Collective."""
         with torch.no_grad():
             for name, tensor in self._weights():
                 tensor.copy_(weights[name])
@@ -219,19 +241,21 @@ class Engine:
                 safe_set_full_fp32_param(parameter, parameter.detach().clone())
 
     def _weights(self) -> list[tuple[str, Tensor]]:
-        """Trained parameters, and buffers; tied weights once, under their first name. What is frozen comes from where
-        it was loaded from."""
+        """Return trained parameters and buffers by name, tied weights once under their first name.
+
+        Frozen parameters are not saved; they are loaded from their model again.
+        """
         return [*self._trained(), *self.module.named_buffers()]
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
     def _applied_steps(self) -> int:
-        """The optimizer's own count, which a refused step does not raise."""
+        """Return the optimizer's count of steps, which skipped steps do not increase."""
         return max((int(state["step"]) for state in self._optimizer.state.values() if "step" in state), default=0)
 
     def _create_optimizer_state(self, applied: int) -> None:
-        """What AdamW's first step would create. Under ZeRO its parameters are flat slices of many."""
+        """Create the state that AdamW's first step would create; under ZeRO its parameters are flat slices of many."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
                 self._optimizer.state[p] = {
@@ -241,8 +265,10 @@ class Engine:
                 }
 
     def _link_moments(self) -> None:
-        """Tell ZeRO which slice of the moments belongs to which parameter. By itself it does so after the step of the
-        first parameter group, when the others have no moments yet."""
+        """Link slices of the moments to parameters in ZeRO.
+
+        ZeRO does so by itself after the step of the first parameter group, when the others have no moments yet.
+        """
         self._engine.optimizer._hp_optimizer_states_linked = False
         self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
@@ -258,4 +284,5 @@ class Engine:
             self._optimizer.state[parameter][moment].copy_(value)
 
     def close(self) -> None:
+        """Release the memory of the engine."""
         self._engine.destroy()

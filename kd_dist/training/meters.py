@@ -1,4 +1,4 @@
-"""Meters of a training run: time, losses, memory, and use of the GPU."""
+"""Meters of a training run: time, losses, memory and GPU utilization."""
 
 import resource
 import sys
@@ -17,7 +17,7 @@ Means = dict[str, float]
 
 
 class Stopwatch:
-    """Measure the seconds spent in a part of the step; on a GPU by events, so as not to wait for kernels."""
+    """A context manager that measures seconds; on a GPU with events, so that it does not wait for kernels."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -46,7 +46,7 @@ class Stopwatch:
 
 
 class Interval:
-    """Sum up what happens between two logged steps on this rank."""
+    """Sums over the steps between two logged steps on this rank."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -56,7 +56,7 @@ class Interval:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave what happens inside out of the training time."""
+        """Exclude the time of the `with` block from the training time."""
         begun = time.perf_counter()
         yield
         self.started += time.perf_counter() - begun
@@ -72,7 +72,7 @@ class Interval:
 
 
 def memory_and_use() -> Means:
-    """Return the peak memory of this rank: of its GPU where there is one, else of the process."""
+    """Return the peak memory of this rank, of its GPU or else of the process, and the GPU utilization."""
     if not torch.cuda.is_available():
         unit = 1024**3 if sys.platform == "darwin" else 1024**2
         return {"speed/memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
@@ -80,7 +80,7 @@ def memory_and_use() -> Means:
 
 
 def _gpu_use() -> Means:
-    """Return the use of the GPU; nothing where the driver does not report it, as for parts of a GPU."""
+    """Return the GPU utilization; nothing where the driver does not report it, as for a part of a GPU."""
     import pynvml
 
     try:

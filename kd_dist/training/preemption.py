@@ -1,6 +1,6 @@
-"""A signal becomes a flag that all ranks agree on at a step boundary.
+"""Turn signals into a request to stop that all ranks agree on at a step boundary.
 
-Nothing is saved inside a signal handler: saving is collective, and a handler runs between any two bytecodes.
+A signal handler must not save anything: saving is collective, and a handler runs between any two bytecodes.
 """
 
 import os
@@ -14,9 +14,10 @@ SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 class Preemption:
-    """While active, SIGUSR2, SIGTERM and SIGINT ask the run to save and stop.
+    """A context in which SIGUSR2, SIGTERM and SIGINT ask the run to save and stop.
 
-    `submitit`'s handler for SIGUSR2, or any other, is put back on exit and is kept in `previous_handlers`.
+    Attributes:
+        previous_handlers: The handlers before, such as that of `submitit` for SIGUSR2; they are restored on exit.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,11 @@ class Preemption:
             self._agreement.finish()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        # Schedulers signal every process of a step; a forked helper inherits this handler and must not act on it.
-        # SIGUSR2 means "requeue me", which a SIGTERM that follows must not take back.
+        # Schedulers signal every process of a step; a forked process inherits this handler and must not act on it.
+        # SIGUSR2 means "requeue me", which a later SIGTERM must not cancel.
         if os.getpid() == self._process and self._received != signal.SIGUSR2:
             self._received = number
 
     def agreed(self) -> int:
-        """The signal that some rank had received one call ago, or 0. Collective; the same answer on every rank."""
+        """Return the signal that any rank had received one call ago, or 0; the same on every rank. Collective."""
         return self._agreement.exchange(self._received)

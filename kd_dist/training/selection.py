@@ -1,4 +1,4 @@
-"""Which step's weights become the result of a stage, and when looking further is useless."""
+"""Choose the step whose weights become the result of a stage, and stop early."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,7 +6,15 @@ from typing import Any
 
 @dataclass
 class Best:
-    """The best evaluation so far. Every rank sees the same metrics and so has the same one."""
+    """The best evaluation so far; it is the same on every rank, since all ranks see the same metrics.
+
+    Attributes:
+        metric: The metric to maximize, or `loss` to minimize.
+        patience: Evaluations without improvement after which training stops; None to never stop.
+        value: The best value so far.
+        step: The step of the best value; 0 before the first evaluation.
+        evaluations_since: Evaluations since the best.
+    """
 
     metric: str
     patience: int | None
@@ -15,7 +23,7 @@ class Best:
     evaluations_since: int = 0
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
-        """Take note of an evaluation; returns whether it is the best one yet."""
+        """Record an evaluation and return whether it is the best one so far; of equal values, the first is kept."""
         value = metrics[f"evaluation/{self.metric}"]
         if self.value is not None and not self._is_better(value, self.value):
             self.evaluations_since += 1
@@ -27,12 +35,13 @@ class Best:
         return value < than if self.metric == "loss" else value > than
 
     def is_over(self) -> bool:
-        """Whether the patience is exhausted."""
+        """Return whether the patience is exhausted."""
         return self.patience is not None and self.evaluations_since >= self.patience
 
     def state(self) -> dict[str, Any]:
-        """What belongs into a checkpoint."""
+        """Return what a checkpoint keeps."""
         return {key: value for key, value in asdict(self).items() if key in ("value", "step", "evaluations_since")}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
         self.value, self.step, self.evaluations_since = state["value"], state["step"], state["evaluations_since"]

@@ -1,4 +1,4 @@
-"""The train stage: set up, run and export everything that one stage of training needs."""
+"""The train stage: set up training, run it, and export the model."""
 
 import os
 import statistics
@@ -11,19 +11,18 @@ from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
 from kd_dist.config.vocabularies import added_tokens, embedding_problem, reading_problem
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import Preempted, RunError
-from kd_dist.files import read_json
 from kd_dist.models.device import own_device
 from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
-from kd_dist.objectives.finetune import Labels
 from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
-from kd_dist.runs.tracking import make_tracker
+from kd_dist.runs.tracking import NullTracker, make_tracker
 from kd_dist.serving.export import export
 from kd_dist.training import distributed, engine
 from kd_dist.training.engine import Engine
@@ -34,10 +33,10 @@ from kd_dist.training.trainer import Trainer
 
 
 def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
-    """Train one stage from wherever it stands to its export. Every rank calls it.
+    """Train from the newest checkpoint, or from the start, to the export. Every rank calls it.
 
     Raises:
-        Preempted: A signal asked to stop; calling it again goes on.
+        Preempted: A signal asked to stop; another call resumes.
         UserError: A setting or a file is wrong.
     """
     engine.start()
@@ -48,7 +47,7 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
             trainer.train()
             status = 0
         except Preempted:
-            status = 0  # it goes on later: no failure for W&B
+            status = 0  # it will resume: not a failure for W&B
             raise
         finally:
             tracker.close(status)
@@ -58,15 +57,18 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     distributed.barrier()
 
 
-def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, Any]:
+def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
+    """Return the trainer, its objective, the tokenizer and the tracker."""
     _make_deterministic(stage)
     tokens = Path(stage.data.tokens)
-    tokenizer = load_tokenizer(tokens / "tokenizer")
+    tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
     torch.manual_seed(stage.train.seed)
     objective = build(stage, tokenizer)
     _check_tokens(stage, objective, tokens)
     outputs = _stored_outputs(stage)
-    rows = TokenRows(tokens, "train", tokenizer.pad_token_id, outputs)
+    rows, validation_rows = (
+        TokenRows(tokens, split, tokenizer.pad_token_id, outputs) for split in ("train", "validation")
+    )
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
         distributed.rank(),
@@ -78,18 +80,11 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     )
     trainer = Trainer(
         stage,
-        engine=Engine(
-            objective,
-            stage.engine,
-            stage.optim,
-            total_steps=total_steps,
-            micro_batch_size=stage.train.sequences_per_micro_batch(),
-            accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
-        ),
+        engine=_engine(stage, objective, total_steps),
         objective=objective,
         teacher=_teacher(stage, objective),
         rows=rows,
-        validation_rows=TokenRows(tokens, "validation", tokenizer.pad_token_id, outputs),
+        validation_rows=validation_rows,
         total_steps=total_steps,
         checkpoints=stage_dir / "checkpoints",
         tracker=tracker,
@@ -99,22 +94,39 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     return trainer, objective, tokenizer, tracker
 
 
+def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
+    return Engine(
+        objective,
+        stage.engine,
+        stage.optim,
+        total_steps=total_steps,
+        micro_batch_size=stage.train.sequences_per_micro_batch(),
+        accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
+    )
+
+
 def _stored_outputs(stage: TrainStage) -> StoredOutputs | None:
+    """Return the precomputed teacher logits that the stage reads, if any."""
     if stage.data.teacher_outputs is None or stage.teacher is None:
         return None
     return StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), Path(stage.data.tokens))
 
 
 def _best(stage: TrainStage, tokens: Path) -> Best | None:
+    """Return the selection of the best weights; None to keep the last."""
     if stage.selection is None:
         return None
     metric = stage.selection.metric
-    return Best(main_metric(Labels.load(tokens).task) if metric == "auto" else metric, stage.selection.patience)
+    return Best(main_metric(PreparedRows(tokens).labels.task) if metric == "auto" else metric, stage.selection.patience)
 
 
 def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None:
-    """Refuse rows that a model has no embedding or position for: a GPU would only say `device-side assert`."""
-    statistics = read_json(tokens / "statistics.json")
+    """Refuse rows that a model has no embeddings for; a GPU would report only `device-side assert`.
+
+    Raises:
+        RunError: Token ids or positions exceed a model's embeddings, or word boundaries are missing.
+    """
+    statistics = PreparedRows(tokens).statistics
     configs = {"student": objective.student.config}
     if stage.teacher is not None:
         configs["teacher"] = load_config(stage.teacher.path)
@@ -125,11 +137,14 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
             raise RunError(problem)
         needed, there = statistics["max_length"], num_positions(config.to_dict())
         if there is not None and needed > there:
-            raise RunError(f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: prepare it anew for it")
+            raise RunError(
+                f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again"
+            )
     _check_vocabularies(stage, tokens / "tokenizer")
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
-            f"{tokens} has no word borders, which whole-word masking needs: prepare it with data.word_starts=true"
+            f"{tokens} has no word boundaries, which whole-word masking needs: tokenize it again with "
+            "data.word_starts=true"
         )
 
 
@@ -151,6 +166,7 @@ def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
 
 
 def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
+    """Return the teacher that runs during training, if the objective needs one."""
     wanted = objective.wanted()
     if wanted is None or stage.teacher is None:
         return None
@@ -159,17 +175,17 @@ def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
         wanted,
         precision=stage.engine.precision,
         device=own_device(),
-        label2id=Labels.load(Path(stage.data.tokens)).label2id if wanted.logits else None,
+        label2id=PreparedRows(Path(stage.data.tokens)).labels.ids if wanted.logits else None,
     )
 
 
 def _make_deterministic(stage: TrainStage) -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be there before the first matrix product
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be set before the first matrix product
     torch.use_deterministic_algorithms(stage.train.deterministic)
 
 
 def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
-    """Export the model and add its row to the results. Rank 0 alone."""
+    """Export the model and add its row to the results. Only rank 0 calls it."""
     metrics = {name: value if is_finite(value) else None for name, value in sorted(trainer.kept_metrics.items())}
     scores = {name: value for name, value in metrics.items() if name.startswith(("train/", "evaluation/"))}
     export(objective, tokenizer, stage_dir, scores)
@@ -182,6 +198,6 @@ def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer
         "parameters": num_parameters(objective.student),
     }
     row |= {name.removeprefix("evaluation/"): value for name, value in scores.items() if name.startswith("evaluation/")}
-    if trainer.speeds:  # none where a run that had ended was only exported
+    if trainer.speeds:  # empty where a finished training was only exported
         row["training_samples_per_second"] = round(statistics.median(trainer.speeds), 1)
     add_result(stage_dir.parent, row)

@@ -1,11 +1,11 @@
-"""The teacher's logits on disk: written once for all rows, then read in place of running the teacher.
+"""Store the teacher's logits for all rows on disk, to read them instead of running the teacher.
 
-    outputs/manifest_00003.json   teacher, data, labels, shard 3 of how many, rows, and the SHA-256 of both files
-            keys_00003.npy        (N) sorted 64-bit hashes of what the teacher was fed (`batches.row_keys`)
+    outputs/manifest_00003.json   teacher, labels, tokenizer, shard 3 of how many, rows, SHA-256 of both files
+            keys_00003.npy        (N) sorted 64-bit hashes of the teacher's inputs (`token_rows.row_keys`)
             logits_00003.npy      (N, C) float32, in the order of the keys and of the data's labels
 
-A row is found by what it says, never by its position, so neither shuffling nor more data can misalign the two. Whatever
-does not belong to the teacher, the labels and the data at hand is refused.
+A row is found by its content, never by its position, so neither shuffling nor additional data can misalign the two.
+Outputs of another teacher, other labels or other data are refused.
 
 Shapes: B batch, N rows of a shard, C classes.
 """
@@ -21,6 +21,7 @@ import torch
 
 from kd_dist.config.model_configs import config_file
 from kd_dist.config.stages import TeacherOutputsStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizers import load_tokenizer
 from kd_dist.errors import RunError
@@ -36,19 +37,19 @@ SECONDS_BETWEEN_LINES = 30
 
 
 def run(stage: TeacherOutputsStage, stage_dir: Path, shard: int) -> None:
-    """Write one shard of the outputs, unless it is there.
+    """Write one shard of the outputs, unless it already exists.
 
     Raises:
-        UserError: the teacher's labels are not those of the data.
-        RunError: the teacher's folder has no weights.
+        UserError: The teacher's labels are not those of the data.
+        RunError: The teacher's folder has no weights.
     """
     shards = stage.resources.shards
     identity = identify(Path(stage.teacher.path), Path(stage.data.tokens)) | {"shard": shard, "shards": shards}
     folder = stage_dir / "outputs"
     folder.mkdir(exist_ok=True)
-    _drop_other_division(folder, shards)
+    _remove_stale_shards(folder, shards)
     if _problem(folder / _name("manifest", shard, "json"), identity) is None:
-        print(f"{stage_dir.name}: shard {shard} is there", flush=True)
+        print(f"{stage_dir.name}: shard {shard} exists already", flush=True)
         return
     keys, logits = _outputs_of(stage, shard)
     order = np.argsort(keys, kind="stable")
@@ -60,20 +61,21 @@ def run(stage: TeacherOutputsStage, stage_dir: Path, shard: int) -> None:
 
 
 def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
-    """What outputs belong to: the teacher by its weights, the labels by name and order, the tokenizer's ids.
+    """Return what outputs depend on: hashes of the teacher's weights and of the tokenizer, and the labels in order.
 
     Raises:
-        RunError: the teacher's folder has no weights.
+        RunError: The teacher's folder has no weights.
     """
+    rows = PreparedRows(tokens)
     return {
         "teacher": _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
-        "label2id": read_json(tokens / "label2id.json"),
-        "tokenizer": _sum_of(sorted((tokens / "tokenizer").glob("tokenizer*.json"))),
+        "label2id": rows.label2id,
+        "tokenizer": _sum_of(sorted(rows.tokenizer_folder.glob("tokenizer*.json"))),
     }
 
 
 def _weights(teacher: Path) -> list[Path]:
-    """The files that transformers loads: safetensors where there are any."""
+    """Return the files that transformers loads: safetensors if there are any."""
     files = sorted(teacher.glob("*.safetensors")) or sorted(teacher.glob("pytorch_model*.bin"))
     if not files:
         raise RunError(f"teacher.path={teacher} has no weights: neither *.safetensors nor pytorch_model*.bin")
@@ -92,12 +94,12 @@ def _name(what: str, shard: int, suffix: str) -> str:
     return f"{what}_{shard:05d}.{suffix}"
 
 
-def _drop_other_division(folder: Path, shards: int) -> None:
-    """Shards of another number of shards hold other rows; a damaged manifest does not say which."""
+def _remove_stale_shards(folder: Path, shards: int) -> None:
+    """Remove shards that were written with another number of shards, and those with a damaged manifest."""
     for path in folder.glob("manifest_*.json"):
         try:
             content = _read(path)
-        except FileNotFoundError:  # another shard, which started at the same time, was faster
+        except FileNotFoundError:  # another shard that started at the same time has removed it
             continue
         except ValueError:
             content = {"shards": None, "sha256": {}}
@@ -107,7 +109,11 @@ def _drop_other_division(folder: Path, shards: int) -> None:
 
 
 def _read(manifest: Path) -> dict[str, Any]:
-    """Raises ValueError for a damaged manifest."""
+    """Read a manifest.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     content = read_json(manifest)
     if not isinstance(content, dict) or not {"shards", "sha256"} <= content.keys():
         raise ValueError("not the description of a shard")
@@ -115,17 +121,17 @@ def _read(manifest: Path) -> dict[str, Any]:
 
 
 def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys (N) and logits (N, C) of this shard's rows, which are every `shards`-th."""
+    """Return keys (N) and logits (N, C) of the rows of this shard, which are every `shards`-th row."""
     tokens = Path(stage.data.tokens)
     device = own_device()
     teacher = Teacher(
         stage.teacher.path,
         Wanted(logits=True),
-        precision="fp32",  # as the teacher that runs along, unless training is told otherwise
+        precision="fp32",  # as a teacher that runs during training with the default precision
         device=device,
-        label2id=read_json(tokens / "label2id.json"),
+        label2id=PreparedRows(tokens).label2id,
     )
-    pad_token_id = load_tokenizer(tokens / "tokenizer").pad_token_id
+    pad_token_id = load_tokenizer(PreparedRows(tokens).tokenizer_folder).pad_token_id
     keys = [np.empty(0, dtype=np.uint64)]
     logits = [np.empty((0, teacher.model.config.num_labels), dtype=np.float32)]
     for split in SPLITS:
@@ -137,7 +143,7 @@ def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.
 
 
 def _batches(rows: TokenRows, shard: int, shards: int) -> Iterator[tuple[dict[str, torch.Tensor], np.ndarray]]:
-    """Rows of like lengths, and their keys, with a line about the progress now and then."""
+    """Yield batches of rows of similar lengths and their keys (B), and print the progress now and then."""
     own = np.arange(shard, len(rows), shards)
     own = own[np.argsort(rows.lengths[own], kind="stable")]
     started = last = time.monotonic()
@@ -158,14 +164,14 @@ def _logits(teacher: Teacher, batch: dict[str, torch.Tensor], device: torch.devi
 
 
 def _write(path: Path, array: np.ndarray) -> str:
-    """Write a file that is there as a whole or not at all; returns its SHA-256."""
+    """Write an array atomically and return the SHA-256 of the file."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
     return _sum_of([path])
 
 
 def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
-    """What is wrong with a shard, or None."""
+    """Return what is wrong with a shard, or None."""
     try:
         content = _read(manifest)
         different = [name for name, value in identity.items() if content.get(name) != value]
@@ -173,7 +179,7 @@ def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
             return f"{manifest.name} belongs to another {' and '.join(different)}"
         for name, expected in content["sha256"].items():
             if _sum_of([manifest.parent / name]) != expected:
-                return f"{name} has another SHA-256 than when it was written"
+                return f"{name} has a different SHA-256 than when it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError) as error:
@@ -182,24 +188,29 @@ def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
 
 
 class StoredOutputs:
-    """All shards of the outputs, verified and memory-mapped."""
+    """All shards of the outputs, verified and memory-mapped.
+
+    Args:
+        folder: The `outputs` folder.
+        teacher: The folder of the teacher that they must come from.
+        tokens: The folder of the rows that they must belong to.
+
+    Raises:
+        RunError: Shards are missing or damaged, or belong to another teacher, tokenizer or other labels.
+    """
 
     def __init__(self, folder: Path, teacher: Path, tokens: Path) -> None:
-        """
-        Raises:
-            RunError: shards are missing or damaged, or belong to another teacher, tokenizer or other labels.
-        """
         self._folder = folder
         manifests = sorted(folder.glob("manifest_*.json"))
         identity = identify(teacher, tokens)
         problems = [problem for path in manifests if (problem := _problem(path, identity))]
         shards = int(_read(manifests[0])["shards"]) if manifests and not problems else 0
         if not problems and len(manifests) != max(shards, 1):
-            problems.append(f"{len(manifests)} shards are there of {shards or 'at least one'}")
+            problems.append(f"{len(manifests)} of {shards or 'at least 1'} shards exist")
         if problems:
             raise RunError(
                 f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Remove {folder.parent} and "
-                "start the same run again to have them written anew"
+                "start the same run again to write them again"
             )
         self._keys, self._logits = (
             [np.load(folder / _name(what, shard, "npy"), mmap_mode="r") for shard in range(shards)]
@@ -207,10 +218,10 @@ class StoredOutputs:
         )
 
     def of(self, keys_B: np.ndarray) -> np.ndarray:
-        """(B, C) logits of rows, by `row_keys`.
+        """Return the logits (B, C) of rows, given their `row_keys` (B).
 
         Raises:
-            RunError: a row for which there is no output.
+            RunError: There is no output for a row.
         """
         logits_BC = np.full((len(keys_B), self._logits[0].shape[1]), np.nan, dtype=np.float32)
         for keys, logits in zip(self._keys, self._logits, strict=True):

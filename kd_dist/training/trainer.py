@@ -1,4 +1,4 @@
-"""The loop: resume, step, log, evaluate, save, and stop when asked to. It knows no method, no model, no scheduler."""
+"""The training loop: resume, step, log, evaluate, save, and stop on request; independent of method and model."""
 
 import time
 from collections.abc import Iterator
@@ -26,9 +26,20 @@ from kd_dist.training.validation import Validator
 
 
 class Trainer:
-    """Train one objective to its last step, or until its selection says that more is useless.
+    """Trains one objective to its last step, or until the patience of its selection is exhausted.
 
-    Its own state is `step`, `refused_in_a_row`, the metrics so far and what the selection has seen.
+    Args:
+        stage: The settings.
+        engine: The engine that holds `objective`.
+        objective: What is trained.
+        teacher: The teacher, where the objective needs one that runs during training.
+        rows: The training rows.
+        validation_rows: The held-out rows; there may be none.
+        total_steps: Optimizer steps of the whole run.
+        checkpoints: The folder of checkpoints.
+        tracker: Where metrics and messages go.
+        preemption: Where requests to stop come from.
+        best: The selection of the best weights; None to keep the last.
     """
 
     def __init__(
@@ -77,11 +88,11 @@ class Trainer:
         self.speeds: list[float] = []
 
     def train(self) -> None:
-        """Run to the last step, and end with the best weights where there is a selection. Collective.
+        """Train to the end, and restore the best weights where there is a selection. Collective.
 
         Raises:
             Preempted: A signal asked to stop; the state is saved.
-            RunError: Too many refused steps in a row, or a checkpoint that could not be written.
+            RunError: Too many skipped steps in a row, or a checkpoint could not be written.
         """
         self._resume()
         self._objective.train()
@@ -102,7 +113,7 @@ class Trainer:
 
     @property
     def kept_step(self) -> int:
-        """The step whose weights are there after training."""
+        """The step whose weights training ends with."""
         return self._best.step if self._best is not None and self._best.step else self.step
 
     @property
@@ -111,7 +122,7 @@ class Trainer:
         return self._of_best if self._best is not None and self._best.step else self._latest
 
     def close(self) -> None:
-        """Release threads and memory; the next stage may run in the same process."""
+        """Release threads and memory, for the next stage in this process."""
         self._prefetcher.shutdown()
         self._engine.close()
 
@@ -122,7 +133,7 @@ class Trainer:
         return self._best is not None and self._best.is_over()
 
     def _evaluate(self) -> bool:
-        """Evaluate; return whether these are the best weights so far. Collective."""
+        """Evaluate, and return whether these are the best weights so far. Collective."""
         metrics = self._validator.evaluate()
         if not metrics:
             return False
@@ -137,7 +148,7 @@ class Trainer:
         self._tracker.log(self.step, metrics)
 
     def _take_best(self) -> None:
-        """Go back to the best weights. Collective; every rank reads them."""
+        """Restore the best weights, which every rank reads. Collective."""
         if self._best is None or not self._best.step:
             return
         self._engine.load_weights(good_weights(self._checkpoints, self.kept_step))
@@ -146,7 +157,7 @@ class Trainer:
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
 
     def _batches(self) -> Iterator[list[PreparedBatch]]:
-        """Yield this rank's micro-batches of each remaining step, prepared while the step before runs."""
+        """Yield this rank's micro-batches of each remaining step, prepared during the step before."""
         upcoming = self._prefetcher.submit(self._prepare, self.step + 1)
         for step in range(self.step + 1, self.total_steps + 1):
             if self._is_over():
@@ -162,7 +173,7 @@ class Trainer:
         for micro_batch in micro_batches:
             tensors = self._objective.prepare(self._rows.collate(micro_batch.rows), micro_batch.seed)
             counts = self._objective.counts(tensors)
-            if torch.cuda.is_available():  # so that the copy to the GPU does not wait
+            if torch.cuda.is_available():  # for an asynchronous copy to the GPU
                 tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
             prepared.append(PreparedBatch(tensors, counts, micro_batch.seed))
         return prepared
@@ -185,17 +196,17 @@ class Trainer:
         self.refused_in_a_row = 0 if applied else self.refused_in_a_row + 1
         if applied:
             return
-        self._tracker.message(f"step {self.step} refused: its loss or gradient is not finite")
+        self._tracker.message(f"step {self.step} skipped: its loss or gradient is not finite")
         limit = self._stage.train.max_nonfinite_steps
         if self.refused_in_a_row >= limit:
             raise RunError(
                 f"{limit} steps in a row had a loss or gradient that is not finite (the last: step {self.step}); the "
-                f"last good checkpoint in {self._checkpoints} stays. Lower optim.learning_rate, use "
-                "engine.precision=fp32, or look at the data of these steps"
+                f"last good checkpoint in {self._checkpoints} is kept. Lower optim.learning_rate, use "
+                "engine.precision=fp32, or inspect the data of these steps"
             )
 
     def _log(self, metrics: Means) -> None:
-        """Log means over the steps since the last logged one, over all ranks. Collective: ranks agree on when."""
+        """Log the mean of the steps since the last logged step, over all ranks. Collective."""
         interval, self._interval = self._interval, Interval()
         seconds = time.perf_counter() - interval.started
         names = sorted(interval.terms)
@@ -223,7 +234,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        """Write a checkpoint unless this step has one. Collective; rank 0 writes, and all ranks learn how it went."""
+        """Write a checkpoint unless this step has one. Collective: rank 0 writes, every rank raises if that fails."""
         if self._saved_step == self.step:
             return
         tensors, state = self._engine.save()
@@ -240,13 +251,13 @@ class Trainer:
         self._saved_step = self.step
 
     def _state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of the trainer itself."""
+        """Return the trainer's own part of a checkpoint."""
         metrics = {"latest": self._latest, "of_best": self._of_best}
         best = {} if self._best is None else {"best": self._best.state()}
         return {"refused_in_a_row": self.refused_in_a_row, "metrics": metrics} | best
 
     def _resume(self) -> None:
-        """Go on from the newest good checkpoint, if there is one. Collective; rank 0 decides which one that is."""
+        """Resume from the newest good checkpoint, if any, which rank 0 chooses. Collective."""
         found = newest_good(self._checkpoints) if distributed.rank() == 0 else None
         path, damaged = distributed.broadcast(found)
         if path is not None:
@@ -259,18 +270,18 @@ class Trainer:
         self._interval = Interval()
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        """Take up the state of a checkpoint. Collective."""
+        """Restore the state of a checkpoint. Collective."""
         self._engine.load(checkpoint.tensors, checkpoint.state)
         self.step = self._saved_step = checkpoint.step
         self.refused_in_a_row = checkpoint.state["refused_in_a_row"]
         if self._best is not None:
             self._best.load(checkpoint.state["best"])
-        if metrics := checkpoint.state.get("metrics"):  # earlier versions kept them in metrics.jsonl alone
+        if metrics := checkpoint.state.get("metrics"):  # earlier versions kept them only in metrics.jsonl
             self._latest, self._of_best = metrics["latest"], metrics["of_best"]
 
 
 def _summed(counts: list[dict[str, float]]) -> dict[str, float]:
-    """Return the counts of the global batch: over this rank's micro-batches and over all ranks."""
+    """Return the counts of the global batch, summed over micro-batches and ranks, 1 in place of 0. Collective."""
     names = sorted(counts[0])
     totals = distributed.sum_over_ranks([sum(batch[name] for batch in counts) for name in names])
     return {name: total if total > 0 else 1.0 for name, total in zip(names, totals, strict=True)}

@@ -19,15 +19,15 @@ Predictions = list[tuple[np.ndarray, np.ndarray]]  # logits (B, C) and labels of
 
 
 class Validator:
-    """Score an objective on held-out rows, shared out among the ranks.
+    """Scores an objective on held-out rows, which are distributed over the ranks.
 
     Args:
         forward: Runs a batch.
-        objective: What is evaluated; it is in train mode before and after.
+        objective: The objective to evaluate; it is in train mode before and after.
         rows: The held-out rows; there may be none.
         weights: The weight of each loss term; terms of weight 0 are left out.
         micro_batch_size: Rows of a forward pass.
-        seed: Decides everything random about a batch, such as masking.
+        seed: Seed of everything random about a batch, such as masking.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Validator:
 
     @torch.no_grad()
     def evaluate(self) -> Means:
-        """Return the mean of every term over the held-out rows, without dropout, and scores of predictions. Collective.
+        """Return the mean of every loss term over the held-out rows, and scores of the predictions. Collective.
 
-        The names begin with `evaluation/`; nothing is returned where there are no rows.
+        Dropout is off. The names begin with `evaluation/`; without rows, nothing is returned.
         """
         if not len(self._rows):
             return {}
@@ -68,14 +68,14 @@ class Validator:
         return {f"evaluation/{name}": value for name, value in found.items()}
 
     def _means(self, sums: Mapping[str, float], counts: Mapping[str, float]) -> Means:
-        """Divide the sums of all ranks by their counts; the loss is the weighted sum. Collective."""
+        """Return the sums of all ranks divided by their counts, and their weighted sum as the loss. Collective."""
         names = list(self._weights)
         totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
         terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
         return {"loss": sum(self._weights[name] * value for name, value in terms.items())} | terms
 
     def _scores(self, predictions: Predictions) -> Means:
-        """Score the predictions of all ranks. Collective."""
+        """Return the scores of the predictions of all ranks. Collective."""
         gathered = [pair for of_a_rank in distributed.gather(predictions) for pair in of_a_rank]
         if not gathered or self._objective.task is None:
             return {}
@@ -83,7 +83,7 @@ class Validator:
         return scores(self._objective.task, np.concatenate(logits), np.concatenate(labels))
 
     def _batches(self) -> Iterator[PreparedBatch]:
-        """Yield this rank's held-out rows, shortest first; micro-batch k is for rank k mod world size."""
+        """Yield this rank's held-out rows, shortest first; micro-batch k goes to rank k mod world size."""
         size = self._micro_batch_size
         order = self._rows.lengths[:].argsort(kind="stable")
         for index in range(distributed.rank(), -(-len(order) // size), distributed.world_size()):

@@ -1,23 +1,11 @@
 """Overrides and overlays: what reaches which stage, and what the user is told about a mistake."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from kd_dist.config.job import Job
 from kd_dist.config.jobs import load_job
-from kd_dist.config.paths import model_config_file
-from kd_dist.config.sections.training import Train
-from kd_dist.errors import UserError
-
-
-def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None = None) -> str:
-    with pytest.raises(UserError) as caught:
-        load_job(job, list(overrides), overlay)
-    assert caught.value.exit_status == 2
-    return str(caught.value)
-
+from tests.config.refusals import refusal
 
 # ------------------------------------------------------------ overrides
 
@@ -48,34 +36,6 @@ def test_key_that_is_wired_in_every_stage_is_refused_with_the_way_out() -> None:
     message = refusal("data.tokens=elsewhere", job="demo")
     assert "fed by an earlier stage" in message
     assert "pretrain.data.tokens=... or general.data.tokens=... or " in message
-
-
-def test_stage_key_cuts_the_edge() -> None:
-    assert load_job("demo", []).edges()["general"] == ["corpus", "pretrain"]
-    assert load_job("demo", ["general.teacher.path=some/teacher"]).edges()["general"] == ["corpus"]
-
-
-@pytest.mark.parametrize("wire", ["@nowhere/tokens", "@distill/tokens", "@report/tokens"])
-def test_wire_to_a_stage_that_does_not_come_before_is_refused(wire: str) -> None:
-    assert f"`{wire.split('/')[0]}` is no stage before `distill`" in refusal(f"distill.data.tokens={wire}")
-
-
-def test_overrides_leave_the_job_file_alone() -> None:
-    load_job("tinybert_general", ["train.steps=1", "data.corpus=a,b"])
-    assert load_job("tinybert_general", []).stages["distill"].train.steps is None
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("3,6,9,12", [3, 6, 9, 12]), ("[3, 6, 9, 12]", [3, 6, 9, 12]), ("3", [3]), ("none", None), ("null", None)],
-)
-def test_lists_on_the_command_line(text: str, value: list[int] | None) -> None:
-    assert load_job("tinybert_general", [f"objective.layer_map={text}"]).stages["distill"].objective.layer_map == value
-
-
-@pytest.mark.parametrize(("text", "value"), [("none", None), ("300", 300)])
-def test_optional_numbers_on_the_command_line(text: str, value: int | None) -> None:
-    assert load_job("demo", [f"distill.train.steps={text}"]).stages["distill"].train.steps == value
 
 
 def test_value_may_hold_an_equals_sign() -> None:
@@ -136,63 +96,6 @@ def test_all_problems_are_reported_at_once() -> None:
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["tinybert_genral", "", "../config", "__init__"])
-def test_unknown_job_is_answered_with_those_that_exist(name: str) -> None:
-    assert "there are: augment, demo, " in refusal(job=name)
-
-
-def test_misspelt_job_is_answered_with_the_nearest() -> None:
-    assert "did you mean `tinybert_general`?" in refusal(job="tinybert_genral")
-
-
-def test_misspelt_student_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean `tinybert_4l_312`") as caught:
-        model_config_file("tinybert_4l_321")
-    assert caught.value.exit_status == 2
-
-
-# ------------------------------------------------------------ batch arithmetic
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 4, 8])
-def test_micro_batch_does_not_depend_on_the_ranks(world_size: int) -> None:
-    train = Train(global_batch_size=256)
-    assert train.problems(world_size) == []
-    steps = train.accumulation_steps(world_size)
-    assert steps * world_size * train.sequences_per_micro_batch() == 256
-
-
-@pytest.mark.parametrize("global_batch_size", [1, 2, 3, 7, 64, 96, 1000, 4096])
-def test_default_micro_batch_divides_the_global_batch(global_batch_size: int) -> None:
-    assert Train(global_batch_size=global_batch_size).problems(world_size=1) == []
-
-
-def test_micro_batch_that_does_not_divide_is_refused() -> None:
-    message = refusal("train.global_batch_size=100", "train.micro_batch_size=32")
-    assert "train.global_batch_size=100 is no multiple of train.micro_batch_size=32" in message
-
-
-@pytest.mark.parametrize(
-    ("overrides", "way_out"),
-    [
-        (["train.global_batch_size=96", "train.micro_batch_size=32"], ["train.micro_batch_size=24"]),
-        (["train.global_batch_size=6"], ["train.global_batch_size=8"]),
-    ],
-)
-def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(overrides: list[str], way_out: list[str]) -> None:
-    ranks = ["resources.gpus_per_node=4"]
-    assert "do not divide among 4 ranks: set " + way_out[0].split("=")[0] in refusal(*ranks, *overrides)
-    load_job("tinybert_general", ranks + overrides + way_out)
-
-
-@pytest.mark.parametrize(
-    ("settings", "steps"),
-    [({"steps": 5, "epochs": 1}, 5), ({"epochs": 1}, 4), ({"epochs": 0.5}, 2), ({"epochs": 0.001}, 1)],
-)
-def test_total_steps_cover_the_epochs(settings: dict[str, float], steps: int) -> None:
-    assert Train(global_batch_size=256, **settings).total_steps(num_rows=1000) == steps
-
-
 # ------------------------------------------------------------ overlays
 
 
@@ -238,17 +141,3 @@ def test_missing_overlay_is_explained(tmp_path: Path) -> None:
 def test_binary_overlay_is_explained(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\x00")
     assert "is not valid YAML" in refusal(overlay=tmp_path / "settings.yaml")
-
-
-@pytest.mark.parametrize(
-    ("name", "overrides"),
-    [
-        ("tinybert_general", ["train.steps=9", "objective.layer_map=3,6,9,12", "data.corpus=a,b", "train.seed=1"]),
-        ("demo", ["distill.teacher.path=somewhere", "pretrain.train.steps=9"]),
-        ("pretrain", ["tokenizer.path=somewhere"]),
-    ],
-)
-def test_job_json_is_rerunnable(tmp_path: Path, name: str, overrides: list[str]) -> None:
-    job: Job = load_job(name, overrides)
-    (tmp_path / "job.json").write_text(json.dumps(job.model_dump()), encoding="utf-8")
-    assert load_job(name, [], tmp_path / "job.json") == job

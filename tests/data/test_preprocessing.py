@@ -91,7 +91,7 @@ def test_types_only_where_the_model_takes_them(tiny: TinyWorld):
 def test_texts_and_pairs_must_fit_what_was_learnt(tokenizer):
     with pytest.raises(UserError, match="give a second text"):
         Preprocessing(16, pairs=True).encode(tokenizer, ["一"])
-    with pytest.raises(UserError, match="has no place"):
+    with pytest.raises(UserError, match="give no second text"):
         Preprocessing(16).encode(tokenizer, ["一"], ["二"])
     with pytest.raises(UserError, match="2 texts, but 1 second"):
         Preprocessing(16, pairs=True).encode(tokenizer, ["一", "二"], ["三"])

@@ -21,17 +21,18 @@ from kd_dist.config.jobs import find_job
 from kd_dist.config.sections.data import LabelledData, UnlabelledData
 from kd_dist.config.stages import AugmentStage, UnlabelledStage
 from kd_dist.data import arrow_rows, blocks, labelled, unlabelled
+from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import CorpusError, RunError, UserError
 from kd_dist.files import write_json
-from kd_dist.objectives.finetune import Labels
 from kd_dist.planning.architectures import prepared_by as _prepared_by
 from kd_dist.planning.checks import stage_problems
 from kd_dist.runs.fingerprints import input_files
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.stage_runner import run_stage
-from tests.augmentation.test_augmenter import _write_vectors
+from tests.augmentation.world import write_vectors
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.stages import run_entry
 
@@ -57,7 +58,7 @@ def run(tmp_path: Path, labelled: LabelledWorld) -> Run:
 
 @pytest.fixture(scope="session")
 def lines(tiny: TinyWorld) -> list[str]:
-    """Texts of many lengths, none of which stands in the labelled rows."""
+    """Texts of many lengths, none of which is in the labelled rows."""
     text = "".join(tiny.corpus.read_text(encoding="utf-8").split())
     return [text[start : start + 3 + start % 61] for start in range(0, 60 * 100, 100)]
 
@@ -118,7 +119,7 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     }  # fmt: skip
     said = capsys.readouterr().out
     assert f"unlabelled: {len(lines)} train and {theirs['validation_rows']} validation rows, " in said
-    assert f"of {len(lines)} texts, {truncated} longer than a row and cut, 2 empty and left out; built in" in said
+    assert f"of {len(lines)} texts, {truncated} longer than a row and truncated, 2 empty and left out; built in" in said
 
 
 def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text_file, lines):
@@ -126,7 +127,7 @@ def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text
     batch = TokenRows(tokens, "train", 0).collate(np.array([3, 5]))
     assert batch.keys() == {"input_ids", "attention_mask"}
     assert batch["input_ids"][0][: batch["attention_mask"][0].sum()].tolist() == ids(tokens)[3]
-    assert Labels.load(tokens) == Labels.load(labelled.tokens)
+    assert PreparedRows(tokens).labels == PreparedRows(labelled.tokens).labels
     for split in ("validation", "test"):
         assert (tokens / split).is_symlink()
         shared, own = (TokenRows(folder, split, 0).collate(np.arange(4)) for folder in (tokens, labelled.tokens))
@@ -143,9 +144,9 @@ def test_texts_in_validation_or_test_are_left_out(run: Run, labelled: LabelledWo
     expected = encoded(labelled.tokens, [lines[0], splits["train"][0], lines[1]])
     assert ids(tokens) == [encoding.input_ids for encoding in expected]
     assert (statistics(tokens)["texts"], statistics(tokens)["texts_held_out"]) == (6, 3)
-    assert "3 left out that stand in validation or test" in capsys.readouterr().out
+    assert "3 removed that are also in validation or test" in capsys.readouterr().out
     write(text_file, held_out)
-    with pytest.raises(RunError, match=rf"all 3 texts of {text_file} stand in validation or test: none is left"):
+    with pytest.raises(RunError, match=rf"all 3 texts of {text_file} are also in validation or test: none is left"):
         run(text_file)
 
 
@@ -166,7 +167,7 @@ def test_a_classifier_says_how_texts_are_made_and_rows_are_held_out(run: Run, la
         assert ids(tokens) == [row for number, row in enumerate(expected) if number % 10 != 9]
         assert np.load(tokens / "validation_lengths.npy").tolist() == [len(row) for row in expected[9::10]]
         assert (statistics(tokens)["train_rows"], statistics(tokens)["validation_rows"]) == (45, 5)
-        assert Labels.load(tokens) == Labels("single_label", {"finance": 0, "sport": 1}, 2)
+        assert PreparedRows(tokens).labels == Labels("single_label", {"finance": 0, "sport": 1})
         assert len(TokenRows(tokens, "validation", 0)) == 5
 
 
@@ -220,7 +221,7 @@ def test_pairs(run: Run, tiny: TinyWorld, tmp_path, lines):
     with pytest.raises(CorpusError, match=r"b.txt, line 2: 1 texts with tabs between them, expected 2"):
         run(write(tmp_path / "b.txt", ["一\t二", "三"]), tokens=str(tmp_path / "pairs"))
     pq.write_table(pa.table({"text": ["一"]}), tmp_path / "b.parquet")
-    with pytest.raises(CorpusError, match=r"b.parquet, line 1: no field 'text_pair'; .* the second text of a pair"):
+    with pytest.raises(CorpusError, match=r"b.parquet: no column 'text_pair'; .* the second text of a pair has"):
         run(tmp_path / "b.parquet", tokens=str(tmp_path / "pairs"))
 
 
@@ -245,9 +246,9 @@ def test_saved_datasets_and_shards_of_the_augment_stage_are_read(run: Run, label
     assert len(ids(run(labelled.tokens / "train"))) == statistics(labelled.tokens)["train_rows"]
     monkeypatch.setattr("kd_dist.augmentation.blocks.BLOCK_ROWS", 16)
     rows = load_from_disk(str(labelled.tokens / "train"))["text"][:]
-    _write_vectors(tmp_path / "vectors.txt", rows)
+    write_vectors(tmp_path / "vectors.txt", rows)
     stage = AugmentStage(
-        teacher={"path": str(labelled.teacher)},
+        encoder={"path": str(labelled.teacher)},
         data={"tokens": str(labelled.tokens)},
         augment={"copies": 2, "candidates": 4, "word_vectors": str(tmp_path / "vectors.txt")},
     )
@@ -307,8 +308,12 @@ def test_shards_without_texts_are_counted(run: Run, text_file, tmp_path, lines, 
         ("a.arrow", b"", r"a.arrow: not a readable Arrow file"),
         ("a.txt", "一\n".encode() + "天气".encode("gb18030"), r"a.txt, line 2: not UTF-8 text"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ', r"a.jsonl, line 2: not JSON"),
-        ("a.jsonl", b'{"title": "a"}', r"a.jsonl, line 1: no field 'text'; the fields are title: set text_field"),
-        ("a.jsonl", b'{"text": 3}', r"a.jsonl, line 1: the field 'text' holds int"),
+        (
+            "a.jsonl",
+            b'{"title": "a"}',
+            r"a.jsonl, line 1: no column 'text'; the columns are title; set data.text_field",
+        ),
+        ("a.jsonl", b'{"text": 3}', r"a.jsonl, line 1: 'text' holds int"),
         ("a.txt.gz", b"no gzip", r"a.txt.gz: damaged or truncated gzip"),
         ("a.tsv", b"x\ta", r"a.tsv: a table does not say which of its columns is the text"),
     ],
@@ -322,7 +327,7 @@ def test_bad_files_are_named(run: Run, text_file, tmp_path, name: str, content: 
 
 def test_a_table_without_the_field(run: Run, tmp_path):
     pq.write_table(pa.table({"title": ["a"], "labels": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"a.parquet, line 1: no field 'text'; the fields are title, labels: set"):
+    with pytest.raises(CorpusError, match=r"a.parquet: no column 'text'; the columns are title, labels; set"):
         run(tmp_path / "a.parquet")
 
 
@@ -344,13 +349,13 @@ def test_a_table_that_is_damaged_inside(run: Run, tmp_path, lines, suffix: str):
 
 def test_a_shard_that_vanishes(run: Run, text_file, tmp_path, lines, monkeypatch):
     second = write(tmp_path / "vanishing.txt", lines)
-    read = unlabelled.read_records
+    read = unlabelled.read_texts
 
-    def vanishing(path: Path, fields: list[str]) -> Any:
+    def vanishing(*arguments: Any) -> Any:
         second.unlink(missing_ok=True)
-        return read(path, fields)
+        return read(*arguments)
 
-    monkeypatch.setattr(unlabelled, "read_records", vanishing)
+    monkeypatch.setattr(unlabelled, "read_texts", vanishing)
     with pytest.raises(CorpusError, match=r"vanishing.txt was there when .* is gone; put it back and start the same"):
         run(text_file, second)
 
@@ -400,7 +405,7 @@ def test_files_that_were_not_there_at_the_submission(submitted: Path, tmp_path, 
 def test_what_a_stage_before_has_made_is_no_change(tmp_path: Path, labelled: LabelledWorld, lines):
     data = UnlabelledData(unlabelled=["@augmentation/shards"], num_workers=1)
     stages = {
-        "augmentation": AugmentStage(teacher={"path": str(labelled.teacher)}, data={"tokens": str(labelled.tokens)}),
+        "augmentation": AugmentStage(encoder={"path": str(labelled.teacher)}, data={"tokens": str(labelled.tokens)}),
         "unlabelled": UnlabelledStage(data=data, model={"path": str(labelled.teacher)}),
     }
     run_dir = open_run(Job(name="b", description="", stages=stages, result="unlabelled"), tmp_path / "runs", "a")
@@ -414,7 +419,7 @@ def test_rows_and_models_that_do_not_say_how(run: Run, tiny: TinyWorld, text_fil
         run(text_file, tokens=str(tiny.tokens))
     with pytest.raises(RunError, match=r"set data.tokens \(labelled rows\) or model.path \(a classifier\)"):
         run(text_file, tokens=None)
-    with pytest.raises(UserError, match=r"teacher is no trained classifier"):
+    with pytest.raises(UserError, match=r"teacher is not a trained classifier"):
         run(text_file, model=tiny.teacher)
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         run(text_file, model=tmp_path / "nowhere")
@@ -442,16 +447,16 @@ def test_mistakes_are_found_before_any_work(labelled: LabelledWorld, text_file, 
     assert "a.csv: a table does not say" in problems(unlabelled=[str(tmp_path / "a.csv")], tokens=tokens)
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
     assert "is gone" in problems(unlabelled=[str(tmp_path / "g*.txt")], tokens=tokens)
-    assert "data.tokens names no labelled rows, and there is no model.path" in problems(unlabelled=files)
+    assert "nothing decides how texts are tokenized" in problems(unlabelled=files)
     assert "model.path=/nowhere: no such folder" in problems(unlabelled=files, model="/nowhere")
     assert "was not written by a `labelled` stage" in problems(unlabelled=files, tokens=str(tmp_path))
 
 
 def test_checks_see_who_made_the_rows():
     job = find_job("finetune")
-    stage = UnlabelledStage(data=UnlabelledData(unlabelled=["a"], tokens="@prepare/tokens"))
+    stage = UnlabelledStage(data=UnlabelledData(unlabelled=["a"], tokens="@labelled/tokens"))
     by_model = UnlabelledStage(data=UnlabelledData(unlabelled=["a"]), model={"path": "model"})
-    finetune = job.stages["finetune"].rewired(lambda wire: wire.replace("@prepare/tokens", "@texts/tokens"))
-    for source, expected in ((stage, job.stages["prepare"]), (by_model, by_model)):
+    finetune = job.stages["finetune"].rewired(lambda wire: wire.replace("@labelled/tokens", "@texts/tokens"))
+    for source, expected in ((stage, job.stages["labelled"]), (by_model, by_model)):
         with_texts = job.model_copy(update={"stages": {**job.stages, "texts": source}})
         assert _prepared_by(with_texts, finetune) == expected

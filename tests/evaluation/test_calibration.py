@@ -1,4 +1,4 @@
-"""Thresholds keep their promise on the rows they were found on, and what arithmetic foretells is what happens."""
+"""Thresholds keep their promise on the rows they were found on, and what is simulated is what happens."""
 
 import json
 from dataclasses import replace
@@ -17,22 +17,21 @@ from kd_dist.data.examples import Examples, read_split
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation.calibration import (
-    Observed,
+    BranchOutputs,
     Outcome,
-    candidates,
+    candidate_rules,
     choose,
-    observe,
+    run_branches,
+    simulate,
     trusted_thresholds,
-    weigh,
 )
 from kd_dist.evaluation.operations import Operations
 from kd_dist.evaluation.scores import scores
 from kd_dist.files import write_json
 from kd_dist.models.classifier import Classifier, load_classifier, predict
 from kd_dist.models.exit_rules import ExitRule
-from tests.evaluation.test_scoring import LABEL2ID, write_tokens
-from tests.models.test_classifier import LABELS, save_classifier
-from tests.models.test_early_exit import NUM_LAYERS, save_fastbert
+from tests.evaluation.labelled_tokens import LABEL2ID, write_tokens
+from tests.models.random_models import LABELS, NUM_LAYERS, save_classifier, save_fastbert
 from tests.stages import run_entry
 
 TASKS: list[Any] = ["single_label", "multi_label"]
@@ -50,7 +49,7 @@ def folders(tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[P
         model = save_fastbert(root / task, tiny.tokenizer, texts, **settings)
         classifier = load_classifier(model).at(speed=0.0)
         rows = Preprocessing.load(model).encode(classifier.tokenizer, texts, None)
-        logits_NC = predict(classifier, rows).logits_NC
+        logits_NC = predict(classifier, rows).logits_NC.numpy()
         labels = (logits_NC > 0).astype(float) if task == "multi_label" else logits_NC.argmax(axis=1)
         labels[::5] = 1 - labels[::5] if task == "multi_label" else (labels[::5] + 1) % 3
         tokens = write_tokens(root / f"{task}_tokens", texts, labels.tolist(), task=task, label2id=LABEL2ID, test=0)
@@ -63,20 +62,21 @@ class World:
         self.model, self.tokens = model, tokens
         self.classifier: Classifier = load_classifier(model).at(speed=0.0)
         self.examples: Examples = read_split(tokens, "validation")
-        self.observed: Observed = observe(self.classifier, self.examples, Preprocessing.load(tokens))
+        self.outputs: BranchOutputs = run_branches(self.classifier, self.examples, Preprocessing.load(tokens))
         self.operations = Operations.of(self.classifier)
 
     def outcomes(self, **settings: Any) -> Any:
         never = self.classifier.model.exit_rule(0.0)
-        return weigh(self.observed, self.operations, candidates(self.observed, never, Calibrate(**settings)))
+        return simulate(self.outputs, self.operations, candidate_rules(self.outputs, never, Calibrate(**settings)))
 
     def really(self, rule: Any) -> tuple[dict[str, float], np.ndarray]:
         """Scores and exit layers of the model itself under a rule."""
         classifier = replace(self.classifier, exit_rule=rule)
         rows = Preprocessing.load(self.model).encode(classifier.tokenizer, self.examples.texts, None)
-        answers = predict(classifier, rows, batch_size=7)
-        assert answers.layers_N is not None
-        return scores(self.examples.task, answers.logits_NC, self.examples.labels), answers.layers_N
+        output = predict(classifier, rows, batch_size=7)
+        assert output.layers_N is not None
+        found = scores(self.examples.task, output.logits_NC.numpy(), self.examples.labels)
+        return found, output.layers_N.numpy()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def worlds(folders: dict[str, tuple[Path, Path]]) -> dict[str, World]:
 
 @pytest.mark.parametrize("settings", [{}, {"per_layer": True}, {"patience": 2}])
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_foretold_is_what_happens(task: Any, settings: dict[str, Any], worlds: dict[str, World]) -> None:
+def test_what_is_simulated_is_what_happens(task: Any, settings: dict[str, Any], worlds: dict[str, World]) -> None:
     world = worlds[task]
     outcomes = world.outcomes(**settings)
     metric = {"single_label": "accuracy", "multi_label": "micro_f1"}[task]
@@ -102,7 +102,7 @@ def test_operations_saved_are_those_of_the_exits(worlds: dict[str, World]) -> No
     world = worlds["single_label"]
     outcome = world.outcomes()[100]
     _, layers_N = world.really(outcome.rule)
-    lengths_N = world.observed.lengths_N
+    lengths_N = world.outputs.lengths_N
     never = replace(outcome.rule, thresholds=(0.0,) * (NUM_LAYERS - 1))
     full = world.operations.per_row(lengths_N, np.full(len(lengths_N), NUM_LAYERS), never).sum()
     assert outcome.speedup == pytest.approx(full / world.operations.per_row(lengths_N, layers_N, outcome.rule).sum())
@@ -153,19 +153,16 @@ def test_the_fastest_candidate_leaves_at_the_first_layer(worlds: dict[str, World
 
 def test_a_trusted_threshold_is_the_largest_that_agrees_with_the_last_layer() -> None:
     """By hand: four rows, of which the third most certain is wrong."""
-    last, doubt = [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]
+    last, uncertainties = [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]
     first = [0, 0, 0, 1]
     logits = np.array([np.eye(2)[first], np.eye(2)[last]], dtype=np.float32)
-    observed = Observed("single_label", logits, np.array([doubt], np.float32), np.ones(4), np.zeros(4))
-    assert trusted_thresholds(observed, 1.0) == pytest.approx((0.25,))
-    assert trusted_thresholds(observed, 0.75) == pytest.approx((0.7,))
-    assert trusted_thresholds(replace(observed, logits_LNC=logits[:, ::-1].copy()), 1.0) == pytest.approx((0.15,))
-    tied = replace(observed, doubt_EN=np.full((1, 4), 0.3, np.float32))
+    outputs = BranchOutputs("single_label", logits, np.array([uncertainties], np.float32), np.ones(4), np.zeros(4))
+    assert trusted_thresholds(outputs, 1.0) == pytest.approx((0.25,))
+    assert trusted_thresholds(outputs, 0.75) == pytest.approx((0.7,))
+    assert trusted_thresholds(replace(outputs, logits_LNC=logits[:, ::-1].copy()), 1.0) == pytest.approx((0.15,))
+    tied = replace(outputs, uncertainty_EN=np.full((1, 4), 0.3, np.float32))
     assert trusted_thresholds(tied, 1.0) == (0.0,)  # none can leave without the wrong one
     assert trusted_thresholds(tied, 0.75) == pytest.approx((0.65,))
-
-
-# ------------------------------------------------------------------------------------------------------------ the stage
 
 
 def calibrated(folder: Path, model: Path, tokens: Path, **settings: Any) -> Path:
@@ -252,7 +249,7 @@ def test_labels_in_another_order_are_matched_by_name(folders, tmp_path) -> None:
 def test_mistakes(tiny, folders, tmp_path) -> None:
     model, tokens = folders["single_label"]
     plain = save_classifier(tmp_path / "plain", tiny.tokenizer)
-    with pytest.raises(UserError, match="plain has no branches to leave early by"):
+    with pytest.raises(UserError, match="plain has no branches to exit early by"):
         calibrated(tmp_path / "no_branches", plain, tokens)
     foreign = write_tokens(tmp_path / "tokens", ["一"], [0], label2id={"a": 0, "b": 1}, test=0)
     with pytest.raises(UserError, match=f"the data does not have {LABELS[0]!r}"):

@@ -1,4 +1,4 @@
-"""Scores are those of the field; bounds are what the statistics say; labels are matched by name."""
+"""Scores are those of the field."""
 
 import math
 
@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from kd_dist.config.tasks import METRICS, main_metric
-from kd_dist.data.labels import align_labels, columns_by_name
-from kd_dist.errors import RunError, UserError
-from kd_dist.evaluation.guard import fisher_lower_bound, wilson_lower_bound
-from kd_dist.evaluation.scores import confusion_matrix, per_class, probabilities, scores
+from kd_dist.errors import RunError
+from kd_dist.evaluation.scores import per_class, predictions, probabilities, scores
 
 
 def one_hot(classes: list[int], num_classes: int) -> np.ndarray:
@@ -80,47 +78,16 @@ def test_probabilities() -> None:
     assert many == pytest.approx(np.array([[0.5, 0.0], [0.75, 1.0]]))
 
 
-def test_per_class_and_confusion() -> None:
+def test_per_class() -> None:
     logits_BC, labels = one_hot([0, 1, 1, 2], 4), np.array([0, 1, 2, 2])
     rows = per_class("single_label", logits_BC, labels, ["a", "b", "c", "d"])
     assert rows[2] == {"label": "c", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert rows[3]["support"] == 0
-    matrix = confusion_matrix(logits_BC, labels)
-    assert matrix.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert per_class("regression", logits_BC, labels, []) == []
 
 
-def test_bounds_are_those_of_the_tables() -> None:
-    assert wilson_lower_bound(0.8, 100) == pytest.approx(0.7112, abs=1e-4)
-    assert wilson_lower_bound(1.0, 10) == pytest.approx(0.7225, abs=1e-4)
-    assert fisher_lower_bound(0.5, 50) == pytest.approx(0.2575, abs=1e-4)
-    assert fisher_lower_bound(1.0, 3) == -1.0
-
-
-def test_permuted_labels_are_found_by_name() -> None:
-    model, data = {"sport": 0, "finance": 1, "travel": 2}, {"travel": 0, "sport": 1, "finance": 2}
-    columns = align_labels(model, data)
-    assert columns == [2, 0, 1]
-    logits_BC = one_hot([model["travel"], model["sport"]], 3)
-    assert logits_BC[:, columns].argmax(axis=1).tolist() == [data["travel"], data["sport"]]
-
-
-def test_labels_are_those_of_the_columns() -> None:
-    assert columns_by_name({0: "sport", 1: "2024"}) == {"sport": 0, "2024": 1}
-
-
-def test_numbered_labels_are_taken_in_order_and_that_is_said(capsys: pytest.CaptureFixture) -> None:
-    assert align_labels({"LABEL_0": 0, "LABEL_1": 1}, {"yes": 1, "no": 0}) == [0, 1]
-    assert "'no', 'yes'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("model", "data", "message"),
-    [
-        ({"sport": 0, "money": 1}, {"sport": 0, "monye": 1}, "does not know 'monye'; the data does not have 'money'"),
-        ({"a": 0, "b": 1, "c": 2}, {"a": 0, "b": 1}, "the model has 3 labels, the data 2; the data does not have 'c'"),
-        ({"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}, {"a": 0, "b": 1}, "the model has 3 labels, the data 2"),
-    ],
-)
-def test_other_labels_are_refused_by_name(model, data, message) -> None:
-    with pytest.raises(UserError, match=message):
-        align_labels(model, data)
+def test_predictions() -> None:
+    logits_BC = np.array([[0.5, 2.0], [-1.0, -2.0]])
+    assert predictions("single_label", logits_BC).tolist() == [1, 0]
+    assert predictions("multi_label", logits_BC).tolist() == [[1, 1], [0, 0]]
+    assert predictions("regression", logits_BC[:, :1]).tolist() == [0.5, -1.0]

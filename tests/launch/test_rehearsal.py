@@ -11,9 +11,9 @@ from kd_dist.config.job import Job
 from kd_dist.config.jobs import load_job
 from kd_dist.config.sections.data import CorpusData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate, Guards
-from kd_dist.config.sections.models import Teacher, Tokenizer
+from kd_dist.config.sections.models import Encoder, Tokenizer
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import AugmentStage, EvaluateStage, PrepareStage, SampleTextStage, Stage
+from kd_dist.config.stages import AugmentStage, CorpusStage, EvaluateStage, SampleTextStage, Stage
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from launch.rehearsal import reduced, rehearse
@@ -45,8 +45,8 @@ def test_data_is_little_and_nothing_is_refused_or_timed() -> None:
     rows = PlainTokenData(tokens="tokens")
     stages = reduced(
         job(
-            prepare=PrepareStage(data=CorpusData(corpus=["a.txt"]), tokenizer=Tokenizer()),
-            augment=AugmentStage(teacher=Teacher(path="a"), data=rows, resources=ShardResources(shards=512)),
+            prepare=CorpusStage(data=CorpusData(corpus=["a.txt"]), tokenizer=Tokenizer()),
+            augment=AugmentStage(encoder=Encoder(path="a"), data=rows, resources=ShardResources(shards=512)),
             evaluate=EvaluateStage(evaluate=Evaluate(models={"a": "a"}), data=rows, guards=Guards()),
         )
     ).stages
@@ -68,7 +68,7 @@ def test_a_labelled_pipeline_is_rehearsed(
     settings = [f"teacher.path={labelled.teacher}", f"student.config={labelled.student}", "data.max_length=48"]
     rehearse(load_checked_job("tinybert_task", [*files, *settings]))
     shown = capfd.readouterr().out
-    stages = ["prepare", "check", "outputs", "layers", "distill", "alone", "evaluation", "serving", "report"]
+    stages = ["labelled", "check", "outputs", "layers", "distill", "alone", "evaluation", "serving", "report"]
     assert re.findall(r"^rehearsal: (\w+)$", shown, re.MULTILINE) == stages
     assert "rehearsal: all stages ran" in shown
     assert list(temporary.iterdir()) == []
@@ -80,7 +80,7 @@ def test_failed_rehearsal_says_why_and_is_kept(
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     data = CorpusData(corpus=[str(tmp_path / "empty.txt")])
     with pytest.raises(UserError, match="the rehearsal failed, see above: nothing was submitted") as caught:
-        rehearse(job(texts=SampleTextStage(), prepare=PrepareStage(data=data, tokenizer=Tokenizer())))
+        rehearse(job(texts=SampleTextStage(), prepare=CorpusStage(data=data, tokenizer=Tokenizer())))
     assert caught.value.exit_status == 2
     assert "error: no text in" in capfd.readouterr().err
     (run_dir,) = temporary.glob("*/small/rehearsal")

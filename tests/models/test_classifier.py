@@ -6,26 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import by_length, load_classifier, predict_logits
-
-LABELS = ["体育", "财经", "旅游"]
-
-
-def save_classifier(directory: Path, tokenizer: Path, **settings: object) -> Path:
-    names = AutoTokenizer.from_pretrained(tokenizer)
-    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(1)
-    config = BertConfig(**(shape | labels | {"vocab_size": len(names), "max_position_embeddings": 64} | settings))
-    BertForSequenceClassification(config).save_pretrained(directory)
-    names.save_pretrained(directory)
-    return directory
+from tests.models.random_models import LABELS, save_classifier
 
 
 def row(ids: list[int], types: list[int] | None = None) -> Encoding:
@@ -80,7 +66,7 @@ def test_a_stage_folder_is_told_from_its_export(folder: Path) -> None:
 
 
 def test_an_encoder_is_no_classifier(tiny) -> None:
-    with pytest.raises(UserError, match="no trained classifier: its config.json names BertModel.*finetune"):
+    with pytest.raises(UserError, match="not a trained classifier: its config.json names BertModel.*finetune"):
         load_classifier(tiny.teacher)
 
 

@@ -1,8 +1,6 @@
-"""Early exit gives each row the answer it would get by itself, and does no more work than it has to."""
+"""Early exit gives each row the logits it would get alone, and does no more work than it has to."""
 
 import json
-import math
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,60 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.families import FAMILIES
 from kd_dist.config.paths import REPOSITORY
-from kd_dist.data.preprocessing import Encoding, Preprocessing
+from kd_dist.data.preprocessing import Encoding
 from kd_dist.errors import UserError
-from kd_dist.models.branches import Branch
-from kd_dist.models.classifier import Classifier, load_classifier, predict
-from kd_dist.models.early_exit import Exits, FastBertForSequenceClassification
-from kd_dist.models.early_exit_config import FastBertConfig
+from kd_dist.models.classifier import Classifier, predict
+from kd_dist.models.classifier_output import ClassifierOutput
+from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule
-from kd_dist.models.row_groups import _cut_by_length
-from kd_dist.models.uncertainty import decided, uncertainty
-from kd_dist.objectives.losses import prediction_divergence
-from tests.models.test_classifier import save_classifier
-from tests.models.test_encoder_layers import random_classifier, random_inputs
+from kd_dist.models.uncertainty import predicted_classes, uncertainty
+from tests.models.random_models import (
+    LENGTHS,
+    MULTI_LABEL,
+    NUM_LAYERS,
+    Batch,
+    cut,
+    random_classifier,
+    random_fastbert,
+    random_inputs,
+)
 
-NUM_LAYERS, NUM_BRANCHES = 4, 3
-LENGTHS = [12, 12, 9, 9, 9, 8, 7, 7, 5, 5, 4, 3, 3, 2, 2, 1]
-MULTI_LABEL = "multi_label_classification"
 MEASURES: list[Any] = ["entropy", "top_k_entropy", "margin"]
-
-Batch = dict[str, Tensor]
-
-
-def random_fastbert(kind: str = "bert", problem_type: str | None = None, **settings: Any) -> Any:
-    """Branches with weights so wide that some of them are sure of some rows."""
-    backbone = random_classifier(kind, num_labels=5, problem_type=problem_type)
-    torch.manual_seed(3)
-    model = FastBertForSequenceClassification.from_classifier(backbone, **{"branch_width": 8} | settings)
-    for parameter in model.branches.parameters():
-        nn.init.normal_(parameter, std=0.6)
-    return model.eval()
-
-
-def save_fastbert(directory: Path, tokenizer: Path, texts: list[str], **settings: Any) -> Path:
-    """A model of 4 layers whose branches have learnt a little."""
-    save_classifier(directory, tokenizer, num_hidden_layers=NUM_LAYERS, initializer_range=0.6, **settings)
-    classifier = load_classifier(directory)
-    torch.manual_seed(5)
-    model = FastBertForSequenceClassification.from_classifier(classifier.model, branch_width=16)
-    batch = classifier.batch(Preprocessing(max_length=32).encode(classifier.tokenizer, texts, None))
-    optimizer = torch.optim.Adam(model.branches.parameters(), lr=0.02)
-    for _ in range(25):
-        *early, last = model.all_logits(batch)
-        optimizer.zero_grad()
-        sum(prediction_divergence(own, last, model.task, "teacher_student") for own in early).backward()
-        optimizer.step()
-    shutil.rmtree(directory)
-    model.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory)
-    Preprocessing(max_length=32).save(directory)
-    return directory
 
 
 def rows_alone(batches: list[Batch]) -> list[Batch]:
@@ -79,18 +47,8 @@ def rows_alone(batches: list[Batch]) -> list[Batch]:
     ]
 
 
-def cut(inputs: Batch, *sizes: int) -> list[Batch]:
-    """Batches of these sizes, each as wide as its longest row."""
-    found, start = [], 0
-    for size in sizes:
-        width = int(inputs["attention_mask"][start : start + size].sum(dim=1).max())
-        found.append({name: tensor[start : start + size, :width] for name, tensor in inputs.items()})
-        start += size
-    return found
-
-
 @torch.no_grad()
-def one_by_one(model: Any, batches: list[Batch], rule: ExitRule) -> Exits:
+def one_by_one(model: Any, batches: list[Batch], rule: ExitRule) -> ClassifierOutput:
     """The rule in words: a row leaves at the first layer that is sure, or where `patience` layers have agreed."""
     logits, layers = [], []
     for row in rows_alone(batches):
@@ -99,13 +57,13 @@ def one_by_one(model: Any, batches: list[Batch], rule: ExitRule) -> Exits:
         layers.append(NUM_LAYERS)
         logits.append(last)
         for layer, own_1C in enumerate(early, start=1):
-            said.append(decided(own_1C, model.task).tolist())
+            said.append(predicted_classes(own_1C, model.task).tolist())
             sure = float(uncertainty(own_1C, model.task, rule.measure, rule.top_k)) < rule.thresholds[layer - 1]
             latest = said[-rule.patience :] if rule.patience else []
             if sure or (rule.patience and len(latest) == rule.patience and all(one == latest[0] for one in latest)):
                 layers[-1], logits[-1] = layer, own_1C
                 break
-    return Exits(torch.cat(logits), torch.tensor(layers))
+    return ClassifierOutput(torch.cat(logits), torch.tensor(layers))
 
 
 def count_rows(modules: Any) -> list[int]:
@@ -129,64 +87,10 @@ def rule_at(model: Any, batches: list[Batch], quantile: float, measure: Any) -> 
     with torch.no_grad():
         alone = torch.cat([model.all_logits(row) for row in rows_alone(batches)], dim=1)
     for logits_NC in alone[:-1]:
-        doubt_N = uncertainty(logits_NC, model.task, measure, 3).sort().values
-        place = int(quantile * (len(doubt_N) - 1))
-        thresholds.append(float(doubt_N[place : place + 2].mean()))
+        uncertainty_N = uncertainty(logits_NC, model.task, measure, 3).sort().values
+        place = int(quantile * (len(uncertainty_N) - 1))
+        thresholds.append(float(uncertainty_N[place : place + 2].mean()))
     return ExitRule(tuple(thresholds), measure, top_k=3)
-
-
-# ------------------------------------------------------------------------------------------------------------- branches
-
-
-def naive_branch(branch: Branch, hidden_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
-    """As published: attention of all tokens to all tokens, by torch's own module, of which the first is taken."""
-    width = branch.dense.in_features
-    attention = nn.MultiheadAttention(width, branch.num_heads, batch_first=True)
-    with torch.no_grad():
-        attention.in_proj_weight.copy_(torch.cat([branch.query.weight, branch.key.weight, branch.value.weight]))
-        attention.in_proj_bias.copy_(torch.cat([branch.query.bias, torch.zeros(width), branch.value.bias]))
-        attention.out_proj.load_state_dict(branch.output.state_dict())
-    narrow_BSW = branch.activation(branch.projection(hidden_BSD))
-    padding_BS = None if mask_BS is None or not branch.mask else mask_BS == 0
-    attended_BSW, _ = attention(narrow_BSW, narrow_BSW, narrow_BSW, key_padding_mask=padding_BS)
-    return branch.classifier(branch.activation(branch.dense(attended_BSW[:, 0])))
-
-
-@pytest.mark.parametrize("mask", [True, False])
-@pytest.mark.parametrize("activation", ["tanh", "none"])
-@pytest.mark.parametrize("heads", [1, 2])
-def test_a_branch_is_the_published_one(heads: int, activation: str, mask: bool) -> None:
-    torch.manual_seed(0)
-    config = FastBertConfig(branch_width=8, branch_heads=heads, branch_activation=activation, branch_mask=mask)
-    branch, hidden_BSD = Branch(16, 5, config), torch.randn(3, 7, 16)
-    assert isinstance(branch.activation, nn.Tanh if activation == "tanh" else nn.Identity)
-    mask_BS = random_inputs([7, 4, 1])["attention_mask"]
-    torch.testing.assert_close(branch(hidden_BSD, mask_BS), naive_branch(branch, hidden_BSD, mask_BS))
-    torch.testing.assert_close(branch(hidden_BSD, None), naive_branch(branch, hidden_BSD, None))
-
-
-@pytest.mark.parametrize("mask", [True, False])
-def test_padding_is_seen_by_a_branch_without_a_mask_alone(mask: bool) -> None:
-    torch.manual_seed(0)
-    branch, hidden_BSD = Branch(16, 5, FastBertConfig(branch_width=8, branch_mask=mask)), torch.randn(2, 7, 16)
-    mask_BS = random_inputs([7, 4])["attention_mask"]
-    other_BSD = hidden_BSD.where(mask_BS[..., None].bool(), torch.randn(2, 7, 16))
-    before, after = branch(hidden_BSD, mask_BS), branch(other_BSD, mask_BS)
-    assert torch.equal(before[0], after[0])
-    assert torch.allclose(before[1], after[1], atol=1e-6) == mask
-
-
-def test_a_bias_of_the_keys_would_change_nothing() -> None:
-    torch.manual_seed(0)
-    branch, hidden_BSD = Branch(16, 5, FastBertConfig(branch_width=8)), torch.randn(2, 7, 16)
-    narrow_BSW = branch.activation(branch.projection(hidden_BSD))
-    query, keys, bias = branch.query(narrow_BSW[:, :1]), branch.key(narrow_BSW), torch.randn(8)
-    for head in (slice(0, 4), slice(4, 8)):
-        plain, shifted = (query[..., head] @ k[..., head].mT for k in (keys, keys + bias))
-        torch.testing.assert_close((plain / math.sqrt(4)).softmax(-1), (shifted / math.sqrt(4)).softmax(-1))
-
-
-# ----------------------------------------------------------------------------------------------------------- early exit
 
 
 @pytest.mark.parametrize("problem_type", [None, MULTI_LABEL])
@@ -225,14 +129,6 @@ def test_patience_and_speed_together_leave_by_whichever_comes_first() -> None:
     assert torch.equal(found.layers_N, torch.minimum(*alone))
 
 
-def test_no_rows_have_no_answers() -> None:
-    model = random_fastbert()
-    classifier = Classifier(Path(), model, None, "single_label", list("abcde"), 48, model.exit_rule(0.5))
-    found = predict(classifier, [])
-    assert found.logits_NC.shape == (0, 5)
-    assert found.layers_N.shape == (0,)
-
-
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family_can_leave_early(kind: str) -> None:
     model = random_fastbert(kind)
@@ -268,7 +164,7 @@ def test_at_speed_1_all_leave_at_the_first_layer_even_without_any_idea(measure: 
     assert entered == [16, 0, 0, 0]
 
 
-def test_rows_that_left_are_not_computed_any_more_and_the_others_close_ranks() -> None:
+def test_rows_that_exited_are_not_computed_any_more_and_the_rest_are_regrouped() -> None:
     model, batches = random_fastbert(), cut(random_inputs(LENGTHS), 4, 4, 4, 4)
     rule = rule_at(model, batches, 0.2, "entropy")
     layers_N = one_by_one(model, batches, rule).layers_N
@@ -313,19 +209,6 @@ def test_token_types_reach_the_encoder() -> None:
     assert not torch.allclose(model.classify([batch], last_alone).logits_NC, expected, atol=1e-2)
 
 
-@pytest.mark.parametrize("group_cost", [0, 2, 1000])
-@pytest.mark.parametrize("size", [1, 3, 32])
-def test_groups_are_cut_where_padding_would_cost_more_than_another_group(size: int, group_cost: int) -> None:
-    lengths = np.sort(np.random.default_rng(0).integers(1, 12, 40))[::-1]
-    runs = list(_cut_by_length(np.arange(40), lengths, size, group_cost))
-    assert np.concatenate(runs).tolist() == list(range(40))
-    assert all(1 <= len(run) <= size for run in runs)
-    padding = [int((lengths[run[0]] - lengths[run]).sum()) for run in runs]
-    assert max(padding) <= group_cost
-    for run, padded, following in zip(runs, padding, runs[1:], strict=False):  # it could not have held one row more
-        assert len(run) == size or padded + lengths[run[0]] - lengths[following[0]] > group_cost
-
-
 def test_more_rows_than_go_side_by_side_answer_as_each_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kd_dist.models.classifier.TOKENS_SIDE_BY_SIDE", 40)
     model, inputs = random_fastbert(), random_inputs(LENGTHS)
@@ -338,7 +221,7 @@ def test_more_rows_than_go_side_by_side_answer_as_each_row_alone(monkeypatch: py
     found = predict(classifier, [rows[number] for number in shuffled], batch_size=3)
     expected = one_by_one(model, cut(inputs, 16), rule)
     assert found.layers_N.tolist() == expected.layers_N[shuffled].tolist()
-    np.testing.assert_allclose(found.logits_NC, expected.logits_NC[shuffled], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.logits_NC, expected.logits_NC[shuffled], atol=1e-5, rtol=1e-4)
 
 
 def test_a_branch_without_a_mask_is_asked_too() -> None:
@@ -348,9 +231,6 @@ def test_a_branch_without_a_mask_is_asked_too() -> None:
     found, expected = model.classify(batches, rule), one_by_one(model, batches, rule)
     assert found.layers_N.tolist() == expected.layers_N.tolist()
     torch.testing.assert_close(found.logits_NC, expected.logits_NC, atol=1e-5, rtol=1e-4)
-
-
-# ------------------------------------------------------------------------------------ configuration, saving and loading
 
 
 def test_the_rule_is_that_of_the_configuration_unless_asked_otherwise() -> None:
@@ -364,34 +244,6 @@ def test_the_rule_is_that_of_the_configuration_unless_asked_otherwise() -> None:
 def test_there_is_a_threshold_for_every_branch() -> None:
     with pytest.raises(UserError, match="holds 2 thresholds for 3 branches"):
         random_fastbert(thresholds=[0.1, 0.2]).exit_rule()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("thresholds", ["0.1"]),
-        ("thresholds", [None]),
-        ("thresholds", [float("nan")]),
-        ("thresholds", [5]),
-        ("thresholds", 0.5),
-        ("top_k", 1),
-        ("uncertainty", "margn"),
-        ("branch_activation", "gelu"),
-        ("branch_heads", 3),
-        ("branch_width", 0),
-        ("branch_width", "128"),
-        ("patience", 0),
-        ("backbone", ["bert"]),
-    ],
-)
-def test_a_configuration_that_makes_no_sense_is_refused_with_the_name(name: str, value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{name}="):
-        FastBertConfig(**{name: value})
-    random_fastbert().save_pretrained(tmp_path)
-    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "config.json").write_text(json.dumps(content | {name: value}), encoding="utf-8")
-    with pytest.raises(UserError, match=f"config.json cannot be used: .*{name}="):
-        load_classifier(tmp_path)
 
 
 def test_it_can_be_called_as_any_classifier_of_transformers() -> None:
@@ -471,11 +323,3 @@ def test_the_backbone_stays_in_eval_mode() -> None:
     assert model.training
     assert all(branch.training for branch in model.branches)
     assert not any(module.training for module in model.backbone.modules())
-
-
-def test_it_answers_for_the_architecture_of_its_backbone() -> None:
-    config = random_fastbert("distilbert").config
-    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (16, NUM_LAYERS, 100)
-    assert getattr(config, "type_vocab_size", None) is None
-    with pytest.raises(AttributeError, match="FastBertConfig has no attribute 'unheard_of'"):
-        _ = config.unheard_of

@@ -1,49 +1,10 @@
 """The parts of a classifier in a row give what the whole gives, in every family."""
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from kd_dist.config.families import FAMILIES
 from kd_dist.models.encoder_layers import EncoderLayers
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "albert": {"embedding_size": 8},
-    "albert in two groups": {"embedding_size": 8, "num_hidden_groups": 2},
-    "albert in three groups": {"embedding_size": 8, "num_hidden_groups": 3, "num_hidden_layers": 6},
-    "electra": {"embedding_size": 8},
-    "electra as wide as its embeddings": {"embedding_size": 16},
-    "distilbert": {"hidden_dim": 32},
-    "distilbert of sines": {"hidden_dim": 32, "sinusoidal_pos_embds": True},
-    "ernie with tasks": {"use_task_id": True},
-    "roberta": {"pad_token_id": 1},
-    "xlm-roberta": {"pad_token_id": 1},
-}
-KINDS = sorted({*FAMILIES, *VARIANTS})
-VOCABULARY = 100
-
-
-def random_classifier(kind: str = "bert", seed: int = 0, **settings: Any) -> PreTrainedModel:
-    """A classifier of 4 layers with weights so wide that every part of it matters, in eval mode."""
-    shape = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
-    shape |= {"vocab_size": VOCABULARY, "max_position_embeddings": 48, "initializer_range": 0.3, "num_labels": 3}
-    torch.manual_seed(seed)
-    config = AutoConfig.for_model(kind.split()[0], **{"pad_token_id": 0} | shape | VARIANTS.get(kind, {}) | settings)
-    model = AutoModelForSequenceClassification.from_config(config)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):  # zero at first: a bias left out would not be noticed
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
-def random_inputs(lengths: list[int], padding: int = 0, seed: int = 0, width: int | None = None) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    mask_BS = (torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    ids_BS = torch.randint(5, VOCABULARY, mask_BS.shape, generator=generator)
-    return {"input_ids": ids_BS.where(mask_BS.bool(), torch.tensor(padding)), "attention_mask": mask_BS}
+from tests.models.random_models import KINDS, random_classifier, random_inputs
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

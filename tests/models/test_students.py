@@ -10,7 +10,7 @@ from kd_dist.config.sections.models import Student
 from kd_dist.models.attention import SUPPORTED_FAMILIES
 from kd_dist.models.students import output_layer
 from tests.conftest import LabelledWorld
-from tests.models.test_encoder_layers import random_classifier, random_inputs
+from tests.models.random_models import random_classifier, random_inputs
 from tests.objectives.builders import built, stage
 
 

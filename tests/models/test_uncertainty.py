@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kd_dist.config.sections.evaluation import Uncertainty
-from kd_dist.models.uncertainty import decided, uncertainty
+from kd_dist.models.uncertainty import predicted_classes, uncertainty
 
 MEASURES: list[Any] = ["entropy", "top_k_entropy", "margin"]
 TASKS: list[Any] = ["single_label", "multi_label"]
@@ -114,7 +114,7 @@ def test_half_precision_is_measured_in_full() -> None:
     torch.testing.assert_close(found, uncertainty(logits_BC.float(), "single_label", "entropy", 5), atol=0, rtol=0)
 
 
-def test_what_is_decided() -> None:
+def test_predicted_classes() -> None:
     logits_BC = torch.tensor([[0.5, 2.0, -1.0], [0.0, -2.0, -1.0]])
-    assert decided(logits_BC, "single_label").tolist() == [1, 0]
-    assert decided(logits_BC, "multi_label").tolist() == [[True, True, False], [False, False, False]]
+    assert predicted_classes(logits_BC, "single_label").tolist() == [1, 0]
+    assert predicted_classes(logits_BC, "multi_label").tolist() == [[True, True, False], [False, False, False]]

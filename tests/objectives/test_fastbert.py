@@ -35,7 +35,7 @@ from kd_dist.objectives.base import build
 from kd_dist.runs.layout import open_run
 from kd_dist.serving.export import export
 from tests.conftest import LabelledWorld, TinyWorld
-from tests.models.test_classifier import save_classifier
+from tests.models.random_models import save_classifier
 from tests.ranks import run_ranks
 
 STEPS = 6
@@ -177,15 +177,15 @@ def test_a_small_student_can_be_the_backbone(
     assert method(batch, None).sums["branches"] > 0
 
 
-def test_models_that_cannot_leave_early_are_refused(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
+def test_models_that_cannot_exit_early_are_refused(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
     one = {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     number = save_classifier(tmp_path / "number", tiny.tokenizer, **one)
     with pytest.raises(RunError, match="number predicts a number, not labels: there is no uncertainty"):
         built(stage(labelled, number))
     single = save_classifier(tmp_path / "single", tiny.tokenizer, num_hidden_layers=1)
-    with pytest.raises(RunError, match="single has a single layer: there is nothing to leave before"):
+    with pytest.raises(RunError, match="single has a single layer: there is no layer before the last to exit from"):
         built(stage(labelled, single))
-    with pytest.raises(UserError, match="no trained classifier: its config.json names BertModel"):
+    with pytest.raises(UserError, match="not a trained classifier: its config.json names BertModel"):
         built(stage(labelled, tiny.teacher))
 
 
@@ -272,10 +272,7 @@ def test_the_backbone_and_its_trained_head_come_out_bit_for_bit(runs: Runs, labe
     assert isinstance(stage1.model, FastBertForSequenceClassification)
     assert stage1.labels == stage0.labels == ["finance", "sport"]
     inputs = [model_inputs(stage0.model, rows)]
-    torch.testing.assert_close(
-        torch.from_numpy(stage1.at(speed=0.0).answer(inputs).logits_NC),
-        torch.from_numpy(stage0.answer(inputs).logits_NC),
-    )
+    torch.testing.assert_close(stage1.at(speed=0.0).run(inputs).logits_NC, stage0.run(inputs).logits_NC)
 
 
 def test_branches_have_learnt(runs: Runs, labelled: LabelledWorld) -> None:

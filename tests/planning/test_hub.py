@@ -68,5 +68,5 @@ def test_model_that_cannot_be_fetched_is_named_by_its_key(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     rows = PlainTokenData(tokens="@texts/tokens")
-    with pytest.raises(UserError, match="evaluate.models=a/teacher is no folder here.*no way to the hub"):
+    with pytest.raises(UserError, match="evaluate.models=a/teacher is not a local folder.*no way to the hub"):
         with_fetched_models(job(evaluate=EvaluateStage(evaluate=Evaluate(models={"t": "a/teacher"}), data=rows)))

@@ -1,64 +1,20 @@
 """The run folder: what is in it, who may continue it, and when a stage counts as complete."""
 
-import json
-import os
 import shutil
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from kd_dist import files
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import load_job
-from kd_dist.config.paths import model_config_file, with_absolute_paths
-from kd_dist.config.sections.data import LabelledData, PlainTokenData
-from kd_dist.config.sections.evaluation import Evaluate
-from kd_dist.config.sections.models import Encoder, TokenizerSource
-from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import AugmentStage, EvaluateStage, LabelledStage, SampleTextStage, Stage
+from kd_dist.config.paths import with_absolute_paths
+from kd_dist.config.stages import SampleTextStage
 from kd_dist.errors import RunError, UserError
-from kd_dist.runs import completion, environment
 from kd_dist.runs.completion import complete, is_complete
-from kd_dist.runs.fingerprints import fingerprints, input_files
 from kd_dist.runs.layout import open_run, read_stage
-from kd_dist.runs.results import add_result
 from kd_dist.runs.stage_runner import run_stage
 from tests.conftest import TinyWorld
-
-SECRET = "kd-dist-secret-0123456789"
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    (folder / "nested").mkdir(parents=True)
-    for path in (folder / "a.txt", folder / "nested" / "b.txt"):
-        path.write_text("今天天气很好。\n", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def student(tmp_path: Path) -> Path:
-    path = tmp_path / "student.json"
-    path.write_bytes(model_config_file("tinybert_4l_312").read_bytes())
-    return path
-
-
-@pytest.fixture
-def settings(corpus: Path, student: Path) -> list[str]:
-    return [f"data.corpus={corpus}", f"student.config={student}"]
-
-
-def job(settings: list[str], *more: str) -> Job:
-    return with_absolute_paths(load_job("tinybert_general", [*settings, *more]))
-
-
-def written(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
+from tests.runs.runs import job, written
 
 # ------------------------------------------------------------ what is written
 
@@ -83,87 +39,6 @@ def test_stage_configuration_has_paths_in_place_of_wires(tmp_path: Path, setting
 def test_every_stage_has_a_log_folder(tmp_path: Path, settings: list[str]) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
     assert all((run_dir / name / "log").is_dir() for name in job(settings).stages)
-
-
-def test_relative_paths_become_absolute(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    stages = job(["data.corpus=corpus,later/*.txt", "student.config=student.json"]).stages
-    assert stages["corpus"].data.corpus == [str(tmp_path / "corpus"), str(tmp_path / "later" / "*.txt")]
-    assert stages["distill"].student.config == str(tmp_path / "student.json")
-
-
-def test_names_of_shipped_and_hub_models_stay(settings: list[str]) -> None:
-    stage = job(settings[:1]).stages["distill"]
-    assert (stage.student.config, stage.teacher.path) == ("tinybert_4l_312", "google-bert/bert-base-chinese")
-
-
-def one_stage(stage: Stage) -> Job:
-    return Job(name="one", description="one stage", stages={"one": stage}, result="one")
-
-
-def test_every_path_becomes_absolute_even_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = LabelledData(train=["a/*.tsv", "b.tsv"], hint_words="hints.txt")
-    stage = with_absolute_paths(one_stage(LabelledStage(data=data, tokenizer=TokenizerSource(path="a/b")))).stages[
-        "one"
-    ]
-    assert stage.data.train == [str(tmp_path / "a" / "*.tsv"), str(tmp_path / "b.tsv")]
-    assert (stage.data.hint_words, stage.data.label_names) == (str(tmp_path / "hints.txt"), None)
-
-
-def test_models_become_absolute_where_they_are_folders_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "here").mkdir()
-    models = {"teacher": "here", "student": "@distill/export", "other": "organisation/name"}
-    stage = EvaluateStage(evaluate=Evaluate(models=models), data=PlainTokenData(tokens="@prepare/tokens"))
-    changed = with_absolute_paths(one_stage(stage)).stages["one"]
-    assert changed.evaluate.models == models | {"teacher": str(tmp_path / "here")}
-    assert changed.data.tokens == "@prepare/tokens"
-
-
-def test_files_of_every_model_are_inputs(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
-    models = {"teacher": str(tmp_path / "model"), "student": "@distill/export", "other": "organisation/name"}
-    stage = EvaluateStage(evaluate=Evaluate(models=models), data=PlainTokenData(tokens="@prepare/tokens"))
-    assert [row[0] for row in input_files(stage)] == [str(tmp_path / "model" / "config.json")]
-
-
-def test_environment_is_an_allow_list(tmp_path: Path, settings: list[str]) -> None:
-    found = written(open_run(job(settings), tmp_path / "runs", "a") / "environment.json")
-    assert set(found) == {"python", "platform", "packages", "git"}
-    assert set(found["packages"]) == set(environment.PACKAGES)
-    assert found["packages"]["torch"]
-
-
-@pytest.mark.parametrize("name", ["WANDB_API_KEY", "HF_TOKEN", "MY_SECRET"])
-def test_no_secret_is_written(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, SECRET)
-    open_run(job(settings), tmp_path / "runs", "a")
-    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
-    assert len(files) == 8  # job, environment; three stages of two files
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
-
-
-def test_files_are_written_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    files.write_json(path, {"old": "价值"})
-    with pytest.raises(TypeError):
-        files.write_json(path, {"new": object()})
-    assert written(path) == {"old": "价值"}
-    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_writing_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.write_text(tmp_path / "x", "old")
-
-    def die(descriptor: int) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "fsync", die)
-    with pytest.raises(OSError, match="no space"):
-        files.write_text(tmp_path / "x", "new")
-    assert (tmp_path / "x").read_text(encoding="utf-8") == "old"
 
 
 # ------------------------------------------------------------ who may continue it
@@ -235,11 +110,11 @@ def test_run_id_with_changed_input_files_is_refused(tmp_path: Path, settings: li
 def test_run_id_of_a_job_with_other_stages_is_refused(tmp_path: Path, settings: list[str]) -> None:
     open_run(job(settings), tmp_path / "runs", "a")
     larger = job(settings).model_copy(update={"stages": {**job(settings).stages, "texts": SampleTextStage()}})
-    with pytest.raises(UserError, match="texts: a stage that the run does not have"):
+    with pytest.raises(UserError, match="texts: the run has no such stage"):
         open_run(larger, tmp_path / "runs", "a")
 
 
-# ------------------------------------------------------------ mending a run in place
+# ------------------------------------------------------------ fixing a run in place
 
 STEP = "checkpoints/step_00000005"
 
@@ -268,7 +143,7 @@ def task(rows: list[str], *more: str, name: str = "finetune") -> Job:
 
 
 @pytest.mark.parametrize("way_out", ["setting", "file"])
-def test_rows_that_a_stage_refused_are_mended_in_place(tmp_path: Path, rows: list[str], way_out: str) -> None:
+def test_rows_that_a_stage_refused_are_fixed_in_place(tmp_path: Path, rows: list[str], way_out: str) -> None:
     run_dir = open_run(task(rows), tmp_path / "runs", "a")
     with pytest.raises(RunError, match=r"rows.tsv(, line |:)2"):
         run_stage(run_dir / "labelled")
@@ -294,7 +169,7 @@ def test_after_a_refused_teacher_the_run_goes_on_with_it(tmp_path: Path, rows: l
 
 
 @pytest.mark.parametrize("something", ["COMPLETE", "shard_00001.COMPLETE", f"{STEP}/state.json"])
-def test_stage_with_something_worth_keeping_is_not_changed(tmp_path: Path, settings: list[str], something: str) -> None:
+def test_stage_with_progress_is_not_changed(tmp_path: Path, settings: list[str], something: str) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
     leave(run_dir / "distill", something)
     with pytest.raises(UserError, match=r"configuration:\n  distill.train.seed: 42 -> 1\nchoose another"):
@@ -324,7 +199,7 @@ def test_what_may_change_is_not_named_beside_what_must_not(tmp_path: Path, setti
 # ------------------------------------------------------------ a stage whose folder was removed
 
 
-def test_removed_stage_and_what_depends_on_it_run_anew(
+def test_removed_stage_and_what_depends_on_it_start_over(
     tmp_path: Path, rows: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = all_complete(open_run(task(rows), tmp_path / "runs", "a"))
@@ -335,8 +210,8 @@ def test_removed_stage_and_what_depends_on_it_run_anew(
     assert [name for name in task(rows).stages if is_complete(run_dir / name)] == ["labelled"]
     assert left(run_dir / "serving") == {"log"}
     assert (run_dir / "serving" / "log" / "rank_0.txt").exists()
-    told = "evaluation, serving, report: to run anew, since the folder of a stage before was removed\n"
-    assert capfd.readouterr().out == told
+    message = "evaluation, serving, report: starting over, because the folder of an earlier stage was removed\n"
+    assert capfd.readouterr().out == message
 
 
 def test_checkpoint_does_not_go_on_from_another_teacher(tmp_path: Path, rows: list[str]) -> None:
@@ -366,195 +241,3 @@ def test_refused_run_loses_nothing(tmp_path: Path, settings: list[str]) -> None:
     with pytest.raises(UserError, match=r"corpus.data.max_length: 128 -> 64"):
         open_run(job(settings, "data.max_length=64"), tmp_path / "runs", "a")
     assert [is_complete(run_dir / name) for name in ("corpus", "report")] == [True, True]
-
-
-# ------------------------------------------------------------ fingerprints
-
-
-@pytest.mark.parametrize("name", ["a.txt", "nested/b.txt"])
-def test_changed_corpus_file_changes_every_stage_after_it(settings: list[str], corpus: Path, name: str) -> None:
-    before = fingerprints(job(settings))
-    (corpus / name).write_text("别的\n", encoding="utf-8")
-    after = fingerprints(job(settings))
-    assert all(before[stage] != after[stage] for stage in before)
-
-
-@pytest.mark.parametrize("pattern", ["**/*.txt", "nested", "*/b.txt"])
-def test_changed_file_behind_a_pattern_is_noticed(settings: list[str], corpus: Path, pattern: str) -> None:
-    settings[0] = f"data.corpus={corpus / pattern}"
-    before = fingerprints(job(settings))
-    (corpus / "nested" / "b.txt").write_text("别的\n", encoding="utf-8")
-    assert fingerprints(job(settings)) != before
-
-
-def test_changed_architecture_changes_the_stage_that_trains_it(settings: list[str], student: Path) -> None:
-    before = fingerprints(job(settings))
-    student.write_text(student.read_text(encoding="utf-8").replace("312", "384"), encoding="utf-8")
-    after = fingerprints(job(settings))
-    assert [name for name in before if before[name] != after[name]] == ["distill", "report"]
-
-
-@pytest.mark.parametrize(
-    ("change", "changed"),
-    [
-        ("data.max_length=64", ["corpus", "distill", "report"]),
-        ("train.seed=1", ["distill", "report"]),
-        ("resources.nodes=2", []),
-        ("cadence.log_every_n_steps=1", []),
-        ("data.num_workers=3", []),
-    ],
-)
-def test_setting_changes_the_stages_that_depend_on_it(settings: list[str], change: str, changed: list[str]) -> None:
-    before, after = fingerprints(job(settings)), fingerprints(job(settings, change))
-    assert [name for name in before if before[name] != after[name]] == changed
-
-
-# ------------------------------------------------------------ complete
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    """A run of the one cheap stage."""
-    stages = {"texts": SampleTextStage()}
-    only = Job(name="texts", description="texts only", stages=stages, result="texts")
-    return open_run(only, tmp_path / "runs", "a") / "texts"
-
-
-def test_stage_is_complete_after_it_ran(texts: Path) -> None:
-    assert not is_complete(texts)
-    run_stage(texts)
-    assert is_complete(texts)
-    assert (texts / "texts" / "news.txt").stat().st_size > 1_000_000
-
-
-def test_mistake_that_a_stage_finds_came_too_late_for_status_2(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(stage: Any, stage_dir: Path, shard: int) -> None:
-        raise UserError("rows.tsv, line 2: no label")
-
-    monkeypatch.setitem(sys.modules, "kd_dist.data.sample_text", SimpleNamespace(run=refuse))
-    with pytest.raises(RunError, match=r"^rows.tsv, line 2: no label$") as caught:
-        run_stage(texts)
-    assert (caught.value.exit_status, is_complete(texts)) == (1, False)
-
-
-def test_complete_stage_is_left_alone(texts: Path) -> None:
-    complete(texts, seconds=1.0)
-    run_stage(texts)
-    assert not (texts / "texts").exists()
-
-
-def test_other_ranks_do_not_mark_the_stage(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
-    run_stage(texts)
-    assert not is_complete(texts)
-
-
-def test_stage_with_other_inputs_than_it_ran_with_is_not_complete(texts: Path) -> None:
-    complete(texts, seconds=1.0)
-    files.write_json(texts / "inputs.json", {"fingerprint": "another", "files": []})
-    assert not is_complete(texts)
-
-
-def test_export_of_the_result_stage_becomes_the_export_of_the_run(texts: Path) -> None:
-    for content in ("first", "second"):
-        (texts / "export").mkdir(exist_ok=True)
-        (texts / "export" / "model").write_text(content, encoding="utf-8")
-        complete(texts, seconds=1.0)
-        assert (texts.parent / "export" / "model").read_text(encoding="utf-8") == content
-
-
-# ------------------------------------------------------------ shards
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The shards whose work was done, in a stage that does nothing else; its third shard fails."""
-    shards: list[int] = []
-
-    def work(stage: Any, stage_dir: Path, shard: int) -> None:
-        if shard == 2:
-            raise RuntimeError("the third shard failed")
-        shards.append(shard)
-
-    monkeypatch.setitem(sys.modules, "kd_dist.augmentation.stage", SimpleNamespace(run=work))
-    return shards
-
-
-def augment(tmp_path: Path, shards: int) -> Path:
-    stage = AugmentStage(
-        encoder=Encoder(path="none/such"),
-        data=PlainTokenData(tokens=str(tmp_path / "tokens")),
-        resources=ShardResources(shards=shards),
-    )
-    only = Job(name="texts", description="augment only", stages={"augment": stage}, result="augment")
-    return open_run(only, tmp_path / "runs", "a") / "augment"
-
-
-def test_shards_run_one_after_another_without_a_launcher(tmp_path: Path, ran: list[int]) -> None:
-    stage_dir = augment(tmp_path, shards=2)
-    run_stage(stage_dir)
-    assert (ran, is_complete(stage_dir)) == ([0, 1], True)
-
-
-def test_last_of_the_shards_completes_the_stage(
-    tmp_path: Path, ran: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage_dir = augment(tmp_path, shards=2)
-    run_stage(stage_dir, 1)
-    assert (ran, completion.unfinished_shards(stage_dir, 2), is_complete(stage_dir)) == ([1], [0], False)
-    assert written(stage_dir / "shard_00001.COMPLETE").keys() == {"fingerprint", "shards", "seconds", "finished"}
-    run_stage(stage_dir, 0)
-    assert (ran, is_complete(stage_dir)) == ([1, 0], True)
-
-
-def test_finished_shards_are_left_alone(tmp_path: Path, ran: list[int]) -> None:
-    stage_dir = augment(tmp_path, shards=3)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="the third shard failed"):
-            run_stage(stage_dir)
-    assert (ran, completion.unfinished_shards(stage_dir, 3), is_complete(stage_dir)) == ([0, 1], [2], False)
-
-
-def test_stage_whose_mark_alone_is_missing_gets_it_from_any_shard(tmp_path: Path, ran: list[int]) -> None:
-    stage_dir = augment(tmp_path, shards=2)
-    run_stage(stage_dir)
-    (stage_dir / "COMPLETE").unlink()
-    assert completion.shards_to_run(stage_dir, 2) == [0]
-    run_stage(stage_dir)
-    assert (ran, is_complete(stage_dir)) == ([0, 1], True)
-
-
-def test_shards_of_another_number_do_not_count_even_when_it_comes_back(tmp_path: Path, ran: list[int]) -> None:
-    with pytest.raises(RuntimeError, match="the third shard failed"):
-        run_stage(augment(tmp_path, shards=3))
-    assert completion.unfinished_shards(augment(tmp_path, shards=2), 2) == [0, 1]
-    assert completion.unfinished_shards(augment(tmp_path, shards=3), 3) == [0, 1, 2]
-
-
-def test_number_of_shards_may_change_after_the_end(tmp_path: Path, ran: list[int]) -> None:
-    run_stage(augment(tmp_path, shards=2))
-    assert is_complete(augment(tmp_path, shards=1))
-
-
-# ------------------------------------------------------------ results
-
-
-def test_results_of_stages_that_run_at_the_same_time_all_count(texts: Path) -> None:
-    run_dir = texts.parent
-    add_result(run_dir, {"stage": "one", "model": "student", "split": "test"})
-    before = (run_dir / "results.json").read_bytes()
-    add_result(run_dir, {"stage": "two", "model": "student", "split": "test"})
-    (run_dir / "results.json").write_bytes(before)  # as another stage would that had read it before
-    run_stage(texts)
-    assert [row["stage"] for row in written(run_dir / "results.json")] == ["one", "two"]
-
-
-def test_result_replaces_the_older_one_of_the_same_model(tmp_path: Path) -> None:
-    row = {"stage": "distill", "model": "student", "split": "validation"}
-    for loss in (2.0, 1.0):
-        add_result(tmp_path, {**row, "loss": loss})
-        add_result(tmp_path, {**row, "split": "test", "loss": loss})
-    assert [(row["split"], row["loss"]) for row in written(tmp_path / "results.json")] == [
-        ("validation", 1.0),
-        ("test", 1.0),
-    ]

@@ -15,7 +15,9 @@ from kd_dist.runs.completion import is_complete
 from kd_dist.runs.layout import open_run
 from kd_dist.training.teacher_outputs import StoredOutputs
 from launch.cluster import Cluster
-from launch.submit import require_idle, snapshot, submit
+from launch.snapshot import snapshot
+from launch.start import require_idle
+from launch.submit import submit
 from tests.conftest import LabelledWorld
 from tests.slurm.cluster import PrivateCluster, eventually
 

@@ -45,7 +45,7 @@ def _flip(path: Path) -> None:
     ("file", "damage", "reason"),
     [
         ("weights.safetensors", _cut, "bytes instead of"),
-        ("weights.safetensors", _flip, "another SHA-256"),
+        ("weights.safetensors", _flip, "a different SHA-256"),
         ("optimizer.safetensors", Path.unlink, "optimizer.safetensors is missing"),
         ("COMPLETE", Path.unlink, "COMPLETE is missing"),
         ("COMPLETE", _cut, "COMPLETE is not readable"),

@@ -95,7 +95,7 @@ def test_a_damaged_shard_is_refused_and_written_again(
     folder = write(labelled, tmp_path, monkeypatch, shards=2)
     damaged, whole = folder / f"{what}_00001.npy", (folder / f"{what}_00001.npy").read_bytes()
     damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(RunError, match=f"{what}_00001.npy has another SHA-256"):
+    with pytest.raises(RunError, match=f"{what}_00001.npy has a different SHA-256"):
         stored(labelled, folder)
     untouched = (folder / "keys_00000.npy").stat().st_mtime_ns
     write(labelled, tmp_path, monkeypatch, shards=2)
@@ -106,7 +106,7 @@ def test_a_damaged_shard_is_refused_and_written_again(
 def test_a_missing_shard_is_refused(labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(labelled, tmp_path, monkeypatch, shards=2)
     (folder / "manifest_00001.json").unlink()
-    with pytest.raises(RunError, match="1 shards are there of 2"):
+    with pytest.raises(RunError, match="1 of 2 shards exist"):
         stored(labelled, folder)
 
 
@@ -164,7 +164,7 @@ def test_a_shard_killed_half_way_is_written_again(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (folder / "manifest_00000.json").exists()
-    with pytest.raises(RunError, match="0 shards"):
+    with pytest.raises(RunError, match="0 of at least 1 shards"):
         stored(labelled, folder)
     run_entry(directory)
     assert len(stored(labelled, folder)._keys[0])
@@ -207,13 +207,13 @@ def test_a_damaged_manifest_is_explained_and_written_again(
 ) -> None:
     folder = write(labelled, tmp_path, monkeypatch, shards=2)
     (folder / "manifest_00000.json").write_text(content)
-    with pytest.raises(RunError, match="manifest_00000.json is not readable .* have them written anew"):
+    with pytest.raises(RunError, match="manifest_00000.json is not readable .* to write them again"):
         stored(labelled, folder)
     write(labelled, tmp_path, monkeypatch, shards=2)
     assert len(stored(labelled, folder)._keys) == 2
 
 
-def test_a_damaged_manifest_of_another_division_is_in_nobodys_way(
+def test_a_damaged_manifest_of_another_number_of_shards_is_removed(
     labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(labelled, tmp_path, monkeypatch, shards=2)

@@ -11,22 +11,22 @@ Direction = Literal["teacher_student", "student_teacher"]
 
 
 class FastBertObjective(ObjectiveSection):
-    """FastBERT's self-distillation (Liu et al. 2020): branches learn from the last classifier of a frozen model."""
+    """FastBERT's self-distillation (Liu et al. 2020): branches learn from the final classifier of a frozen model."""
 
     trains_branches: ClassVar[bool] = True
 
-    name: Literal["fastbert"] = Field(default="fastbert", description="branches learn from the last classifier")
+    name: Literal["fastbert"] = Field(default="fastbert", description="branches learn from the final classifier")
     direction: Direction = Field(
         default="teacher_student",
-        description="KL divergence of teacher from student, KL(t||s) (first published code), or the reverse (paper)",
+        description="KL(teacher || student), as the first published code, or KL(student || teacher), as the paper",
     )
-    branch_width: int = Field(default=128, ge=1, description="width of a new branch; those that a model has stay")
+    branch_width: int = Field(default=128, ge=1, description="width of new branches; existing branches keep theirs")
     branch_heads: int = Field(default=2, ge=1, description="attention heads of a branch (second published code: 8)")
     branch_activation: Literal["tanh", "none"] = Field(
-        default="tanh", description="after a branch's projections (second published code: none)"
+        default="tanh", description="activation after the projections of a branch (second published code: none)"
     )
     branch_mask: bool = Field(
-        default=True, description="branches ignore padding (second published code: false, they attend to it)"
+        default=True, description="branches do not attend to padding (second published code: false)"
     )
 
     def weights(self) -> dict[str, float]:
@@ -35,7 +35,7 @@ class FastBertObjective(ObjectiveSection):
     def problems(self, stage: Any) -> list[str]:
         problems = []
         if stage.model is None:
-            problems.append("there is no model to train branches for: set model.path to a trained classifier")
+            problems.append("there is no model to add branches to: set model.path to a trained classifier")
         if self.branch_width % self.branch_heads:
             problems.append(
                 f"objective.branch_width={self.branch_width} does not divide among "
@@ -44,14 +44,14 @@ class FastBertObjective(ObjectiveSection):
         if stage.engine.activation_checkpointing:
             problems.append(
                 "engine.activation_checkpointing=true does nothing where only branches learn: leave it out, or set "
-                "finetune.engine.activation_checkpointing=true if that is what is meant"
+                "finetune.engine.activation_checkpointing=true to use it for fine-tuning"
             )
         return problems
 
     def task_problems(self, task: Task) -> list[str]:
         if task != "regression":
             return []
-        return ["data.task=regression predicts a number, which has no uncertainty that early exit could go by"]
+        return ["data.task=regression predicts a number, which has no uncertainty for early exit to use"]
 
     def training_problems(self, config: ModelConfig) -> list[str]:
         if config["num_hidden_layers"] > 1:

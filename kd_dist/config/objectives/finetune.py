@@ -1,4 +1,4 @@
-"""Settings of learning from labels."""
+"""Settings of training on labels."""
 
 from typing import Literal
 
@@ -9,11 +9,11 @@ from kd_dist.config.tasks import Task
 
 
 class FinetuneObjective(ObjectiveSection):
-    """Learning from labels alone."""
+    """Training on labels alone."""
 
     name: Literal["finetune"] = Field(default="finetune", description="learn from labels")
     class_weights: Literal["none", "balanced"] = Field(
-        default="none", description="balanced: a class counts in inverse proportion to its rows"
+        default="none", description="balanced: weight classes inversely to their number of rows"
     )
 
     def weights(self) -> dict[str, float]:
@@ -22,7 +22,10 @@ class FinetuneObjective(ObjectiveSection):
     def task_problems(self, task: Task) -> list[str]:
         if self.class_weights == "none" or task == "single_label":
             return []
-        return [f"objective.class_weights weighs single labels, but data.task={task}"]
+        return [
+            f"objective.class_weights={self.class_weights} is for data.task=single_label, but data.task={task}: set it "
+            "to none"
+        ]
 
     def result_name(self, has_student: bool) -> str:
         return "student_alone" if has_student else "teacher"

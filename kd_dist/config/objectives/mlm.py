@@ -9,11 +9,13 @@ from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection
 
 
 class MlmObjective(ObjectiveSection):
-    """Masked language modelling (Devlin et al. 2019); whole words as in Cui et al. 2019."""
+    """Masked language modelling (Devlin et al. 2019); whole-word masking as in Cui et al. 2019."""
 
     name: Literal["mlm"] = Field(default="mlm", description="masked language modelling")
-    masking_probability: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens to be predicted")
-    whole_word_masking: bool = Field(default=False, description="mask whole jieba words (needs data.word_starts=true)")
+    masking_probability: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens to predict")
+    whole_word_masking: bool = Field(
+        default=False, description="mask whole words as jieba finds them (needs data.word_starts=true)"
+    )
 
     def weights(self) -> dict[str, float]:
         return {"mlm": 1.0}
@@ -26,4 +28,7 @@ class MlmObjective(ObjectiveSection):
         if FAMILIES[family].masked_head is not None:
             return []
         able = [name for name, facts in FAMILIES.items() if facts.masked_head is not None]
-        return [f"is a `{family}` model, whose masked words are not supported; those of {', '.join(able)} are"]
+        return [
+            f"is a `{family}` model, for which masked language modelling is not supported; supported families: "
+            f"{', '.join(able)}"
+        ]

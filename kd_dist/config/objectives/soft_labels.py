@@ -1,4 +1,4 @@
-"""Settings of distilling the prediction."""
+"""Settings of prediction distillation."""
 
 from typing import ClassVar, Literal
 
@@ -8,16 +8,19 @@ from kd_dist.config.sections.objective import Compat, ObjectiveSection
 
 
 class SoftLabelsObjective(ObjectiveSection):
-    """Distillation of the prediction (Hinton et al. 2015; TinyBERT's equation 10)."""
+    """Prediction distillation (Hinton et al. 2015; TinyBERT's equation 10)."""
 
     reads_teacher_outputs: ClassVar[bool] = True
 
     name: Literal["soft_labels"] = Field(default="soft_labels", description="learn from the teacher's prediction")
-    temperature: float = Field(default=1.0, gt=0, description="softens teacher and student before they are compared")
+    temperature: float = Field(default=1.0, gt=0, description="softmax temperature of teacher and student")
     compat: Compat = Field(
-        default="none", description="huawei: the published reduction (mean over classes too, no temperature squared)"
+        default="none",
+        description="huawei: the reduction of the published code (mean over classes too, no temperature squared)",
     )
-    soft_weight: float = Field(default=1.0, ge=0, description="weight of the cross-entropy with the teacher")
+    soft_weight: float = Field(
+        default=1.0, ge=0, description="weight of the cross-entropy with the teacher's prediction"
+    )
     hard_weight: float = Field(default=0.0, ge=0, description="weight of the cross-entropy with the label")
     logits_weight: float = Field(default=0.0, ge=0, description="weight of the squared difference of the logits")
 

@@ -9,22 +9,23 @@ from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSect
 
 
 class TinyBertObjective(ObjectiveSection):
-    """TinyBERT's distillation of the layers (Jiao et al. 2020, equations 7 to 9)."""
+    """TinyBERT's layer distillation (Jiao et al. 2020, equations 7 to 9)."""
 
     name: Literal["tinybert"] = Field(default="tinybert", description="TinyBERT layer distillation")
     layer_map: Annotated[list[int] | None, BeforeValidator(listed)] = Field(
         default=None,
-        description="teacher layer, counted from 1, that each student layer imitates; none: spread uniformly",
+        description="teacher layer (from 1) that each student layer imitates; none: evenly spaced",
     )
     compat: Compat = Field(
-        default="none", description="huawei: the published reduction (padded query rows included, plain means)"
+        default="none",
+        description="huawei: the reduction of the published code (padded query rows included, plain means)",
     )
     projection: Literal["paper", "shared", "per_layer"] = Field(
         default="paper",
-        description="student to teacher width: one matrix for embeddings and one for layers (paper), one for all "
-        "(first published code), or one each (second published code)",
+        description="matrices from student to teacher width: one for the embeddings and one for all layers (paper), "
+        "one for all (first published code), or one each (second published code)",
     )
-    temperature: float = Field(default=1.0, gt=0, description="softens the predictions; layers have none to soften")
+    temperature: float = Field(default=1.0, gt=0, description="must be 1: layers have no predictions to soften")
     attention_weight: float = Field(default=1.0, ge=0, description="weight of the attention-score term")
     hidden_weight: float = Field(default=1.0, ge=0, description="weight of the hidden-state term")
     embeddings_weight: float = Field(default=1.0, ge=0, description="weight of the embedding term")
@@ -37,7 +38,7 @@ class TinyBertObjective(ObjectiveSection):
         }
 
     def mapped_layers(self, student_layers: int, teacher_layers: int) -> list[int]:
-        """Teacher layer (from 1) of each student layer; uniform unless `layer_map` says otherwise."""
+        """Return the teacher layer (from 1) of each student layer: `layer_map`, or evenly spaced layers."""
         if self.layer_map is not None:
             return self.layer_map
         return [layer * teacher_layers // student_layers for layer in range(1, student_layers + 1)]
@@ -46,7 +47,7 @@ class TinyBertObjective(ObjectiveSection):
         if self.temperature == 1.0:
             return []
         return [
-            f"objective.temperature={self.temperature} softens predictions, but this stage distils layers only; leave "
+            f"objective.temperature={self.temperature} softens predictions, but this stage distils only layers: leave "
             "it at 1"
         ]
 

@@ -1,4 +1,4 @@
-"""The section of data augmentation."""
+"""Settings of data augmentation."""
 
 from typing import Annotated, Literal
 
@@ -8,27 +8,35 @@ from kd_dist.config.sections.base import Name, Section, optional
 
 
 class Augment(Section):
-    """TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), by words that jieba finds."""
+    """TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), on the words that jieba finds."""
 
     PATHS = ("word_vectors",)
     MODELS = ("mlm_path",)
-    copies: int = Field(default=20, ge=1, description="new rows tried for each row (N); equal ones fall together")
-    candidates: int = Field(default=15, ge=1, description="words that may take the place of one (M)")
-    probability: float = Field(default=0.4, gt=0, le=1, description="chance of a word to be replaced (p)")
+    copies: int = Field(default=20, ge=1, description="new rows to try for each row (N); duplicates are dropped")
+    candidates: int = Field(default=15, ge=1, description="candidates to replace a word with (M)")
+    probability: float = Field(default=0.4, gt=0, le=1, description="probability that a word is replaced (p)")
     mlm_path: Name = Field(
-        default=None, description="masked language model that proposes words; none: the encoder, if it has such a head"
+        default=None,
+        description="masked language model that proposes words; none: the encoder, if it has a language-model head",
     )
     word_vectors: Name = Field(
-        default=None, description="word2vec file, text or binary, plain or .gz: near words for those of several pieces"
+        default=None,
+        description="word2vec file (text or binary, plain or .gz) of nearest words, for words of several pieces",
     )
     multi_piece: Literal["vectors", "mask"] = Field(
-        default="vectors", description="words of several pieces: near words by vectors, or all pieces masked at once"
+        default="vectors",
+        description="how to replace words of several pieces: vectors (nearest words) or mask (all pieces masked "
+        "together)",
     )
-    language: Literal["zh", "en"] = Field(default="zh", description="zh: jieba words; en: as published")
+    language: Literal["zh", "en"] = Field(
+        default="zh", description="zh: words by jieba; en: words as in the published code"
+    )
     keep_confidence: Annotated[float | None, BeforeValidator(optional)] = Field(
         default=None,
         gt=0,
         le=1,
-        description="keep a new row only if the teacher gives its label at least this probability; none: keep all",
+        description="keep a new row only if the teacher gives its label at least this probability; none: keep all rows",
     )
-    seed: int = Field(default=42, ge=0, description="decides every replacement, whatever the number of shards")
+    seed: int = Field(
+        default=42, ge=0, description="seed of every replacement; the number of shards makes no difference"
+    )

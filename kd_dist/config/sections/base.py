@@ -1,4 +1,4 @@
-"""The base of every section of settings, and how values are read from the command line."""
+"""The base class of settings sections, and the parsing of command-line values."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
@@ -7,19 +7,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 def optional(value: Any) -> Any:
-    """`none` and `null` on the command line mean no value."""
+    """Parse an optional value: `none` and `null` mean no value."""
     return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
 
 
 def listed(value: Any) -> Any:
-    """`3,6,9,12`, `[3,6,9,12]` and a single item are all lists on the command line."""
+    """Parse a list: `3,6,9,12`, `[3,6,9,12]` or a single item."""
     if isinstance(value, str) and value.lower() not in ("none", "null"):
         return [part.strip().strip("'\"") for part in value.strip("[]").split(",") if part.strip()]
     return optional(value)
 
 
 def mapped(value: Any) -> Any:
-    """`a:x,b:y` is a map on the command line."""
+    """Parse a map: `a:x,b:y`."""
     if isinstance(value, str):
         return dict(part.split(":", 1) if ":" in part else (part, "") for part in listed(value) or [])
     return value
@@ -31,17 +31,17 @@ Name = Annotated[str | None, BeforeValidator(optional)]
 
 
 class Section(BaseModel):
-    """A frozen part of a stage that refuses unknown keys."""
+    """A group of settings of a stage: immutable, with a type and a description for each key, and no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     PATHS: ClassVar[tuple[str, ...]] = ()
-    """Keys that hold local paths, which are made absolute and belong to the input files of a stage."""
+    """Keys that hold local paths. They are made absolute, and the files are inputs of the stage."""
     MODELS: ClassVar[tuple[str, ...]] = ()
     """Keys that hold a model folder or the name of a model on the hub."""
 
     def named(self, keys: tuple[str, ...]) -> list[tuple[str, str]]:
-        """(key, value) of every string that stands under these keys, lists and maps included."""
+        """Return the (key, value) of every string under these keys, in lists and maps too."""
         found = []
         for key in keys:
             value = getattr(self, key)
@@ -50,7 +50,7 @@ class Section(BaseModel):
         return found
 
     def with_changed(self, keys: tuple[str, ...], change: Callable[[str, str], str]) -> Self:
-        """The counterpart of `named`: this section with `change(key, value)` in place of every such string."""
+        """Return the section with every string that `named` finds replaced by `change(key, value)`."""
 
         def changed(key: str, value: Any) -> Any:
             if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Sections that say what is read and how it becomes tokens."""
+"""Settings of the data: what is read and how it is tokenized."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,112 +6,141 @@ from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import Name, Section, Words, optional
 
-# Of texts without labels: a loss is known well from so many rows, and every evaluation reads them all.
+# Texts without labels: this many rows give a precise loss, and every evaluation reads all of them.
 MAX_HELD_OUT_ROWS = 10_000
 
 
 class CorpusData(Section):
+    """Raw text to tokenize."""
+
     PATHS = ("corpus",)
     corpus: Words = Field(
-        description="files, folders or globs: txt, json lines, parquet, Arrow, plain or .gz; a blank line ends a "
-        "document"
+        description="files, folders or globs: txt, json (lines or one list), parquet, Arrow, plain or .gz; a blank "
+        "line ends a document"
     )
-    max_length: int = Field(default=128, ge=8, description="tokens of a sequence, special tokens included")
-    pack: bool = Field(default=True, description="pack sentences into sequences; false: one line is one sequence")
-    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
-    word_starts: bool = Field(default=False, description="store jieba's word borders, for whole-word masking")
+    max_length: int = Field(default=128, ge=8, description="tokens per sequence, special tokens included")
+    pack: bool = Field(default=True, description="pack sentences into full sequences; false: one line is one sequence")
+    text_field: str = Field(default="text", description="field of the text in json, parquet and Arrow")
+    word_starts: bool = Field(
+        default=False, description="store the word boundaries that jieba finds, for whole-word masking"
+    )
     validation_fraction: float = Field(
         default=0.005, ge=0, le=0.5, description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows"
     )
-    num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+    num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
     max_lines: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="lines that are read, for a trial; none: all"
+        default=None, ge=1, description="read only this many lines, for a trial; none: all"
     )
 
 
 class LabelledData(Section):
+    """Labelled text to tokenize, and how it is split and cleaned."""
+
     PATHS = ("train", "validation", "test", "hint_words", "label_names")
     train: Words = Field(
-        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, plain or .gz; or a "
-        "folder of folders, each a class with a document in every file"
+        description="files, folders or globs: tsv, csv, txt, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "or a folder with a subfolder per class and a document per file"
     )
-    validation: Words = Field(default=[], description="the same; none: split off train")
-    test: Words = Field(default=[], description="the same; none: split off train when there is no validation either")
+    validation: Words = Field(default=[], description="as data.train; none: split off data.train")
+    test: Words = Field(
+        default=[], description="as data.train; none: split off data.train unless data.validation is given"
+    )
     columns: Words = Field(
         default=["label", "text"],
-        description="what the columns are, in order (label,text,text_pair; - skips one), or where to find them by name "
+        description="columns in order (label,text,text_pair; - skips one), or by their names in the header "
         "(text:sentence1,text_pair:sentence2,label:label)",
     )
     header: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="first row of tsv and csv; auto: a header if it holds the names in data.columns"
+        default="auto",
+        description="whether tsv and csv files start with a header; auto: if the first row has the names in "
+        "data.columns",
     )
     task: Literal["single_label", "multi_label", "regression"] = Field(
-        default="single_label", description="one label of several, any number of labels, or a number"
+        default="single_label",
+        description="single_label: one of several labels; multi_label: any number of them; regression: a number",
     )
-    label_separator: str = Field(default="|", min_length=1, description="between the labels of a multi-label row")
-    label_names: Name = Field(default=None, description="file of label names, a line each, when data holds their index")
-    max_length: int = Field(default=128, ge=8, description="tokens of a row, special tokens included; the rest is cut")
+    label_separator: str = Field(default="|", min_length=1, description="separates the labels of a multi-label row")
+    label_names: Name = Field(
+        default=None, description="file of label names, one per line, where the data holds their indices"
+    )
+    max_length: int = Field(
+        default=128, ge=8, description="tokens per row, special tokens included; longer rows are truncated"
+    )
     segment: Literal["none", "char", "word"] = Field(
         default="none",
-        description="how text is cut before the tokenizer: not at all, into characters, or into jieba words (one token "
-        "each where the vocabulary has the word)",
+        description="segmentation before the tokenizer: none, characters, or jieba words (one token each if the "
+        "vocabulary has the word)",
     )
     hint_words: Name = Field(
         default=None,
-        description="file of `category<TAB>word word ...` lines: words of the categories that the text mentions go "
-        "before it ([words][SEP][text])",
+        description="file of `category<TAB>word word ...` lines: the words of every category that a text mentions are "
+        "put before it ([words][SEP][text])",
     )
     bad_rows: Literal["error", "skip"] = Field(
-        default="error", description="rows with a missing column, an empty text or an unknown label"
+        default="error", description="what to do with a missing column, an empty text or an unknown label"
     )
-    remove_leaked: bool = Field(default=True, description="drop train rows whose text stands in validation or test")
-    validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="share split off for validation")
-    test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="share split off for test")
+    remove_leaked: bool = Field(
+        default=True, description="drop training rows whose text also appears in validation or test"
+    )
+    validation_fraction: float = Field(
+        default=0.1, gt=0, lt=0.5, description="share of data.train that becomes validation rows"
+    )
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="share of data.train that becomes test rows")
     max_rows: Annotated[int | None, BeforeValidator(optional)] = Field(
         default=None,
         ge=1,
-        description="rows of each split that are used, drawn at random with each class in proportion; none: all",
+        description="use only this many rows of each split, a random sample stratified by class; none: all",
     )
-    seed: int = Field(default=42, ge=0, description="of the splits and of max_rows")
-    num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+    seed: int = Field(default=42, ge=0, description="seed of the splits and of data.max_rows")
+    num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
 
 
 class UnlabelledData(Section):
+    """Text without labels to tokenize like labelled rows."""
+
     PATHS = ("unlabelled", "tokens")
     unlabelled: Words = Field(
         default=[],
-        description="files, folders or globs of texts: txt, json lines, parquet, Arrow, plain or .gz; labels in them "
-        "are ignored",
+        description="files, folders or globs of texts: txt, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "labels are ignored",
     )
-    text_field: str = Field(default="text", description="field of the text in json lines, parquet and Arrow")
+    text_field: str = Field(default="text", description="field of the text in json, parquet and Arrow")
     tokens: Name = Field(
-        default=None, description="labelled rows whose validation and test rows are kept; none: rows are held out"
+        default=None, description="labelled rows to take validation and test rows from; none: hold rows out"
     )
     validation_fraction: float = Field(
         default=0.005,
         ge=0,
         le=0.5,
-        description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows, where data.tokens names none",
+        description=f"share of the rows held out, at most {MAX_HELD_OUT_ROWS:,} rows, unless data.tokens is given",
     )
-    num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+    num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
 
 
 class PlainTokenData(Section):
+    """Tokenized rows to read."""
+
     PATHS: ClassVar[tuple[str, ...]] = ("tokens",)
-    tokens: str = Field(description="prepared rows: a folder written by a prepare stage")
+    tokens: str = Field(
+        description="tokenized rows: a folder that a corpus, labelled, unlabelled or augmented stage wrote"
+    )
 
 
 class TokenData(PlainTokenData):
+    """Tokenized rows to train on, and how they are batched."""
+
     PATHS = ("tokens", "teacher_outputs")
     teacher_outputs: Name = Field(
-        default=None, description="the teacher's logits for these rows, written before; none: the teacher runs along"
+        default=None, description="precomputed teacher logits for these rows; none: run the teacher during training"
     )
     bucket_steps: int = Field(
-        default=64, ge=1, description="steps whose rows are shuffled together and then sorted by length"
+        default=64, ge=1, description="steps whose rows are shuffled together and sorted by length, to save padding"
     )
 
 
 class AugmentedData(PlainTokenData):
+    """Augmented rows to tokenize, and the labelled rows that they come from."""
+
     PATHS = ("tokens", "shards")
-    shards: str = Field(description="folder of augmented rows, written by an augment stage")
-    num_workers: int = Field(default=0, ge=0, description="processes that tokenise; 0: one per available core")
+    shards: str = Field(description="folder of augmented rows that an augment stage wrote")
+    num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")

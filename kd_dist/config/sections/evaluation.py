@@ -1,4 +1,4 @@
-"""Sections of evaluation, calibration, guards and the report."""
+"""Settings of evaluation, calibration, guards and the report."""
 
 from typing import Annotated, Literal
 
@@ -10,46 +10,56 @@ Uncertainty = Literal["entropy", "top_k_entropy", "margin"]
 
 
 class Calibrate(Section):
-    """When a sample may leave early, found on validation rows."""
+    """How early-exit thresholds are chosen on validation rows."""
 
     uncertainty: Uncertainty = Field(
         default="entropy",
-        description="what must lie below the speed: normalised entropy (published), that of the most probable classes "
-        "alone (for many classes), or one minus the margin between the two most probable",
+        description="measure of uncertainty that decides about an exit: entropy (normalized, as published), "
+        "top_k_entropy (for many classes), or margin (one minus the gap between the top two)",
     )
-    top_k: int = Field(default=5, ge=2, description="classes that top_k_entropy looks at")
+    top_k: int = Field(default=5, ge=2, description="most probable classes that top_k_entropy uses")
     quality_budget: float = Field(
-        default=0.005, ge=0, lt=1, description="how much of the metric may be lost: the fastest within it is taken"
+        default=0.005, ge=0, lt=1, description="largest loss of the metric; the fastest setting within it is taken"
     )
     target_speedup: Annotated[float | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="operations to be saved, as a factor, in place of a budget; none: the budget"
+        default=None,
+        ge=1,
+        description="choose by a factor of operations saved instead of by the budget; none: by the budget",
     )
-    per_layer: bool = Field(default=False, description="a threshold for every layer; false: one for all")
+    per_layer: bool = Field(default=False, description="one threshold for each layer; false: one for all")
     patience: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="leave when so many layers in a row agree, whatever the uncertainty; none: off"
+        default=None, ge=1, description="exit when this many layers in a row agree, whatever the uncertainty; none: off"
     )
 
 
 class Evaluate(Section):
+    """Which classifiers are measured, and on which rows."""
+
     MODELS = ("models",)
     models: Annotated[dict[str, str], BeforeValidator(mapped)] = Field(
-        description="classifiers to score, by the name they have in the results; others are compared with the first"
+        description="classifiers to score, as name:path; all are compared with the first"
     )
     split: Literal["validation", "test"] = Field(
-        default="test", description="rows to score; validation where the data has no test rows"
+        default="test", description="rows to score; validation where there are no test rows"
     )
-    speed: bool = Field(default=True, description="measure latency, throughput and operations as well")
+    speed: bool = Field(default=True, description="also measure latency, throughput and operations")
     speeds: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(listed)] = Field(
-        default=[], description="speeds to measure models with early exit at, beside their own thresholds"
+        default=[],
+        description="speeds at which to measure early-exit models, in addition to their calibrated thresholds",
     )
 
 
 class Guards(Section):
+    """What to do about a teacher that is too bad to learn from."""
+
     teacher: Literal["refuse", "warn"] = Field(
         default="refuse",
-        description="a teacher whose accuracy is not surely above the largest class (lower 95 % bound): stop, or warn",
+        description="a teacher whose accuracy is not significantly above the share of the largest class (95 %): stop, "
+        "or warn",
     )
 
 
 class ReportOptions(Section):
+    """What the report waits for."""
+
     stages: Words = Field(description="stages that the report waits for")

@@ -1,4 +1,4 @@
-"""Sections that name models: one name for each part that a model plays."""
+"""Settings that name models, one section for each role that a model has."""
 
 from typing import Annotated
 
@@ -15,14 +15,14 @@ class Teacher(Section):
 
 
 class FilterTeacher(Section):
-    """The teacher that augmented rows are shown to, if any."""
+    """The teacher that filters augmented rows, if any."""
 
     MODELS = ("path",)
-    path: Name = Field(default=None, description="the classifier that augment.keep_confidence asks")
+    path: Name = Field(default=None, description="classifier that augment.keep_confidence filters with")
 
 
 class Encoder(Section):
-    """A pretrained encoder that is fine-tuned, and that may propose words."""
+    """A pretrained encoder to fine-tune, which may also propose words for augmentation."""
 
     MODELS = ("path",)
     path: str = Field(description="Hugging Face directory or hub name of the pretrained encoder to fine-tune")
@@ -32,11 +32,13 @@ class Donor(Section):
     """The model whose layers a student starts from."""
 
     MODELS = ("path",)
-    path: str = Field(description="Hugging Face directory or hub name of the model that student.teacher_layers names")
+    path: str = Field(
+        description="Hugging Face directory or hub name of the model that student.teacher_layers takes layers from"
+    )
 
 
 class Model(Section):
-    """A trained classifier that gets branches, thresholds or an export."""
+    """A trained classifier to add branches to, calibrate or export."""
 
     MODELS = ("path",)
     path: str = Field(description="Hugging Face directory or hub name of a classifier")
@@ -46,7 +48,7 @@ class TokenizerSource(Section):
     """Where the tokenizer of labelled rows comes from."""
 
     MODELS = ("path",)
-    path: str = Field(description="Hugging Face directory or hub name with the tokenizer")
+    path: str = Field(description="Hugging Face directory or hub name of the tokenizer")
 
 
 class Tokenizer(Section):
@@ -56,22 +58,22 @@ class Tokenizer(Section):
     path: Name = Field(
         default=None, description="Hugging Face tokenizer directory or hub name; none: train a WordPiece vocabulary"
     )
-    vocabulary_size: int = Field(default=21128, ge=100, description="pieces of a vocabulary that is trained here")
+    vocabulary_size: int = Field(default=21128, ge=100, description="size of a vocabulary that is trained")
 
 
 class Student(Section):
-    """The model that is trained: its architecture, and what it starts from."""
+    """The model to train: its architecture and its initial weights."""
 
     MODELS = ("path",)
     config: str = Field(
         default="tinybert_4l_312",
-        description="architecture: a name in configs/models, or the path of a Hugging Face config.json file",
+        description="architecture: a name in configs/models, or the path of a Hugging Face config.json",
     )
     path: Name = Field(
         default=None,
-        description="pretrained student to start from, in place of random weights; its architecture counts",
+        description="pretrained student to start from; it replaces student.config. none: random weights",
     )
     teacher_layers: Annotated[list[int] | None, BeforeValidator(listed)] = Field(
         default=None,
-        description="start from these layers of the teacher (or of donor.path), counted from 1, in its own width",
+        description="start from these layers (from 1) of donor.path or else the teacher, at their full width",
     )

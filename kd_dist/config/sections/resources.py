@@ -1,4 +1,4 @@
-"""Sections that say what a stage asks of the cluster."""
+"""Settings of the resources that a stage asks the cluster for."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from kd_dist.config.sections.base import Section, optional
 
 
 class ProcessResources(Section):
-    """What a stage of one process asks of the cluster."""
+    """The resources of a stage of one process."""
 
     cpus: int = Field(default=8, ge=1, description="CPU cores")
     memory_gb: Annotated[int | None, BeforeValidator(optional)] = Field(
@@ -17,35 +17,41 @@ class ProcessResources(Section):
     timeout_minutes: int = Field(default=240, ge=1, description="time limit")
 
     def world_size(self) -> int:
+        """Return the number of ranks."""
         return 1
 
 
 class CpuResources(ProcessResources):
-    """A stage without GPUs."""
+    """The resources of a stage without GPUs."""
 
 
 class GpuResources(Section):
-    """What a training stage asks of the cluster: one task per GPU; on a machine without GPUs, one CPU rank each."""
+    """The resources of a training stage: one rank per GPU, or per CPU share on a machine without GPUs."""
 
     nodes: int = Field(default=1, ge=1, description="machines")
-    gpus_per_node: int = Field(default=1, ge=1, description="GPUs and ranks of each; CPU ranks where there is no GPU")
-    cpus_per_gpu: int = Field(default=4, ge=1, description="CPU cores of each rank")
-    memory_gb: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="memory of a node; none: the cluster's default"
+    gpus_per_node: int = Field(
+        default=1, ge=1, description="GPUs per machine, with a rank each; CPU ranks where there are no GPUs"
     )
-    timeout_minutes: int = Field(default=1440, ge=1, description="time limit; a run that meets it goes on by itself")
+    cpus_per_gpu: int = Field(default=4, ge=1, description="CPU cores per rank")
+    memory_gb: Annotated[int | None, BeforeValidator(optional)] = Field(
+        default=None, ge=1, description="memory per machine; none: the cluster's default"
+    )
+    timeout_minutes: int = Field(
+        default=1440, ge=1, description="time limit; a run that reaches it is requeued and resumes"
+    )
 
     def world_size(self) -> int:
+        """Return the number of ranks."""
         return self.nodes * self.gpus_per_node
 
 
 class TaskResources(ProcessResources):
-    """A stage of one process, on a GPU where there is one."""
+    """The resources of a stage of one process that uses a GPU where there is one."""
 
-    gpus: int = Field(default=1, ge=0, le=1, description="1: on a GPU, where the cluster has any")
+    gpus: int = Field(default=1, ge=0, le=1, description="1: use a GPU if the cluster has any; 0: use none")
 
 
 class ShardResources(TaskResources):
-    """What each of the independent tasks of a stage asks of the cluster."""
+    """The resources of each of the independent tasks of a stage."""
 
-    shards: int = Field(default=1, ge=1, description="parts of the work: an array job of as many tasks")
+    shards: int = Field(default=1, ge=1, description="parts of the work, one array task each")

@@ -1,4 +1,4 @@
-"""Sections of a training run: length, optimizer, engine, cadence, selection, tracking."""
+"""Settings of a training run: length, optimizer, engine, cadence, selection and tracking."""
 
 import math
 from typing import Annotated, Literal
@@ -9,47 +9,50 @@ from kd_dist.config.sections.base import Section, Words, optional
 
 
 class Train(Section):
+    """Length, batch size and seed of a training run."""
+
     steps: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="optimizer steps; none: as `epochs` says"
+        default=None, ge=1, description="optimizer steps; none: as many as train.epochs takes"
     )
-    epochs: float = Field(default=3.0, gt=0, description="passes over the data, unless `steps` is given")
-    global_batch_size: int = Field(default=256, ge=1, description="sequences of one optimizer step over all ranks")
+    epochs: float = Field(default=3.0, gt=0, description="passes over the data, unless train.steps is given")
+    global_batch_size: int = Field(default=256, ge=1, description="sequences per optimizer step, over all ranks")
     micro_batch_size: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="sequences of one forward pass; none: at most 32 and at least 4 to a step"
+        default=None, ge=1, description="sequences per forward pass; none: at most 32, and at least 4 passes per step"
     )
-    seed: int = Field(default=42, ge=0, description="decides data order, dropout, masking and initial weights")
+    seed: int = Field(default=42, ge=0, description="seed of data order, dropout, masking and initial weights")
     deterministic: bool = Field(default=False, description="CUDA: deterministic kernels, for bit-identical resuming")
-    max_nonfinite_steps: int = Field(default=5, ge=1, description="refused steps in a row that end the run")
+    max_nonfinite_steps: int = Field(
+        default=5, ge=1, description="stop after this many skipped steps in a row (loss or gradient not finite)"
+    )
 
     def sequences_per_micro_batch(self) -> int:
-        """Sequences of one forward pass. Never a function of the world size, or ranks would change the numbers."""
+        """Return the sequences of one forward pass; the number of ranks must not change them, or the results change."""
         if self.micro_batch_size is not None:
             return self.micro_batch_size
         limit = max(1, min(32, self.global_batch_size // 4))
         return max(size for size in range(1, limit + 1) if self.global_batch_size % size == 0)
 
     def micro_batches_per_step(self) -> int:
+        """Return the micro-batches of one optimizer step, over all ranks."""
         return self.global_batch_size // self.sequences_per_micro_batch()
 
     def accumulation_steps(self, world_size: int) -> int:
-        """Micro-batches that each rank runs one after another in one optimizer step."""
+        """Return the micro-batches that each rank runs one after another in an optimizer step."""
         return self.micro_batches_per_step() // world_size
 
     def total_steps(self, num_rows: int) -> int:
-        """Optimizer steps of the whole run over `num_rows` rows."""
+        """Return the optimizer steps of the whole run over `num_rows` rows."""
         return self.steps or max(1, math.ceil(self.epochs * num_rows / self.global_batch_size))
 
     def problems(self, world_size: int) -> list[str]:
+        """Return why the batch size cannot be divided into micro-batches and among `world_size` ranks."""
         micro, total = self.sequences_per_micro_batch(), self.global_batch_size
         if total % micro:
-            return [f"train.global_batch_size={total} is no multiple of train.micro_batch_size={micro}"]
+            return [f"train.global_batch_size={total} is not a multiple of train.micro_batch_size={micro}"]
         if (total // micro) % world_size:
             sizes = [s for s in range(1, total + 1) if total % s == 0 and (total // s) % world_size == 0]
-            way_out = (
-                f"set train.micro_batch_size={max(sizes)} (or a divisor of it)"
-                if sizes
-                else (f"set train.global_batch_size to a multiple of {world_size}")
-            )
+            smaller = f"set train.micro_batch_size={max(sizes, default=1)} (or a divisor of it)"
+            way_out = smaller if sizes else f"set train.global_batch_size to a multiple of {world_size}"
             return [
                 f"train.global_batch_size={total} is {total // micro} micro-batches of {micro} sequences, which do not "
                 f"divide among {world_size} ranks: {way_out}"
@@ -58,41 +61,66 @@ class Train(Section):
 
 
 class Optim(Section):
+    """AdamW and its learning-rate schedule."""
+
     learning_rate: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
-    warmup_fraction: float = Field(default=0.1, ge=0, le=1, description="share of the steps that warm up linearly")
-    schedule: Literal["linear", "cosine", "constant"] = Field(default="linear", description="after the warm-up")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's; not applied to biases and layer norms")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of AdamW's first moment")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of AdamW's second moment")
-    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's denominator guard")
-    gradient_clipping: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0: no clipping")
+    warmup_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="learning rate after the warm-up"
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="weight decay of AdamW; not applied to biases and layer norms"
+    )
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment of AdamW")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the second moment of AdamW")
+    epsilon: float = Field(default=1e-8, gt=0, description="added to the denominator of AdamW")
+    gradient_clipping: float = Field(
+        default=1.0, ge=0, description="clip gradients to this global norm; 0: no clipping"
+    )
 
 
 class Engine(Section):
-    zero_stage: int = Field(default=1, ge=0, le=2, description="DeepSpeed ZeRO: what ranks share out among them")
+    """DeepSpeed, precision and activation memory."""
+
+    zero_stage: int = Field(
+        default=1,
+        ge=0,
+        le=2,
+        description="DeepSpeed ZeRO stage: shard nothing (0), optimizer state (1), gradients too (2)",
+    )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast over fp32 weights")
-    activation_checkpointing: bool = Field(default=False, description="recompute the student's layers in backward")
+    activation_checkpointing: bool = Field(
+        default=False, description="recompute the student's layers in the backward pass, to save memory"
+    )
 
 
 class Cadence(Section):
+    """How often a training run logs, evaluates and saves."""
+
     log_every_n_steps: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")
     save_every_n_steps: int = Field(default=500, ge=1, description="steps between checkpoints")
     evaluate_every_n_steps: int = Field(default=500, ge=1, description="steps between evaluations on held-out rows")
-    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints that are kept")
+    keep_checkpoints: int = Field(default=2, ge=1, description="number of newest checkpoints to keep")
 
 
 class Selection(Section):
-    """Which of the weights that a stage went through become its result."""
+    """Which weights of a training run become its result."""
 
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "spearman", "loss"] = Field(
         default="auto",
-        description="on held-out rows; the best is kept. auto: accuracy, micro_f1 (multi-label) or spearman (numbers)",
+        description="metric on held-out rows whose best step is kept; auto: accuracy, micro_f1 (multi_label) or "
+        "spearman "
+        "(regression)",
     )
     patience: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="evaluations in a row without a better one that end the stage; none: all steps"
+        default=None, ge=1, description="stop after this many evaluations without improvement; none: run all steps"
     )
 
 
 class Tracking(Section):
+    """Weights & Biases (W&B)."""
+
     project: str = Field(default="kd_dist", description="W&B project")
     tags: Words = Field(default=[], description="W&B tags")

@@ -1,0 +1,60 @@
+"""The picture of the first page: how fast each classifier is, and how much of its teacher's score it keeps.
+
+python docs/generate.py writes it; every point comes from results/*/results.json.
+"""
+
+import io
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from benchmarks.table import RESULTS, evaluated
+
+PANELS = {"thucnews": "news titles (thucnews)", "chnsenticorp": "reviews (chnsenticorp)"}
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "kd_dist", "font.family": "sans-serif", "font.size": 10}
+BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d97706", "#15803d", "#6b7280"
+
+
+def draw() -> str:
+    """Return the picture as SVG; the same results give the same bytes."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), facecolor="white", layout="constrained")
+        panels = figure.subplots(1, len(PANELS), sharey=True)
+        for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
+            _draw_panel(axes, name)
+            axes.set_title(title)
+            axes.set_xlabel("times as many texts per second as the teacher")
+        panels[0].set_ylabel("score, share of the teacher's")
+        panels[0].legend(loc="lower left", frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def _draw_panel(axes: Any, name: str) -> None:
+    rows = evaluated(RESULTS / name) + evaluated(RESULTS / f"fastbert_{name}")
+    early_exit = [row for row in rows if row["model"] == "fastbert"]
+    speeds = sorted((row for row in early_exit if "speed" in row), key=lambda row: row["speed"])
+    axes.plot(*_points(speeds), "o-", color=BLUE, markersize=4, label="early exit, speed 0 to 1")
+    calibrated = [row for row in early_exit if "speed" not in row]
+    axes.plot(*_points(calibrated), "*", color=ORANGE, markersize=14, label="early exit, calibrated")
+    for model, marker, color, label in (
+        ("student", "s", GREEN, "distilled student"),
+        ("student_alone", "^", GREY, "student without distillation"),
+        ("teacher", "D", "black", "teacher"),
+    ):
+        row = next(row for row in rows if row["model"] == model)
+        axes.plot(*_points([row]), marker, color=color, markersize=7, label=label)
+    axes.set_xscale("log")
+    axes.set_xticks([1, 2, 4, 8], [f"{factor}x" for factor in (1, 2, 4, 8)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(color="#e5e7eb")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _points(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    return [row["throughput_ratio"] for row in rows], [row["quality_kept"] for row in rows]

@@ -1,0 +1,69 @@
+"""Read tsv and csv files as rows of cells."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kd_dist.data.discovery import kind
+from kd_dist.data.lines import numbered_lines
+from kd_dist.data.records import Record, no_column
+from kd_dist.errors import CorpusError
+
+Cells = Iterator[tuple[int, list[str]]]  # number of the line in which a row begins, from 1, and its cells
+
+
+def read_cells(path: Path) -> Cells:
+    """Yield the rows of a table without looking for a header: csv by its suffix, anything else separated by tabs.
+
+    An empty line is a row without cells.
+
+    Raises:
+        CorpusError: what `numbered_lines` raises, and quotes in csv that do not match.
+    """
+    return _comma_separated(path) if kind(path) == ".csv" else _tab_separated(path)
+
+
+def _tab_separated(path: Path) -> Cells:
+    """Split lines at tabs. A quote is a character like any other, as in the official GLUE files."""
+    return ((number, line.split("\t") if line else []) for number, line in numbered_lines(path))
+
+
+def _comma_separated(path: Path) -> Cells:
+    """Read csv as RFC 4180 defines it: a cell in quotes may contain commas, line ends, and doubled quotes."""
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
+    line = 1
+    try:
+        for cells in rows:
+            yield line, cells
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, line {line}: not csv ({error}); a quote inside a cell is doubled, and a file without quoting "
+            "wants tabs and the name .tsv"
+        ) from error
+
+
+def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+    """Yield the rows below a header. Cells that are missing at the end of a row are empty, as all are of an empty line.
+
+    Raises:
+        CorpusError: what `read_cells` raises, a column that is not in the header, and a row that is wider than it.
+    """
+    rows = read_cells(path)
+    number, header = next(((number, row) for number, row in rows if row), (0, []))
+    if not header:
+        return
+    names = [cell.strip() for cell in header]
+    for name in columns:
+        if name not in names:
+            raise CorpusError(f"{path}, line {number}: {no_column(name, names, way_out)}")
+    positions = {name: names.index(name) for name in columns}
+    for number, row in rows:
+        if any(row[len(names) :]):
+            hint = "a text with commas needs quotes" if kind(path) == ".csv" else "a text must not contain a tab"
+            raise CorpusError(
+                f"{path}, line {number}: {len(row)} columns, expected {len(names)} as in the header ({hint})"
+            )
+        values = {name: row[position] if position < len(row) else "" for name, position in positions.items()}
+        yield Record(f"line {number}", values)

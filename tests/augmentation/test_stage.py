@@ -1,0 +1,88 @@
+"""Any number of shards writes the same blocks, and one that was killed goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from datasets import load_from_disk
+
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.errors import RunError
+from tests.augmentation.world import BLOCK, blocks_of
+from tests.stages import run_entry
+
+
+def test_any_number_of_shards_writes_the_same_bytes(world, stage_of, monkeypatch):
+    one, four = stage_of("one", mlm_path=str(world.mlm)), stage_of("four", mlm_path=str(world.mlm), shards=4)
+    run_entry(one)
+    for shard in (2, 0, 3, 1):
+        run_entry(four, shard)
+    assert len(blocks_of(one)) == -(-load_from_disk(str(world.tokens / "train")).num_rows // BLOCK) == 5
+    assert blocks_of(four) == blocks_of(one)
+
+
+def test_what_is_there_is_kept_and_what_is_damaged_is_written_again(world, stage_of, capsys):
+    stage_dir = stage_of()
+    run_entry(stage_dir)
+    expected = blocks_of(stage_dir)
+    folder = stage_dir / "shards"
+    (folder / "block_00000001.parquet").write_bytes(expected["block_00000001.parquet"][:1000])
+    flipped = bytearray(expected["block_00000002.parquet"])
+    flipped[200] ^= 1
+    (folder / "block_00000002.parquet").write_bytes(flipped)
+    (folder / "block_00000003.parquet").write_bytes(b"")
+    kept = folder / "block_00000000.parquet"
+    before = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    run_entry(stage_dir)
+    assert "2 of 5 blocks are there" in capsys.readouterr().out
+    assert blocks_of(stage_dir) == expected
+    assert kept.stat().st_mtime_ns == before
+    run_entry(stage_dir)
+    assert capsys.readouterr().out == "augment, shard 0: 5 of 5 blocks are there\n"
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from kd_dist.augmentation import blocks, stage
+from tests.stages import run_entry
+blocks.BLOCK_ROWS = {block}
+write = stage.write_block
+def slowly(path, *rest):
+    time.sleep(0.3)
+    write(path, *rest)
+stage.write_block = slowly
+run_entry(Path(sys.argv[1]))
+"""
+
+
+def test_a_shard_that_was_killed_goes_on_where_it_was(stage_of):
+    undisturbed, killed = stage_of("undisturbed"), stage_of("killed")
+    run_entry(undisturbed)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", KILLED.format(block=BLOCK), str(killed)], env=environment)
+    deadline = time.monotonic() + 120
+    while not (killed / "shards" / "block_00000001.parquet").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = blocks_of(killed)
+    assert 2 <= len(there) < 5
+    (killed / "shards" / ".block_00000004.parquet.tmp").write_bytes(
+        b"half of a bl"
+    )  # what a kill during a write leaves
+    run_entry(killed)
+    assert blocks_of(killed) == blocks_of(undisturbed)
+    assert not list((killed / "shards").glob(".block*"))
+
+
+def test_blocks_of_other_settings_are_refused(stage_of):
+    run_entry(stage_of())
+    with pytest.raises(RunError, match=r"blocks of other settings or inputs \(augment.copies, augment.seed\)"):
+        run_entry(stage_of(copies=5, seed=1))

@@ -1,0 +1,69 @@
+"""Small models, word vectors and rows to augment."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+)
+
+from kd_dist.augmentation.words import split_words
+
+CPU = torch.device("cpu")
+
+
+ROWS = 150
+
+
+BLOCK = 32
+
+
+class World(NamedTuple):
+    tokens: Path
+    pairs: Path
+    mlm: Path
+    encoder: Path
+    classifier: Path
+    vectors: Path
+
+
+def write_models(root: Path, tokenizer_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, initializer_range=0.3, **sizes)
+    torch.manual_seed(3)
+    for name, model in {
+        "mlm": BertForMaskedLM(config),
+        "encoder": BertModel(config),
+        "classifier": BertForSequenceClassification(BertConfig(**config.to_diff_dict() | {"num_labels": 3})),
+    }.items():
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+
+
+def write_vectors(path: Path, texts: list[str]) -> None:
+    """Vectors of so few dimensions that every word has near ones."""
+    words = list(dict.fromkeys(word.text for text in texts for word in split_words(text, "zh")))
+    vectors = np.random.default_rng(0).standard_normal((len(words), 4))
+    lines = [f"{word} {' '.join(map(str, vector))}" for word, vector in zip(words, vectors.tolist(), strict=True)]
+    path.write_text("\n".join([f"{len(words)} 4", *lines]) + "\n", encoding="utf-8")
+
+
+def blocks_of(stage_dir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((stage_dir / "shards").glob("block_*.parquet"))}
+
+
+def rows_of(stage_dir: Path) -> list[dict[str, Any]]:
+    blocks = sorted((stage_dir / "shards").glob("block_*.parquet"))
+    return [row for path in blocks for row in pq.read_table(path).to_pylist()]
+
+
+def replaceable(text: str, language: Any = "zh") -> list[str]:
+    return [word.text for word in split_words(text, language) if word.kind]

@@ -1,0 +1,35 @@
+"""How values are read from the command line, and how sections find and change their strings."""
+
+import pytest
+
+from kd_dist.config.jobs import load_job
+from kd_dist.config.sections.base import mapped
+from kd_dist.config.sections.evaluation import Evaluate
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3,6,9,12", [3, 6, 9, 12]), ("[3, 6, 9, 12]", [3, 6, 9, 12]), ("3", [3]), ("none", None), ("null", None)],
+)
+def test_lists_on_the_command_line(text: str, value: list[int] | None) -> None:
+    assert load_job("tinybert_general", [f"objective.layer_map={text}"]).stages["distill"].objective.layer_map == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("none", None), ("300", 300)])
+def test_optional_numbers_on_the_command_line(text: str, value: int | None) -> None:
+    assert load_job("demo", [f"distill.train.steps={text}"]).stages["distill"].train.steps == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a:x,b:y:z", {"a": "x", "b": "y:z"}), ("a", {"a": ""}), ("none", {}), ({"a": "x"}, {"a": "x"})],
+)
+def test_maps_on_the_command_line(text: object, value: dict[str, str]) -> None:
+    assert mapped(text) == value
+
+
+def test_strings_in_lists_and_maps_are_found_and_changed_alike() -> None:
+    section = Evaluate(models={"a": "x", "b": "y"})
+    assert section.named(("models", "split")) == [("models", "x"), ("models", "y"), ("split", "test")]
+    changed = section.with_changed(("models",), lambda key, value: f"{key}/{value}")
+    assert (changed.models, section.models) == ({"a": "models/x", "b": "models/y"}, {"a": "x", "b": "y"})

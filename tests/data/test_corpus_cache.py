@@ -1,0 +1,51 @@
+"""A corpus is prepared once for equal files, tokenizer and options."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kd_dist.data import corpus_cache
+from kd_dist.errors import CorpusError
+from tests.conftest import TinyWorld
+
+
+def test_the_cache_is_reused_until_a_file_changes(tmp_path: Path, arguments: dict):
+    file, cache, link = tmp_path / "a.txt", tmp_path / "cache", tmp_path / "runs" / "one" / "data"
+    file.write_text("今天天气\n很好\n", encoding="utf-8")
+    arguments["files"] = [file]
+    first = corpus_cache.cached_prepare(cache, link, **arguments)
+    again = corpus_cache.cached_prepare(cache, link, **{**arguments, "num_workers": 2})
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert {**first, "cached": True} == again
+    assert not os.path.isabs(os.readlink(link))
+    before = link.resolve()
+    file.write_text("今天天气\n很好\n我们\n", encoding="utf-8")
+    changed = corpus_cache.cached_prepare(cache, link, **arguments)
+    assert (changed["cached"], changed["lines_kept"]) == (False, 3)
+    assert link.resolve() != before
+    assert before.exists()
+    assert sorted(os.listdir(link.parent)) == ["data"]
+    assert len(os.listdir(cache)) == 2
+
+
+def test_the_cache_spares_what_is_not_a_link(tmp_path: Path, arguments: dict):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(CorpusError, match="data is not a link"):
+        corpus_cache.cached_prepare(tmp_path / "cache", tmp_path / "data", **arguments)
+
+
+def test_the_fingerprint_follows_content_not_place(tmp_path: Path, tiny: TinyWorld):
+    file = Path(shutil.copy2(tiny.corpus, tmp_path / tiny.corpus.name))
+    folder = shutil.copytree(tiny.tokenizer, tmp_path / "copy")
+    (folder / "model.safetensors").write_bytes(b"weights do not matter")
+    reference = corpus_cache.fingerprint(
+        files=[tiny.corpus], tokenizer_path=str(tiny.tokenizer), max_length=8, num_workers=1
+    )
+    assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, num_workers=2) == reference
+    assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=9) != reference
+    assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, max_lines=None) == reference
+    assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, max_lines=9) != reference
+    (folder / "tokenizer.json").write_text("{}")
+    assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8) != reference

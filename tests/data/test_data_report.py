@@ -1,0 +1,33 @@
+"""The report counts what is in the rows."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import TinyWorld
+from tests.data.files import write_lines
+from tests.data.labelled_files import content, numbered, run_stage
+
+
+def test_the_report(tmp_path: Path, tiny: TinyWorld):
+    train = write_lines(
+        tmp_path / "a.tsv", [*numbered("x", 6), ("x", "x 1"), ("y", "y 1"), ("y", "only text", "third"), "z"]
+    )
+    test = write_lines(tmp_path / "b.tsv", [("x", "x 2"), ("x", "x 2"), ("y", "other")])
+    validation = write_lines(tmp_path / "c.tsv", [("y", "new"), ("x", "x 3"), ("q", "q")])
+    tokens = run_stage(
+        tmp_path / "data", tiny, train=train, validation=validation, test=test, bad_rows="skip", max_length=8
+    )
+    report = content(tokens, "data_report")
+    assert report["train"]["skipped"] == {"too many columns": 1, "missing column": 1}
+    assert report["validation"]["skipped"] == {"label only in validation": 1}
+    assert report["duplicates_in_train"] == 1
+    assert report["leaks"] == {
+        "train_rows": 2, "train_rows_in_validation": 1, "train_rows_in_test": 1, "validation_rows_in_train": 1,
+        "test_rows_in_train": 2, "test_rows_in_validation": 0, "removed": True,
+    }  # fmt: skip
+    assert report["train"]["labels"] == {"x": 5, "y": 1}
+    assert (report["train"]["rows"], report["largest_to_smallest"], report["rare_labels"]) == (6, 5, ["y"])
+    assert report["samples"] == {"x": ["x 0", "x 1"], "y": ["y 1"]}
+    assert report["train"]["character_percentiles"]["50"] == 3
+    assert report["train"]["token_percentiles"]["100"] == np.load(tokens / "train_lengths.npy").max()

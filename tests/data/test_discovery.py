@@ -1,0 +1,65 @@
+"""Patterns name files, each once and in order; hidden files and descriptions of tables do not count."""
+
+from pathlib import Path
+
+import pytest
+
+from kd_dist.data import discovery
+from kd_dist.errors import CorpusError
+
+
+def test_find_files_expands_globs_and_folders_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("b.txt", "a.txt", "sub/c.jsonl.gz", "sub/d.parquet", "sub/picture.png", "e.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert discovery.find_files(["*.txt", "sub", "e.log", str(tmp_path / "a.txt")]) == [
+        Path(name) for name in ("a.txt", "b.txt", "sub/c.jsonl.gz", "sub/d.parquet", "e.log")
+    ]
+
+
+def test_hidden_files_and_folders_are_left_alone(tmp_path: Path):
+    for name in ("a.txt", ".b.txt", ".ipynb_checkpoints/a.txt", "sub/.cache/c.txt", "sub/d.txt"):
+        (tmp_path / ".data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".data" / name).touch()
+    found = discovery.find_files([str(tmp_path / ".data")])
+    assert found == [tmp_path / ".data" / "a.txt", tmp_path / ".data" / "sub" / "d.txt"]
+
+
+def test_find_files_names_every_bad_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "good.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError) as error:
+        discovery.find_files(["good.txt", "*.jsonl", "empty", "missing.txt"])
+    for name in ("'*.jsonl'", "'empty'", "'missing.txt'", str(tmp_path)):
+        assert name in str(error.value)
+    assert "good.txt" not in str(error.value)
+
+
+def test_the_suffix_says_how_to_read_a_file():
+    names = {"a.txt": ".txt", "a.TSV": ".tsv", "a.b.JSON.GZ": ".json", "a.gz": "", "Arrow": "", ".arrow.gz": ""}
+    assert {name: discovery.kind(Path("folder.csv") / name) for name in names} == names
+    assert [discovery.is_compressed(Path(name)) for name in ("a.gz", "a.GZ", "gz", "a.gz.txt")] == [
+        True, True, False, False
+    ]  # fmt: skip
+
+
+def test_folders_are_searched_for_suffixes_of_any_case_but_not_for_descriptions(tmp_path: Path):
+    names = ["1.TXT", "2.Jsonl.GZ", "3.arrow", "dataset_info.json", "state.json", "4.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [file.name for file in discovery.find_files([str(tmp_path)])] == names[:3]
+
+
+def test_a_folder_for_each_class_holds_documents_and_no_table(tmp_path: Path):
+    for name in ("tree/a/1.txt", "tree/b/2", "tables/a/1.arrow", "tables/b/2.txt", "files/1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {name: discovery.is_class_tree(tmp_path / name) for name in ("tree", "tables", "files", "nowhere")}
+    assert found == {"tree": True, "tables": False, "files": False, "nowhere": False}
+    assert discovery.labelled_files([str(tmp_path / "tree")]) == [
+        (tmp_path / "tree" / "a" / "1.txt", "a"),
+        (tmp_path / "tree" / "b" / "2", "b"),
+    ]
+    assert [label for _, label in discovery.labelled_files([str(tmp_path / "tables")])] == [None, None]

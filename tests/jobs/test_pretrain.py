@@ -1,0 +1,19 @@
+"""`pretrain` trains any shipped architecture from raw text."""
+
+from pathlib import Path
+
+import pytest
+
+from kd_dist.config.jobs import load_job
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.planning.checks import check_job
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "configs" / "models").glob("*.json")), ids=lambda file: file.stem)
+def test_shipped_student_passes_the_checks(file: Path) -> None:
+    check_job(load_job("pretrain", [f"student.config={file.stem}"]), reads_files=False)
+
+
+def test_the_vocabulary_is_trained_unless_a_tokenizer_is_given() -> None:
+    assert load_job("pretrain", []).stages["corpus"].tokenizer.path is None
+    assert load_job("pretrain", ["tokenizer.path=DIR"]).stages["corpus"].tokenizer.path == "DIR"

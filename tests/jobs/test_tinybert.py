@@ -1,0 +1,76 @@
+"""How settings change the stages of `tinybert`."""
+
+from pathlib import Path
+
+import pytest
+
+from kd_dist.augmentation.sources import sources_of
+from kd_dist.config.job import Job
+from kd_dist.config.jobs import load_job
+
+
+def tinybert(*overrides: str) -> Job:
+    return load_job("tinybert", ["teacher.path=DIR", *overrides])
+
+
+def test_without_a_corpus_general_distillation_reads_the_training_texts() -> None:
+    job = tinybert()
+    assert job.stages["corpus"].data.corpus == ["@labelled/texts"]
+    assert any("training texts" in note for note in job.notes)
+    assert tinybert("data.corpus=more.txt").stages["corpus"].data.corpus == ["more.txt"]
+
+
+def test_a_given_student_needs_no_general_distillation() -> None:
+    job = tinybert("student.path=STUDENT")
+    assert not {"corpus", "general"} & set(job.stages)
+    assert job.stages["layers"].student.path == "STUDENT"
+    assert job.stages["alone"].student.path == "STUDENT"
+    assert job.stages["distill"].student.path == "@layers/export"
+    assert job.wire_problems() == []
+
+
+def test_a_student_of_teacher_layers_needs_no_general_distillation() -> None:
+    job = tinybert("student.teacher_layers=3,6,9,12")
+    assert "general" not in job.stages
+    assert (job.stages["layers"].student.path, job.stages["layers"].student.teacher_layers) == (None, [3, 6, 9, 12])
+
+
+def test_augmentation_is_left_out_visibly_where_nothing_proposes_words() -> None:
+    job = tinybert()
+    assert not {"augmentation", "augmented"} & set(job.stages)
+    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@labelled/tokens"}
+    assert any(note.startswith("no augmentation") for note in job.notes)
+
+
+@pytest.mark.parametrize(
+    "source", ["encoder.path=MLM", "teacher.path=MLM", "augment.mlm_path=MLM", "augment.word_vectors=vectors.txt"]
+)
+def test_augmentation_takes_part_where_something_does(source: str) -> None:
+    job = tinybert(source)
+    assert {"augmentation", "augmented"} <= set(job.stages)
+    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@augmented/tokens"}
+    assert job.stages["evaluation"].data.tokens == "@labelled/tokens"
+
+
+def test_a_filter_asks_the_trained_teacher() -> None:
+    job = tinybert("augment.mlm_path=MLM", "augment.keep_confidence=0.5")
+    assert job.stages["augmentation"].teacher.path == "@check/model"
+    assert job.stages["augmentation"].augment.mlm_path == "MLM"
+    assert job.wire_problems() == []
+
+
+def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").touch()
+    settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]
+    assert sources_of(tinybert(*settings).stages["augmentation"]).masked_language_model is None
+    assert sources_of(tinybert(*settings, "encoder.path=MLM").stages["augmentation"]).masked_language_model == "MLM"
+
+
+def test_a_run_can_be_repeated_from_its_own_description(tmp_path: Path) -> None:
+    job = tinybert("student.path=STUDENT", "layers.train.steps=9", "distill.train.steps=7")
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    again = load_job("tinybert", ["distill.objective.temperature=2"], tmp_path / "job.json")
+    assert again.stages["distill"].objective.temperature == 2
+    assert again.stages["distill"].train.steps == 7
+    assert again.stages["alone"].train.steps == 16
+    assert set(again.stages) == set(job.stages)

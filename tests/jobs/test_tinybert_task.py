@@ -1,0 +1,72 @@
+"""Students with and without distillation are compared fairly, and the given teacher is checked."""
+
+import pytest
+
+from kd_dist.config.jobs import load_job
+from kd_dist.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
+@pytest.mark.parametrize(
+    ("settings", "steps", "epochs", "batch"),
+    [
+        ([], None, 8, 32),
+        (["layers.train.epochs=4", "distill.train.epochs=2"], None, 6, 32),
+        (["layers.train.steps=40", "distill.train.steps=20"], 60, 8, 32),
+        (["train.steps=6"], 12, 8, 32),
+        (["train.steps=6", "layers.train.steps=150"], 156, 8, 32),
+        (["train.epochs=5"], None, 10, 32),
+        (["train.global_batch_size=64"], None, 8, 64),
+        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 8, 256),
+    ],
+)
+def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
+    name: str, settings: list[str], steps: int | None, epochs: float, batch: int
+) -> None:
+    train = load_job(name, settings).stages["alone"].train
+    assert (train.steps, train.epochs, train.global_batch_size) == (steps, epochs, batch)
+
+
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=3.0 cannot be added"),
+        (["distill.train.steps=500"], "layers.train.epochs=5.0 and distill.train.steps=500 cannot be added"),
+        (
+            ["layers.train.global_batch_size=256"],
+            "layers.train.global_batch_size=256 and distill.train.global_batch_size=32 cannot be added",
+        ),
+    ],
+)
+def test_lengths_that_cannot_be_added_up_are_refused_with_a_way_out(name: str, settings: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load_job(name, settings)
+    assert "set alone.train.steps=N" in str(caught.value)
+    job = load_job(name, [*settings, "alone.train.steps=500"])
+    assert job.stages["alone"].train.steps == 500
+    assert any("not trained for as long as the distilled one: alone.train.steps=500" in note for note in job.notes)
+
+
+@pytest.mark.parametrize("setting", ["steps=77", "epochs=12.0", "epochs=5.0", "epochs=3.0", "global_batch_size=64"])
+def test_a_length_that_is_set_for_the_student_alone_stays(setting: str) -> None:
+    job = load_job("tinybert_task", [f"alone.train.{setting}"])
+    key, value = setting.split("=")
+    assert getattr(job.stages["alone"].train, key) == float(value)
+    assert any(f"alone.train.{setting}" in note for note in job.notes)
+
+
+def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
+    assert load_job("tinybert_task", ["teacher.path=DIR"]).stages["check"].evaluate.models == {"teacher": "DIR"}
+    named = load_job("tinybert_task", ["teacher.path=DIR", "check.evaluate.models=teacher:TRAINED"])
+    assert named.stages["check"].evaluate.models == {"teacher": "TRAINED"}
+    assert named.stages["labelled"].tokenizer.path == "DIR"
+
+
+def test_the_note_names_the_weights_that_the_student_alone_starts_from() -> None:
+    def start(*settings: str) -> str:
+        return load_job("tinybert_task", ["teacher.path=DIR", *settings]).notes[0]
+
+    assert start() == "the student without distillation starts from random weights (alone.student.path)"
+    assert "starts from STUDENT (" in start("alone.student.path=STUDENT")
+    assert "starts from layers [3, 6] of DIR (" in start("alone.student.teacher_layers=3,6")

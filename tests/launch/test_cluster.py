@@ -1,0 +1,139 @@
+"""Cluster profiles, and what they make of a stage."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
+from kd_dist.errors import UserError
+from launch.cluster import PROFILES, Cluster, Resources, load_cluster, slurm_parameters
+
+
+@pytest.mark.parametrize("file", sorted(PROFILES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_profile_loads(file: Path) -> None:
+    assert load_cluster(file.stem) == load_cluster(str(file))
+
+
+def test_example_profile_shows_every_key() -> None:
+    shown_keys = yaml.safe_load((PROFILES / "example.yaml").read_text(encoding="utf-8"))
+    assert set(shown_keys) == set(Cluster.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("qoss: x", "unknown key `qoss`; did you mean `qos`?"),
+        ("executor: pbs", "executor: Input should be 'slurm' or 'local'"),
+        ("- slurm", "expected `key: value` lines, found list"),
+        ("a: [", "is not valid YAML"),
+        ("seconds_to_save: soon\nqoss: x", "2 problems:"),
+    ],
+)
+def test_bad_profile_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "site.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        load_cluster(str(tmp_path / "site.yaml"))
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("text", ["", "setup:\n"])
+def test_empty_profile_is_the_defaults(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site.yml").write_text(text, encoding="utf-8")
+    assert load_cluster(str(tmp_path / "site.yml")) == Cluster()
+
+
+def parameters(cluster: Cluster, resources: Resources, *dependencies: str) -> dict[str, Any]:
+    code = Path("/code")
+    return slurm_parameters(cluster, name="n", resources=resources, code=code, dependencies=list(dependencies))
+
+
+def test_training_stage_gets_a_task_per_gpu() -> None:
+    asked = parameters(Cluster(partition="gpu", cpu_partition="cpu"), GpuResources(nodes=2, gpus_per_node=4))
+    assert {key: asked[key] for key in ("partition", "nodes", "ntasks_per_node", "gpus_per_node", "cpus_per_task")} == {
+        "partition": "gpu",
+        "nodes": 2,
+        "ntasks_per_node": 4,
+        "gpus_per_node": 4,
+        "cpus_per_task": 4,
+    }
+
+
+def test_cpu_stage_gets_no_gpus() -> None:
+    asked = parameters(Cluster(partition="gpu", cpu_partition="cpu"), CpuResources(cpus=16, memory_gb=8))
+    assert "gpus_per_node" not in asked
+    assert (asked["partition"], asked["ntasks_per_node"], asked["cpus_per_task"]) == ("cpu", 1, 16)
+    assert asked["mem"] == "8GB"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "partition", "constraint", "asked_gpus"), [(1, "gpu", "a100", 1), (0, "cpu", None, None)]
+)
+def test_stage_of_one_process_goes_where_it_gets_what_it_needs(
+    gpus: int, partition: str, constraint: str | None, asked_gpus: int | None
+) -> None:
+    cluster = Cluster(partition="gpu", cpu_partition="cpu", constraint="a100", max_cpus_per_node=6)
+    asked = parameters(cluster, ShardResources(gpus=gpus, cpus=8, shards=4))
+    assert (asked["partition"], asked.get("constraint"), asked.get("gpus_per_node")) == (
+        partition,
+        constraint,
+        asked_gpus,
+    )
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["cpus_per_task"]) == (1, 1, 6)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resources", "needed"),
+    [
+        (Cluster(), GpuResources(), True),
+        (Cluster(), TaskResources(), True),
+        (Cluster(), TaskResources(gpus=0), False),
+        (Cluster(), CpuResources(), False),
+        (Cluster(request_gpus=False), TaskResources(), False),
+    ],
+)
+def test_gpus_are_missed_only_where_they_were_asked_for(cluster: Cluster, resources: Resources, needed: bool) -> None:
+    asked = parameters(cluster, resources)
+    assert ("export KD_DIST_NEEDS_GPUS=1" in asked["setup"]) == ("gpus_per_node" in asked) == needed
+
+
+def test_cpu_stage_falls_back_to_the_partition() -> None:
+    assert parameters(Cluster(partition="all"), CpuResources())["partition"] == "all"
+
+
+def test_cluster_without_gpus_is_asked_for_none() -> None:
+    asked = parameters(Cluster(request_gpus=False), GpuResources(gpus_per_node=2))
+    assert "gpus_per_node" not in asked
+    assert asked["ntasks_per_node"] == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus"), [(GpuResources(gpus_per_node=2), 1), (GpuResources(), 3), (CpuResources(cpus=8), 3)]
+)
+def test_no_more_cpus_than_a_node_has(resources: CpuResources | GpuResources, cpus: int) -> None:
+    assert parameters(Cluster(max_cpus_per_node=3), resources)["cpus_per_task"] == cpus
+
+
+def test_stage_waits_for_all_that_feed_it() -> None:
+    assert parameters(Cluster(), CpuResources(), "1", "2")["dependency"] == "afterok:1:2"
+    assert "dependency" not in parameters(Cluster(), CpuResources())
+
+
+def test_failing_rank_ends_the_others_and_preempted_jobs_go_back_to_the_queue() -> None:
+    asked = parameters(Cluster(sbatch={"exclusive": True}), GpuResources())
+    assert asked["srun_args"] == ["--kill-on-bad-exit=1"]
+    assert asked["additional_parameters"] == {"requeue": True, "kill_on_invalid_dep": "yes", "exclusive": True}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(1440, 300), (5, 150)])
+def test_warning_comes_in_time_but_not_before_the_middle(minutes: int, seconds: int) -> None:
+    assert parameters(Cluster(), GpuResources(timeout_minutes=minutes))["signal_delay_s"] == seconds
+
+
+def test_setup_stops_at_the_first_failing_line() -> None:
+    cluster = Cluster(setup=["false"], environment={"A": "b c"}, wandb_mode="offline")
+    lines = parameters(cluster, CpuResources())["setup"]
+    assert lines[:2] == ["set -e", "false"]
+    assert {"export PYTHONPATH=/code", "export A='b c'", "export WANDB_MODE=offline"} <= set(lines)

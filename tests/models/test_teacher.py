@@ -1,0 +1,89 @@
+"""A teacher computes what is wanted of it and nothing more, without gradients, in the data's order of labels."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from kd_dist.errors import UserError
+from kd_dist.models.attention import capture_attention
+from kd_dist.models.teacher import Teacher, Wanted, encode, load_quietly, model_inputs
+from tests.conftest import LabelledWorld, TinyWorld
+from tests.models.random_models import random_classifier, random_inputs
+
+CPU = torch.device("cpu")
+LAYERS = Wanted(frozenset({0, 2}), frozenset({1}))
+
+
+def test_only_the_layers_that_are_wanted_are_loaded(tiny: TinyWorld) -> None:
+    teacher = Teacher(str(tiny.teacher), LAYERS, precision="fp32", device=CPU)
+    assert teacher.model.config.num_hidden_layers == 2
+    assert not teacher.model.training
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+
+
+def test_states_and_attention_are_those_of_the_whole_model(tiny: TinyWorld) -> None:
+    batch = random_inputs([9, 4])
+    found = Teacher(str(tiny.teacher), LAYERS, precision="fp32", device=CPU)(batch)
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(tiny.teacher).eval()(**batch, output_hidden_states=True).hidden_states
+    assert set(found.hidden_states) == {0, 2}
+    valid_BS = batch["attention_mask"].bool()
+    for layer, state_BSD in found.hidden_states.items():
+        torch.testing.assert_close(state_BSD[valid_BS], states[layer][valid_BS])
+        assert not state_BSD.requires_grad
+    assert set(found.attention) == {1}
+    assert found.attention[1].query_BHSK.shape == (2, 4, 9, 8)
+    assert found.logits is None
+
+
+def test_logits_come_in_the_order_of_the_data(labelled: LabelledWorld) -> None:
+    batch, wanted = random_inputs([9, 4]), Wanted(logits=True)
+    settings = {"precision": "fp32", "device": CPU}
+    own = Teacher(str(labelled.teacher), wanted, **settings)(batch).logits
+    turned = Teacher(str(labelled.teacher), wanted, **settings, label2id={"sport": 0, "finance": 1})(batch).logits
+    assert own is not None
+    assert turned is not None
+    with torch.no_grad():
+        model = AutoModelForSequenceClassification.from_pretrained(labelled.teacher).eval()
+        torch.testing.assert_close(own, model(**batch).logits)
+    torch.testing.assert_close(turned, own.flip(1))
+    with pytest.raises(UserError, match="does not know 'travel'"):
+        Teacher(str(labelled.teacher), wanted, **settings, label2id={"sport": 0, "travel": 1})
+
+
+def test_half_precision_is_bfloat16(tiny: TinyWorld) -> None:
+    teacher = Teacher(str(tiny.teacher), LAYERS, precision="bf16", device=CPU)
+    assert next(teacher.model.parameters()).dtype == torch.bfloat16
+
+
+def test_the_last_layer_that_is_needed() -> None:
+    assert (LAYERS.last_layer(), Wanted().last_layer(), Wanted(attention=frozenset({5})).last_layer()) == (2, 0, 5)
+
+
+@pytest.mark.parametrize(("kind", "has_types"), [("bert", True), ("roberta", False), ("distilbert", False)])
+def test_token_types_are_kept_only_for_models_that_have_several(kind: str, has_types: bool) -> None:
+    model, batch = random_classifier(kind, type_vocab_size=2 if has_types else 1), random_inputs([5])
+    batch |= {"token_type_ids": torch.zeros_like(batch["input_ids"]), "labels": torch.zeros(1)}
+    names = {"input_ids", "attention_mask"} | ({"token_type_ids"} if has_types else set())
+    assert set(model_inputs(model, batch)) == names
+
+
+def test_a_student_keeps_its_gradients() -> None:
+    model = random_classifier("bert").base_model
+    capture_attention(model)
+    found = encode(model, random_inputs([5]), LAYERS)
+    assert found.hidden_states[2].requires_grad
+    assert found.attention[1].key_BHSK.requires_grad
+
+
+def test_loading_says_nothing_and_leaves_the_verbosity_as_it_was(tiny: TinyWorld, tmp_path: Path, capfd) -> None:
+    before = transformers_logging.get_verbosity()
+    load_quietly(AutoModelForSequenceClassification.from_pretrained, tiny.teacher)  # its head is missing
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError, match="nowhere"):
+        load_quietly(AutoModel.from_pretrained, str(tmp_path / "nowhere"))
+    assert transformers_logging.get_verbosity() == before != logging.ERROR

@@ -1,0 +1,211 @@
+"""Models that do not fit each other or the data are found by their config.json alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd_dist.config.families import FAMILIES
+from kd_dist.planning.checks import load_checked_job
+from tests.planning.refusals import BERT, classifier, model, problems
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_teacher_that_is_no_encoder_is_refused(tmp_path: Path, family: str) -> None:
+    message = problems(f"teacher.path={model(tmp_path, model_type=family)}")
+    assert f"is a `{family}` model, not an encoder that can be distilled; supported families: albert, bert" in message
+
+
+@pytest.mark.parametrize("flag", ["is_decoder", "is_encoder_decoder"])
+def test_encoder_family_used_as_decoder_is_refused(tmp_path: Path, flag: str) -> None:
+    assert "not an encoder" in problems(f"teacher.path={model(tmp_path, **{flag: True})}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_supported_family_can_teach(tmp_path: Path, family: str) -> None:
+    load_checked_job("tinybert_general", [f"teacher.path={model(tmp_path, model_type=family)}"], plan_only=True)
+
+
+def test_distilbert_names_are_understood(tmp_path: Path) -> None:
+    names = {"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None}
+    teacher = model(tmp_path, model_type="distilbert", n_layers=6, n_heads=12, dim=768, **names)
+    load_checked_job("tinybert_general", [f"teacher.path={teacher}"], plan_only=True)
+    assert "names layers [7]" in problems(f"teacher.path={teacher}", "objective.layer_map=1,2,3,7")
+
+
+def test_heads_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    message = problems(f"teacher.path={model(tmp_path, num_attention_heads=16)}")
+    assert "the teacher has 16 attention heads and the student 12" in message
+    assert "Choose a student with 16 heads (student.config), or set objective.attention_weight=0" in message
+
+
+def test_heads_need_not_match_without_the_attention_term(tmp_path: Path) -> None:
+    teacher = model(tmp_path, num_attention_heads=16)
+    load_checked_job("tinybert_general", [f"teacher.path={teacher}", "objective.attention_weight=0"], plan_only=True)
+
+
+def test_heads_of_a_teacher_that_is_trained_by_the_same_job_are_compared() -> None:
+    message = problems("general.student.config=tinybert_4l_312", job="demo")
+    assert "general: the teacher has 4 attention heads and the student 12" in message
+
+
+@pytest.mark.parametrize(
+    ("layer_map", "said"),
+    [
+        ("3,6,9", "names 3 teacher layers, but the student has 4 layers: name one for each"),
+        ("3,6,9,13", "names layers [13]: the teacher's layers are 1 to 12"),
+        ("0,6,9,12", "names layers [0]: the teacher's layers are 1 to 12"),
+    ],
+)
+def test_layer_map_that_does_not_fit_is_refused(tmp_path: Path, layer_map: str, said: str) -> None:
+    assert said in problems(f"teacher.path={model(tmp_path)}", f"objective.layer_map={layer_map}")
+
+
+def test_student_with_more_layers_than_the_teacher_needs_a_layer_map(tmp_path: Path) -> None:
+    teacher = f"teacher.path={model(tmp_path, num_hidden_layers=2)}"
+    assert "set objective.layer_map" in problems(teacher)
+    load_checked_job("tinybert_general", [teacher, "objective.layer_map=1,1,2,2"], plan_only=True)
+
+
+@pytest.mark.parametrize("path", ["./nothing", "/no/such/folder", "a/b/c", "~/no/such/folder"])
+def test_teacher_folder_that_is_not_there_is_refused(path: str) -> None:
+    assert f"teacher.path={path}: no such folder (a Hugging Face directory, or a hub name" in problems(
+        f"teacher.path={path}"
+    )
+
+
+def test_teacher_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    teacher = model(tmp_path)
+    job = load_checked_job("tinybert_general", ["teacher.path=~/model"], plan_only=True)
+    assert job.stages["distill"].teacher.path == str(teacher)
+
+
+def test_teacher_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    assert "has no config.json: give a Hugging Face directory" in problems(f"teacher.path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not readable as JSON"),
+        ("[]", "expected an object, found list"),
+        ('{"model_type": "bert"}', "does not give"),
+    ],
+)
+def test_broken_config_of_a_teacher_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    assert said in problems(f"teacher.path={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model_type": "gpt2"}, "is a `gpt2` model, not an encoder"),
+        ({"model_type": None}, "is a `None` model, not an encoder"),
+        ({"hidden_size": None, "num_hidden_layers": 0}, "does not give num_hidden_layers, hidden_size"),
+        ({"hidden_size": 100}, "hidden_size=100 does not divide among num_attention_heads=12"),
+    ],
+)
+def test_student_that_cannot_be_built_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    assert said in problems(f"student.config={model(tmp_path, **settings) / 'config.json'}")
+
+
+def test_misspelt_student_is_answered_with_the_nearest() -> None:
+    assert "did you mean `tinybert_4l_312`?" in problems("student.config=tinybert_4l_321")
+
+
+def test_sequences_longer_than_the_positions_are_refused() -> None:
+    message = problems("data.max_length=513")
+    assert "data.max_length=513 is more than the 512 positions of student.config=tinybert_4l_312" in message
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("settings", [{}, {"pad_token_id": 1}])
+def test_positions_that_a_family_never_uses_do_not_count(tmp_path: Path, family: str, settings: dict[str, Any]) -> None:
+    teacher = f"encoder.path={model(tmp_path, model_type=family, max_position_embeddings=514, **settings)}"
+    message = problems(teacher, "data.max_length=513", job="finetune")
+    assert "finetune: data.max_length=513 is more than the 512 positions of encoder.path=" in message
+    load_checked_job("finetune", [teacher, "data.max_length=512"], plan_only=True)
+
+
+def test_a_trained_classifier_can_get_branches(tmp_path: Path, texts: str) -> None:
+    load_checked_job("fastbert_stage1", [classifier(tmp_path), texts])
+
+
+def test_a_model_with_branches_can_train_them_on(tmp_path: Path, texts: str) -> None:
+    names = {"architectures": ["FastBertForSequenceClassification"], "model_type": "fastbert", "backbone": BERT}
+    path = classifier(tmp_path, num_hidden_layers=None, num_attention_heads=None, hidden_size=None, **names)
+    load_checked_job("fastbert_stage1", [path, texts])
+
+
+@pytest.mark.parametrize("architectures", [["BertModel"], ["BertForMaskedLM"], None])
+def test_branches_on_a_model_without_a_trained_head_are_refused(
+    tmp_path: Path, texts: str, architectures: list[str] | None, refused_here: Callable[..., str]
+) -> None:
+    path = classifier(tmp_path, architectures=architectures)
+    message = refused_here("--job", "fastbert_stage1", "--cluster", "local", path, texts)
+    assert f"self_distill: {path} has no trained classification head for branches to learn from" in message
+    assert f"`--job finetune encoder.path={tmp_path / 'model'} data.train=FILE`, or use `--job fastbert`" in message
+
+
+def test_a_single_layer_has_nothing_to_exit_before(tmp_path: Path, texts: str) -> None:
+    message = problems(classifier(tmp_path, num_hidden_layers=1), texts, job="fastbert_stage1")
+    assert message.endswith("has a single layer: there is no layer before the last to exit from")
+    names = {"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None}
+    shape = {"model_type": "distilbert", "n_layers": 1, "n_heads": 12, "dim": 768}
+    path = classifier(tmp_path, name="distilled", **names, **shape)
+    assert "has a single layer" in problems(path, texts, job="fastbert_stage1")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"problem_type": "regression"}, {"id2label": {"0": "LABEL_0"}}, {"num_labels": 1}],
+    ids=["task", "one_label", "number_of_labels"],
+)
+def test_a_classifier_that_predicts_a_number_gets_no_branches(
+    tmp_path: Path, texts: str, settings: dict[str, Any]
+) -> None:
+    path = classifier(tmp_path, **settings)
+    message = problems(path, texts, job="fastbert_stage1")
+    assert message == f"self_distill: {path} predicts a number, which has no uncertainty for early exit to use"
+
+
+def test_a_single_label_that_may_be_absent_can_get_branches(tmp_path: Path, texts: str) -> None:
+    one = {"id2label": {"0": "spam"}, "problem_type": "multi_label_classification"}
+    load_checked_job("fastbert_stage1", [classifier(tmp_path, **one), texts])
+
+
+def test_only_encoders_can_get_branches(tmp_path: Path, texts: str) -> None:
+    path = classifier(tmp_path, model_type="gpt2", architectures=["GPT2ForSequenceClassification"])
+    message = problems(path, texts, job="fastbert_stage1")
+    assert "is a `gpt2` model, not an encoder" in message
+
+
+def test_texts_longer_than_the_positions_of_the_classifier_are_refused(tmp_path: Path) -> None:
+    teacher = model(tmp_path, max_position_embeddings=64)
+    message = problems(f"teacher.path={teacher}", "data.max_length=65", job="fastbert")
+    assert "self_distill: data.max_length=65 is more than the 64 positions of model.path=@check/model" in message
+
+
+def test_a_model_with_branches_is_no_teacher_of_layers(tmp_path: Path) -> None:
+    names = {"architectures": ["FastBertForSequenceClassification"], "model_type": "fastbert", "backbone": BERT}
+    teacher = model(tmp_path, "branched", **names)
+    assert "is a `fastbert` model" in problems(f"teacher.path={teacher}", job="tinybert_task")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["student.teacher_layers=1,13"], "student.teacher_layers names layers [13]: the layers of {path} are 1 to 12"),
+        (["alone.student.teacher_layers=1"], ""),
+    ],
+)
+def test_layers_that_a_donor_does_not_have_are_refused(tmp_path: Path, settings: list[str], said: str) -> None:
+    path = model(tmp_path, architectures=["BertForSequenceClassification"])
+    given = [f"teacher.path={path}", *settings]
+    if said:
+        assert said.format(path=path) in problems(*given, job="tinybert_task")
+    else:
+        load_checked_job("tinybert_task", given, plan_only=True)

@@ -1,0 +1,54 @@
+"""An exported model is loaded with transformers alone, and what it predicts otherwise is noticed."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kd_dist.data.examples import read_split
+from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.errors import RunError
+from kd_dist.models.classifier import load_classifier
+from kd_dist.serving import check, tokenizer
+
+
+def test_other_weights_are_noticed_in_isolation(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = read_split(tmp_path / "tokens", "validation")
+    with torch.no_grad():
+        classifier.model.classifier.bias += 1
+    with pytest.raises(RunError, match="loaded with transformers alone, gives logits that differ by 1.0e"):
+        check.check_in_isolation(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+
+
+def test_a_tokenizer_that_does_not_clean_is_noticed(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = read_split(tmp_path / "tokens", "validation")
+    with pytest.raises(RunError, match="its tokenizer does not give the tokens that the model was trained on"):
+        check.check_in_isolation(tmp_path / "model", classifier, examples, Preprocessing(max_length=32))
+    cut = Preprocessing(max_length=32, segment="char")  # before any tokenizer: that is not for the tokenizer to do
+    check.check_in_isolation(tmp_path / "model", classifier, examples, cut)
+
+
+def test_pairs_are_served_as_they_were_learnt(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = replace(read_split(tmp_path / "tokens", "validation"), text_pairs=["財經，！"] * 9)
+    shutil.copytree(tmp_path / "model", tmp_path / "copy")
+    tokenizer.save_cleaning_tokenizer(tmp_path / "copy")
+    check.check_in_isolation(tmp_path / "copy", classifier, examples, Preprocessing(max_length=32, pairs=True))
+
+
+def test_a_model_that_does_not_load_in_isolation(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    examples = read_split(tmp_path / "tokens", "validation")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"empty does not load with transformers alone: \w*Error: .*empty"):
+        check.check_in_isolation(tmp_path / "empty", classifier, examples, Preprocessing(max_length=32))
+
+
+def test_texts_that_need_more_than_the_tokenizer() -> None:
+    assert check.takes_raw_texts(Preprocessing(max_length=32, pairs=True))
+    assert not check.takes_raw_texts(Preprocessing(max_length=32, segment="word"))
+    assert not check.takes_raw_texts(Preprocessing(max_length=32, hint_words={"a": ["b"]}))

@@ -1,0 +1,26 @@
+"""The model card says what the model is and how it is used."""
+
+from pathlib import Path
+
+from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.models.classifier import load_classifier
+from kd_dist.serving.model_card import model_card
+from tests.models.random_models import save_classifier
+
+
+def test_the_card_of_a_model_of_cut_words(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model")
+    report = {"size_mb": 1.0, "max_difference": 1e-7}
+    card = model_card(classifier, Preprocessing(max_length=32, segment="word", pairs=True), report)
+    assert "kd_dist/predict.py" in card
+    assert "text_pair" in card
+
+
+def test_the_card_of_a_model_of_numbers(tiny, tmp_path: Path) -> None:
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    card = model_card(load_classifier(model), Preprocessing(max_length=24), {"size_mb": 1.0, "max_difference": 1e-7})
+    assert "# A regression text classifier" in card
+    assert "texts of up to 24 tokens" in card
+    assert "## Labels" not in card  # a number has none
+    assert "## Scores" not in card  # there is no manifest
+    assert "the tokenizer cleans them" in card

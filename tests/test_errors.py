@@ -1,0 +1,73 @@
+"""Errors are one message and an exit status; what is nobody's mistake keeps its traceback."""
+
+import errno
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from kd_dist.errors import CorpusError, RunError, UserError, nearest, report
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("a setting"), 2, "error: a setting\n"),
+        (CorpusError("a.txt, line 3"), 2, "error: a.txt, line 3\n"),
+        (RunError("row 7"), 1, "error: row 7\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            1,
+            "error: No space left on device: runs/a; make room and start again\n",
+        ),
+    ],
+)
+def test_mistakes_are_a_message_and_a_status(
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error) == status
+    assert capsys.readouterr().err == message
+
+
+def test_a_full_gpu_is_answered_with_the_settings_that_help(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    assert report(torch.OutOfMemoryError("tried to allocate 2 GiB")) == 1
+    shown = capsys.readouterr().err
+    assert "train.micro_batch_size" in shown
+    assert "engine.activation_checkpointing=true" in shown
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), OSError(errno.EIO, "x")])
+def test_any_other_error_is_raised_again(error: BaseException) -> None:
+    with pytest.raises(type(error), match="x"):
+        report(error)
+
+
+def test_the_nearest_name_is_suggested_if_there_is_one() -> None:
+    assert nearest("trian", ["train", "test"]) == "; did you mean `train`?"
+    assert nearest("zzz", ["train", "test"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("raised", "is_rank", "status"),
+    [
+        ("UserError('x')", False, 2),
+        ("RunError('x')", True, 1),
+        ("Preempted(7, signal.SIGUSR2)", True, 128 + signal.SIGUSR2),
+    ],
+)
+def test_a_command_ends_with_the_status_and_what_it_printed(raised: str, is_rank: bool, status: int) -> None:
+    code = (
+        "import signal; from kd_dist.errors import *\n"
+        "def main():\n    print('first')\n"
+        f"    raise {raised}\n"
+        f"exit_with_message(main, is_rank={is_rank})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (status, "first\n")
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
