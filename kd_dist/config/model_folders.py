@@ -115,9 +115,10 @@ def read_classifier_config(directory: Path) -> Config:
         hint = f"; did you mean `{directory / inside}`?" if inside else ""
         what = "has no config.json" if directory.is_dir() else "does not exist"
         raise UserError(f"{directory} {what}{hint or '; give the folder of a trained classifier (runs/.../export)'}")
-    weight_files(directory)  # pointers and other frameworks' weights are said first
     config = read_model_config(directory)
     architectures = config.get("architectures") or []
+    if not architectures:
+        weight_files(directory)  # pointers and other frameworks' weights come first
     if not any(name.endswith(CLASSIFIER) for name in architectures):
         raise UserError(
             no_classifier(directory, f"its config.json names {', '.join(architectures) or 'no architecture'}")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.vocabularies import needs_berts_class, require_tokenizer
 from kd_dist.data.blocks import TextStatistics, blocks
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import CorpusError, UserError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -88,18 +88,3 @@ def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str
             break
         alphabet += pieces
     return alphabet
-
-
-def load_tokenizer(path: str | Path) -> Any:
-    """Load the tokenizer of a folder or hub name.
-
-    Raises:
-        UserError: The folder has none; transformers would make up an empty vocabulary.
-    """
-    from transformers import AutoTokenizer, BertTokenizer
-
-    folder = Path(path)
-    if folder.is_dir():
-        require_tokenizer(folder)
-    loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
-    return loader.from_pretrained(str(path))

@@ -10,6 +10,7 @@ from kd_dist.errors import CorpusError
 MAX_UNKNOWN_SHARE = 0.2  # of the words; with more of them a model reads next to nothing of the texts
 NOTED_UNKNOWN_SHARE = 0.05
 MIN_WORDS = 100  # below which a few rare names are a fifth of the words
+MAX_UNKNOWN_SHARE_OF_FEW = 0.8
 
 Counts = dict[str, int]
 
@@ -49,10 +50,10 @@ def refuse_unknown_words(counts: Counts, tokenizer_path: str) -> None:
     """Refuse a tokenizer that does not know the words of the texts.
 
     Raises:
-        CorpusError: More than a fifth of the words are unknown to it, or of very few words more than half.
+        CorpusError: More than a fifth of the words are unknown to it, or of very few words more than four fifths.
     """
     share = unknown_share(counts)
-    if share > MAX_UNKNOWN_SHARE and (counts["words"] >= MIN_WORDS or share > 0.5):
+    if share > MAX_UNKNOWN_SHARE and (counts["words"] >= MIN_WORDS or share > MAX_UNKNOWN_SHARE_OF_FEW):
         raise CorpusError(
             f"{_in_words(counts)} to the tokenizer in {tokenizer_path}: its vocabulary is not one for these texts "
             "(another language or script, or a vocabulary that is damaged); set tokenizer.path to one that is"

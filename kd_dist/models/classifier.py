@@ -19,7 +19,7 @@ from kd_dist.config.model_folders import label_names, no_classifier, num_positio
 from kd_dist.config.tasks import Task
 from kd_dist.config.vocabularies import added_tokens, embedding_problem, tokenizer_notes
 from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, Preprocessing, default_max_length
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 from kd_dist.models.classifier_output import ClassifierOutput

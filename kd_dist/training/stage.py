@@ -13,7 +13,7 @@ from kd_dist.config.tasks import main_metric
 from kd_dist.config.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import Preempted, RunError
 from kd_dist.models.device import own_device
 from kd_dist.models.loading import load_config
@@ -138,7 +138,8 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
         needed, there = statistics["max_length"], num_positions(config.to_dict())
         if there is not None and needed > there:
             raise RunError(
-                f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again"
+                f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again for "
+                "this model"
             )
     _check_vocabularies(stage, tokens / "tokenizer")
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:

@@ -10,7 +10,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.data import labelled
 from kd_dist.data.corpus_rows import prepare as prepare_corpus
 from kd_dist.data.data_report import summary
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, total, unknown_words_note
 from kd_dist.errors import CorpusError
 from tests.model_folders import VOCABULARY, write_vocabulary
@@ -36,7 +36,7 @@ def test_words_are_counted_once_and_special_tokens_are_none(tokenizer_dir: Path)
 @pytest.mark.parametrize(
     ("unknown", "words", "is_noted", "is_refused"),
     [(50, 1000, False, False), (51, 1000, True, False), (200, 1000, True, False), (201, 1000, True, True)]
-    + [(12, 40, True, False), (21, 40, True, True), (0, 0, False, False)],
+    + [(12, 40, True, False), (32, 40, True, False), (33, 40, True, True), (0, 0, False, False)],
 )
 def test_the_limits(unknown: int, words: int, is_noted: bool, is_refused: bool) -> None:
     counts = {"words": words, "unknown_words": unknown}

@@ -102,5 +102,5 @@ def test_no_tokenizer(folder: Path) -> None:
 
 def test_a_damaged_configuration(folder: Path) -> None:
     (folder / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="config.json: damaged, .*copy it again"):
+    with pytest.raises(UserError, match="config.json: damaged, .*copy the file again"):
         load_classifier(folder)

@@ -1,6 +1,7 @@
 """Pretrained weights are loaded as a whole or refused: never a model that is random in part and does not say so."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -8,19 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
 )
+from transformers.utils import logging as transformers_logging
 
 from kd_dist.augmentation.masked_words import MaskedWords
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.models import Student
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
-from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, say
+from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, quietly, say
 from kd_dist.models.teacher import Teacher, Wanted
 from tests.config.test_pickled_weights import Attack
 from tests.conftest import LabelledWorld, TinyWorld
@@ -137,7 +139,7 @@ def test_a_masked_language_model_without_its_head(folder: Path) -> None:
 
 
 def test_a_teacher_of_labels_without_its_head(folder: Path) -> None:
-    with pytest.raises(UserError, match="is no trained classifier: its weights lack classifier.bias"):
+    with pytest.raises(UserError, match="is not a trained classifier: its weights lack classifier.bias"):
         Teacher(str(folder), Wanted(logits=True), precision="fp32", device=CPU)
 
 
@@ -181,3 +183,15 @@ def test_numbers_beside_the_tensors_do_no_harm(folder: Path) -> None:
     expected = weights_of(folder)
     replace_weights(folder, expected | {"epoch": 3}, pickled=True)
     assert_encoder(load_pretrained(MODEL_MAPPING, str(folder), load_config(folder)).model, expected)
+
+
+def test_loading_says_nothing_and_leaves_the_verbosity_as_it_was(
+    tiny: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = transformers_logging.get_verbosity()
+    with quietly():
+        AutoModelForSequenceClassification.from_pretrained(tiny.teacher)  # its head is missing
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError, match="nowhere"), quietly():
+        AutoModel.from_pretrained(str(tmp_path / "nowhere"))
+    assert transformers_logging.get_verbosity() == before != logging.ERROR
