@@ -54,7 +54,7 @@ from kd_dist.config.sections.training import Optim
 from kd_dist.data.corpus_rows import prepare
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models.students import random_model, student_config
 from kd_dist.models.teacher import Batch, Teacher

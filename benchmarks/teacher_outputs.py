@@ -28,7 +28,7 @@ from benchmarks.measuring import DEVICE, describe_machine, positive, timed, to_d
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.base import build

@@ -1,6 +1,7 @@
 """The documentation is true: what is generated is up to date, links lead somewhere, commands are understood."""
 
 import gzip
+import json
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.splits import load_splits
 from kd_dist.errors import UserError
 from launch import slurm
+from tests.model_folders import write_vocabulary, write_weights
 from tests.ranks import ROOT
 
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "examples/README.md")}
@@ -129,6 +131,8 @@ def _write_models(words: list[str], folder: Path) -> None:
         if key.endswith((".path", ".models")) and (path.startswith("runs/") or "/" not in path):
             (folder / path).mkdir(parents=True, exist_ok=True)
             (folder / path / "config.json").write_text(CONFIG, encoding="utf-8")
+            write_weights(folder / path, json.loads(CONFIG))
+            write_vocabulary(folder / path)
 
 
 @pytest.mark.parametrize("command", [line for line in _commands() if "launch/slurm.py" in line])

@@ -32,6 +32,7 @@ from kd_dist.data.prepared_rows import (
 )
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.data.unknown_words import count_unknown_words, total
 from kd_dist.errors import RunError
 from kd_dist.files import read_json, replaced_folder
 
@@ -130,10 +131,12 @@ def _write_train(rows: Any, tokens: PreparedRows, output: Path) -> dict[str, Any
     lengths = open_lengths(output, "train", len(rows), tokens.preprocessing.max_length)
     labels, counts = np.zeros(len(label2id), np.int64), {"tokens": Counter[int](), "characters": Counter[int]()}
     num_truncated, arrow = 0, rows.with_format("arrow")
+    tokenizer, words = load_fast_tokenizer(str(tokens.tokenizer_folder)), []
     for start in range(0, len(rows), SPLIT_ROWS):
         table = arrow[start : start + SPLIT_ROWS]
         lengths[start : start + len(table)] = pc.list_value_length(table.column("input_ids")).to_numpy()
         counts["tokens"].update(lengths[start : start + len(table)].tolist())
+        words.append(count_unknown_words(tokenizer, table.column("input_ids")))
         texts = [table.column(name) for name in TEXTS if name in table.column_names]
         counts["characters"].update(sum(pc.utf8_length(text).to_numpy() for text in texts).tolist())
         labels += _label_counts(table.column("labels"), len(label2id))
@@ -143,7 +146,7 @@ def _write_train(rows: Any, tokens: PreparedRows, output: Path) -> dict[str, Any
     for name, found in counts.items():
         report[name] = sum(length * count for length, count in found.items())
         report[f"{name.removesuffix('s')}_percentiles"] = percentiles(np.bincount(list(found), list(found.values())))
-    return report | {"truncated": num_truncated}
+    return report | {"truncated": num_truncated} | total(words)
 
 
 def _label_counts(column: Any, num_labels: int) -> np.ndarray:

@@ -21,7 +21,7 @@ class Confidence:
     """
 
     def __init__(self, teacher: str, rows: PreparedRows, device: Any) -> None:
-        from kd_dist.data.tokenizers import load_tokenizer
+        from kd_dist.data.tokenizer_folders import load_tokenizer
         from kd_dist.models.teacher import Teacher, Wanted
 
         self._task = rows.labels.task

@@ -19,6 +19,7 @@ from kd_dist.augmentation.words import Language
 from kd_dist.config.model_folders import num_positions
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
+from kd_dist.models.loading import load_config, load_pretrained
 
 CONTEXT_PIECES = 128  # pieces of a sentence around the word, or fewer where the model has fewer positions
 
@@ -192,10 +193,12 @@ def logits_at(model: nn.Module, inputs: dict[str, Tensor], chosen_BS: Tensor) ->
 
 
 def _load(path: str, device: torch.device) -> Any:
-    from transformers import AutoModelForMaskedLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return AutoModelForMaskedLM.from_pretrained(path, dtype=dtype).to(device).eval().requires_grad_(False)
+    loaded = load_pretrained(MODEL_FOR_MASKED_LM_MAPPING, path, load_config(path), dtype)
+    model = loaded.require_trained_head(path, lambda reason: f"{path} is no masked language model: {reason}")
+    return model.to(device).eval().requires_grad_(False)
 
 
 def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:

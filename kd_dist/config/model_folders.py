@@ -1,11 +1,12 @@
 """Facts about a model read from its folder, without torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from kd_dist.config.families import FAMILIES, with_common_names
+from kd_dist.config.model_configs import config_file, read_model_config, with_model_type
 from kd_dist.config.tasks import Task
+from kd_dist.config.weight_files import WEIGHTS, tensor_shapes, weight_files
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 
@@ -30,7 +31,8 @@ def has_language_model_head(path: str) -> bool:
     heads = tuple(family.masked_head_weights for family in FAMILIES.values())
     if any(name.endswith(MASKED_LANGUAGE_MODELS) for name in _architectures(folder)):
         return True
-    return any(name.startswith(heads) for file in folder.glob("*.safetensors") for name in _weights(file))
+    names = tensor_shapes(folder) if any((folder / name).is_file() for name in WEIGHTS) else {}
+    return any(f".{head}" in f".{name}" for name in names for head in heads)
 
 
 def has_classifier_head(path: str) -> bool:
@@ -44,26 +46,7 @@ def has_classifier_head(path: str) -> bool:
 
 
 def _architectures(folder: Path) -> list[str]:
-    file = folder / "config.json"
-    return (_json_object(file.read_bytes(), file).get("architectures") or []) if file.exists() else []
-
-
-def _weights(file: Path) -> list[str]:
-    """Return the names in the header of a safetensors file: a length (uint64, little-endian), then that much JSON."""
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        # In a text file, such as a Git LFS pointer, the first eight bytes read as a length of exabytes.
-        return list(_json_object(stream.read(min(length, file.stat().st_size)), file))
-
-
-def _json_object(content: bytes, file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{file}: damaged, or only a Git LFS pointer ({error}); copy the file again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: expected a JSON object, found a {type(found).__name__}; copy the file again")
-    return found
+    return (read_model_config(folder).get("architectures") or []) if config_file(folder) else []
 
 
 def read_config(file: Path) -> Config:
@@ -78,7 +61,7 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a Hugging Face config.json: expected an object, found {type(content).__name__}")
-    return with_common_names(content)
+    return with_common_names(with_model_type(content))
 
 
 def num_positions(config: Config) -> int | None:
@@ -127,13 +110,15 @@ def read_classifier_config(directory: Path) -> Config:
     Raises:
         UserError: The folder or its config.json is missing, the file is damaged, or the model is not a classifier.
     """
-    if not (directory / "config.json").is_file():
+    if config_file(directory) is None:
         inside = next((name for name in ("export", "model") if (directory / name / "config.json").is_file()), None)
         hint = f"; did you mean `{directory / inside}`?" if inside else ""
         what = "has no config.json" if directory.is_dir() else "does not exist"
         raise UserError(f"{directory} {what}{hint or '; give the folder of a trained classifier (runs/.../export)'}")
-    config = read_config(directory / "config.json")
+    config = read_model_config(directory)
     architectures = config.get("architectures") or []
+    if not architectures:
+        weight_files(directory)  # pointers and other frameworks' weights come first
     if not any(name.endswith(CLASSIFIER) for name in architectures):
         raise UserError(
             no_classifier(directory, f"its config.json names {', '.join(architectures) or 'no architecture'}")

@@ -13,11 +13,15 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError
 from kd_dist.files import link
 
-FORMAT_VERSION = 2  # raise it when the same options and files would give other rows: old caches are then left alone
+FORMAT_VERSION = 3  # raise it when the same options and files would give other rows: old caches are then left alone
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 
-TOKENIZER_CLASS_FILES = ("config.json", "*.py")  # the class comes from config.json when tokenizer_config.json is silent
+TOKENIZER_CLASS_FILES = (
+    "config.json",
+    "bert_config.json",
+    "*.py",
+)  # the class comes from config.json when tokenizer_config.json is silent
 
 
 def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -> str:

@@ -16,6 +16,7 @@ from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.data.prepared_rows import write_statistics, write_tokenizer
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.tokenizing import token_budget, tokenize_blocks
+from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words
 from kd_dist.errors import CorpusError
 from kd_dist.files import temporary_folder
 
@@ -68,6 +69,8 @@ def prepare(
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
         if not len(rows):
             raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
+        statistics |= count_unknown_words(tokenizer, rows.data.column("input_ids"))
+        refuse_unknown_words(statistics, tokenizer_path)
         statistics |= write_splits(rows, work, output, max_length, validation_fraction)
         write_tokenizer(output, tokenizer)
         statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}

@@ -10,6 +10,7 @@ from kd_dist.data.arrow_rows import percentiles
 from kd_dist.data.labelled_rows import BadRows, RawRow, left_out
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import SPLITS
+from kd_dist.data.unknown_words import total, unknown_words_note
 
 SAMPLES_PER_LABEL = 2
 
@@ -37,6 +38,8 @@ def summary(name: str, report: Report) -> str:
         lines.append(f"  {left_out(skipped)}")
     if truncated := sum(report[split]["truncated"] for split in SPLITS):
         lines.append(f"  {truncated:,} rows are longer than data.max_length and were truncated")
+    if note := unknown_words_note(total(report[split] for split in SPLITS)):
+        lines.append(f"  {note}")
     if rare := report["rare_labels"]:
         lines.append(f"  labels with fewer than two training rows: {', '.join(rare[:10])}{' ...' * (len(rare) > 10)}")
     return "\n".join(lines)

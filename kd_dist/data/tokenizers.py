@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.blocks import TextStatistics, blocks
-from kd_dist.errors import CorpusError
+from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.errors import CorpusError, UserError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -19,11 +20,9 @@ def load_fast_tokenizer(tokenizer_path: str) -> Any:
     Raises:
         CorpusError: there is no tokenizer, or only a slow one.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
-    except (OSError, ValueError) as error:
+        tokenizer = load_tokenizer(tokenizer_path)
+    except (OSError, ValueError, UserError) as error:
         raise CorpusError(f"no tokenizer can be loaded from {tokenizer_path}: {error}") from error
     if not tokenizer.is_fast:
         raise CorpusError(f"{tokenizer_path}: a slow tokenizer without offsets; convert it to a tokenizer.json")
@@ -89,10 +88,3 @@ def _alphabet(texts: Iterable[list[str]], tokenizer: Any, room: int) -> list[str
             break
         alphabet += pieces
     return alphabet
-
-
-def load_tokenizer(path: str | Path) -> Any:
-    """Load the tokenizer of a folder or hub name."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(path))

@@ -24,6 +24,7 @@ from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
 from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
+from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, unknown_words_note
 from kd_dist.errors import CorpusError, RunError
 from kd_dist.files import read_json, replaced_folder
 from kd_dist.runs.fingerprints import input_files
@@ -91,6 +92,8 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
         rows = _tokenize(work, recipe, tokenizer, data.num_workers)
         if not len(rows):
             raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
+        unknown = count_unknown_words(tokenizer, rows.data.column("input_ids"))
+        refuse_unknown_words(unknown, recipe.tokenizer_path)
         recipe.share(tokenizer, output, output_dir)
         fraction = None if recipe.tokens else data.validation_fraction
         made = write_splits(rows, work, output, recipe.preprocessing.max_length, fraction)
@@ -104,6 +107,7 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
             "num_labels": recipe.labels.num_labels,
             **recipe.held_out_rows,
             **made,
+            **unknown,
             **asdict(counts),
             "texts_held_out": counts.texts - len(rows),
             "files": [str(file) for file in files],
@@ -123,6 +127,8 @@ def summary(name: str, statistics: Statistics) -> str:
     words = "".join(f", {count:,} {what}" for what, count in left_out.items() if count)
     if statistics["files_empty"]:
         words += f"; {statistics['files_empty']:,} of {len(statistics['files']):,} files hold no text"
+    if note := unknown_words_note(statistics):
+        words += f"; {note}"
     return (
         f"{name}: {statistics['train_rows']:,} train and {statistics['validation_rows']:,} validation rows, "
         f"{statistics['tokens']:,} tokens of {statistics['texts']:,} texts{words}; built in "

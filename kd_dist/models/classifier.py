@@ -3,6 +3,7 @@
 Shapes: N rows, B batch, S sequence, C classes (1 for regression).
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,25 +11,22 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-)
-from transformers.utils import logging
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from kd_dist.config.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
 from kd_dist.config.tasks import Task
+from kd_dist.config.vocabularies import added_tokens, embedding_problem, tokenizer_notes
 from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, Preprocessing, default_max_length
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.device import own_device
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule
+from kd_dist.models.loading import first_line, load_config, load_pretrained, say
 
 TOKENS_SIDE_BY_SIDE = 32_768  # in one call of a model with early exit: 100 MB of states 768 wide
 
@@ -175,7 +173,7 @@ def load_classifier(directory: str | Path, device: torch.device | None = None) -
     return Classifier(
         directory=directory,
         model=model,
-        tokenizer=_load_tokenizer(directory),
+        tokenizer=_load_tokenizer(directory, model.config.vocab_size),
         task=task_of(config),
         labels=label_names(config),
         max_length=num_positions(config) or DEFAULT_MAX_LENGTH,
@@ -184,46 +182,29 @@ def load_classifier(directory: str | Path, device: torch.device | None = None) -
 
 
 def _load_model(directory: Path) -> PreTrainedModel:
-    try:
-        AutoConfig.from_pretrained(str(directory))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}/config.json cannot be used: {_first_line(error)}") from error
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # missing weights have a message of their own below
-    logging.disable_progress_bar()
-    try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            str(directory), dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
-    finally:
-        logging.set_verbosity(before)
-    missing, unknown = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    loaded = load_pretrained(
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, str(directory), load_config(directory), torch.float32
+    )
+    model, missing, unknown = loaded.model, loaded.new, loaded.unused
     if wrong := [name for name in [*missing, *unknown] if name.startswith(BRANCHES)]:
         raise UserError(
             f"the branches in {directory} do not fit its encoder of {model.config.num_hidden_layers} layers "
             f"({', '.join(wrong[:3])}): its config.json is not the one they were trained with; copy it again"
         )
-    if missing:
-        raise UserError(no_classifier(directory, f"its weights lack {', '.join(missing[:4])}"))
-    return model
+    return loaded.require_trained_head(str(directory), functools.partial(no_classifier, directory))
 
 
-def _load_tokenizer(directory: Path) -> Any:
-    # Without these files transformers makes up an empty vocabulary.
-    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")) and not list(
-        directory.glob("*.model")
-    ):
-        raise UserError(f"{directory} has no tokenizer (tokenizer.json); copy it from where the model was trained")
+def _load_tokenizer(directory: Path, num_embeddings: int) -> Any:
+    for note in tokenizer_notes(directory):
+        say(note)
     try:
-        return AutoTokenizer.from_pretrained(str(directory))
+        tokenizer = load_tokenizer(directory)
     except (OSError, ValueError) as error:
-        raise UserError(f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"the tokenizer in {directory} cannot be loaded: {first_line(error)}") from error
+    where, added = str(directory), added_tokens(directory)
+    if problem := embedding_problem(len(tokenizer), where, num_embeddings, "its model", added):
+        raise UserError(problem)
+    return tokenizer
 
 
 def by_length(rows: Sequence[Encoding], batch_size: int) -> Iterator[np.ndarray]:

@@ -1,14 +1,12 @@
 """Build the model that a stage trains."""
 
 import copy
-import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -19,12 +17,12 @@ from kd_dist.config.paths import model_config_file
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.teacher import load_quietly
+from kd_dist.models.loading import load_config, load_config_file, load_pretrained, without_pooler
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
     """Return the architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
-    config = AutoConfig.from_pretrained(str(model_config_file(name)))
+    config = load_config_file(model_config_file(name))
     # Vocabularies sometimes name ids beyond their length: every id must have an embedding.
     config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     config.pad_token_id = tokenizer.pad_token_id
@@ -56,7 +54,7 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
     """Build the stage's student, or load the encoder of one without: random, pretrained, or from layers of a donor."""
     student = stage.student or Student(path=stage.encoder.path if stage.encoder else None)
     if student.path is not None:
-        model = _load(mapping, student.path, AutoConfig.from_pretrained(student.path), settings)
+        model = _load(mapping, student.path, load_config(student.path), settings)
     elif student.teacher_layers is not None:
         donor = stage.donor_path()
         assert donor is not None
@@ -74,26 +72,20 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
     """Return a model with random weights, of the class that one of transformers' mappings has for an architecture."""
     model_class = mapping[type(config)]
-    model = model_class(config, **_without_pooler(model_class))
+    model = model_class(config, **without_pooler(model_class))
     capture_attention(model)
     return model
-
-
-def _without_pooler(model_class: Any) -> dict[str, bool]:
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
 
 
 def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
     """Load pretrained weights; a head that they lack, or that is for another number of labels, is new."""
     config.update(settings)
-    model_class = mapping[type(config)]
-    options = _without_pooler(model_class) | {"ignore_mismatched_sizes": True, "dtype": torch.float32}
-    return load_quietly(model_class.from_pretrained, path, config=config, **options)
+    return load_pretrained(mapping, path, config).say_new_heads(path)
 
 
 def _from_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:
     """Build a student as wide as the donor, whose layer i starts as the donor's layer `layers[i - 1]`."""
-    whole = _load(mapping, path, AutoConfig.from_pretrained(path), settings)
+    whole = _load(mapping, path, load_config(path), settings)
     config = copy.deepcopy(whole.config)
     config.num_hidden_layers = len(layers)
     student = random_model(mapping, config)

@@ -3,16 +3,20 @@
 Shapes: B batch, S sequence, D width.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
+from kd_dist.config.model_folders import no_classifier
 from kd_dist.data.labels import align_labels, columns_by_name
 from kd_dist.models.attention import Attention, capture_attention, run_with_attention
+from kd_dist.models.loading import load_config, load_pretrained
 
 Batch = Mapping[str, Tensor]
 
@@ -102,15 +106,18 @@ class Teacher:
         label2id: Mapping[str, int] | None = None,
     ) -> None:
         self.wanted = wanted
-        config = AutoConfig.from_pretrained(path)
+        config = load_config(path)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._columns: list[int] | None = None
         if wanted.logits:
             self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None
         else:
             config.num_hidden_layers = wanted.last_layer()
-        load = AutoModelForSequenceClassification if wanted.logits else AutoModel
-        self.model: PreTrainedModel = load_quietly(load.from_pretrained, path, config=config, dtype=dtype)
+        mapping = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if wanted.logits else MODEL_MAPPING
+        loaded = load_pretrained(mapping, path, config, dtype)
+        self.model: PreTrainedModel = loaded.model
+        if wanted.logits:
+            loaded.require_trained_head(path, functools.partial(no_classifier, Path(path)))
         capture_attention(self.model)
         self.model.to(device).eval().requires_grad_(False)
 
@@ -121,16 +128,3 @@ class Teacher:
             return encode(self.model, batch, self.wanted)
         logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()
         return Encoded({}, {}, logits_BC if self._columns is None else logits_BC[:, self._columns])
-
-
-def load_quietly(load: Any, *arguments: Any, **options: Any) -> Any:
-    """Load without a progress bar or a table of the weights that were left out: loading some layers is intended."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        return load(*arguments, **options)
-    finally:
-        logging.set_verbosity(before)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.stages import TrainStage
+from kd_dist.models.loading import load_config
 from kd_dist.models.students import build_encoder
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
 from kd_dist.objectives.base import Objective, Outcome
@@ -26,6 +27,7 @@ from kd_dist.objectives.losses import (
     hidden_state_count,
     hidden_state_error,
 )
+from kd_dist.objectives.published_projection import take_up_published_projection
 
 PROJECTIONS = "projections.safetensors"
 
@@ -104,6 +106,7 @@ class TinyBert(Objective):
         Where they do not fit, a note is printed and the projections stay as initialized.
         """
         if not (directory / PROJECTIONS).exists():
+            take_up_published_projection(directory, self.projections)
             return
         found, own = load_file(directory / PROJECTIONS), self.projections.state_dict()
         if _shapes(found) == _shapes(own):
@@ -133,9 +136,7 @@ def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
     """Build the objective with its student, and with the projections of an earlier stage where there are any."""
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
-    objective = TinyBert(
-        build_encoder(stage, tokenizer), AutoConfig.from_pretrained(stage.teacher.path), stage.objective
-    )
+    objective = TinyBert(build_encoder(stage, tokenizer), load_config(stage.teacher.path), stage.objective)
     if stage.student is not None and stage.student.path is not None:
         objective.load_extras(Path(stage.student.path))
     return objective

@@ -5,6 +5,7 @@ from typing import Any
 
 from kd_dist.config.families import FAMILIES, unsupported
 from kd_dist.config.job import Job
+from kd_dist.config.model_configs import config_file, untyped_problem
 from kd_dist.config.model_folders import (
     NUMBERS,
     Config,
@@ -23,6 +24,7 @@ from kd_dist.config.stages import (
     CorpusStage,
     EvaluateStage,
     LabelledStage,
+    TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
     wired_stage,
@@ -63,7 +65,7 @@ def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
         return []  # reported by the objective
     path = stage.model.path
     try:
-        found, origin = model_config(job, "model.path", path), _origin(job, path)
+        found, origin = model_config(job, "model.path", path), origin_of(job, path)
         has_head = path.startswith(WIRE) or has_classifier_head(path)  # an earlier stage checks a wired one
     except UserError as error:
         return [str(error)]
@@ -147,7 +149,7 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
     Raises:
         UserError: The folder does not exist, or has no readable config.json.
     """
-    path = _origin(job, path)
+    path = origin_of(job, path)
     if path.startswith(WIRE):
         source = job.stages[wired_stage(path)]
         return _trained_config(job, source) if isinstance(source, TrainStage) else None
@@ -155,18 +157,20 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
         raise UserError(problems[0])
     if not Path(path).is_dir():
         return None
-    if not (Path(path) / "config.json").exists():
+    if (file := config_file(Path(path))) is None:
         raise UserError(f"{key}={path} has no config.json: give a Hugging Face directory")
-    return read_config(Path(path) / "config.json")
+    return read_config(file)
 
 
-def _origin(job: Job, path: str) -> str:
+def origin_of(job: Job, path: str) -> str:
     """Return the path behind the `model` of an evaluate stage, which links to its first model; others unchanged."""
     source = job.stages[wired_stage(path)] if path.startswith(WIRE) else None
-    return _origin(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
+    return origin_of(job, next(iter(source.evaluate.models.values()))) if isinstance(source, EvaluateStage) else path
 
 
-def prepared_by(job: Job, stage: TrainStage | AugmentStage | AugmentedStage | UnlabelledStage) -> Any:
+def prepared_by(
+    job: Job, stage: TrainStage | TeacherOutputsStage | AugmentStage | AugmentedStage | UnlabelledStage
+) -> Any:
     """Return the stage of this job that decides how the texts of `stage` are tokenized; None if it is outside.
 
     Augmented rows, and unlabelled rows beside labelled ones, are tokenized like the rows that they are based on.
@@ -192,6 +196,8 @@ def _missing(config: Config) -> str:
 
 def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
     """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says."""
+    if problem := untyped_problem(config):
+        return [f"{origin} {problem}"]
     if unsupported(config):
         return [
             f"{origin} is a `{config.get('model_type')}` model, not an encoder that can be {purpose}; supported "

@@ -19,6 +19,7 @@ from kd_dist.config.stages import (
     EvaluateStage,
     LabelledStage,
     Stage,
+    TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
     wired_stage,
@@ -29,6 +30,8 @@ from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
 from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
+from kd_dist.planning.model_folders import folder_problems, with_folder_notes
+from kd_dist.planning.vocabularies import vocabulary_problems
 
 Check = Callable[[Job, Any], list[str]]
 
@@ -53,7 +56,7 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
         problems += _job_problems(job, reads_files)
     if problems or job is None:
         raise UserError(join_problems(problems))
-    return job
+    return with_folder_notes(job)
 
 
 def check_job(job: Job, reads_files: bool = True) -> None:
@@ -99,7 +102,10 @@ def _model_problems(job: Job, stage: Stage) -> list[str]:
         for name, section in stage.sections()
         for key, value in section.named(section.MODELS)
         if not value.startswith(WIRE)
-        for problem in directory_problems(f"{name}.{key}", value)
+        for problem in (
+            *directory_problems(f"{name}.{key}", value),
+            *folder_problems(section, f"{name}.{key}={value}", value),
+        )
     ]
 
 
@@ -206,7 +212,8 @@ FILES: dict[type, Check] = {
     UnlabelledStage: unlabelled_problems,
 }
 CHECKS: dict[type, tuple[Check, ...]] = {
-    TrainStage: (architecture_problems, _token_problems, _task_problems, _teacher_output_problems),
+    TrainStage: (architecture_problems, vocabulary_problems, _token_problems, _task_problems, _teacher_output_problems),
+    TeacherOutputsStage: (vocabulary_problems,),
     UnlabelledStage: (_recipe_problems,),
     CalibrateStage: (_calibration_problems,),
     AugmentStage: (_augmentation_problems,),

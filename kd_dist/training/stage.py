@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
+from kd_dist.config.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import Preempted, RunError
 from kd_dist.models.device import own_device
+from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
@@ -128,22 +129,41 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     statistics = PreparedRows(tokens).statistics
     configs = {"student": objective.student.config}
     if stage.teacher is not None:
-        configs["teacher"] = AutoConfig.from_pretrained(stage.teacher.path)
+        configs["teacher"] = load_config(stage.teacher.path)
     for name, config in configs.items():
-        for what, needed, there in (
-            ("token ids", statistics["vocabulary_size"], config.vocab_size),
-            ("positions", statistics["max_length"], num_positions(config.to_dict())),
-        ):
-            if there is not None and needed > there:
-                raise RunError(
-                    f"{tokens} needs {needed:,} {what}, but the {name} has {there:,}: tokenize the data again for "
-                    "this model"
-                )
+        made_with, num_tokens = tokens / "tokenizer", statistics["vocabulary_size"]
+        added = added_tokens(made_with)
+        if problem := embedding_problem(num_tokens, str(made_with), config.vocab_size, f"the {name}", added):
+            raise RunError(problem)
+        needed, there = statistics["max_length"], num_positions(config.to_dict())
+        if there is not None and needed > there:
+            raise RunError(
+                f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again for "
+                "this model"
+            )
+    _check_vocabularies(stage, tokens / "tokenizer")
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word boundaries, which whole-word masking needs: tokenize it again with "
             "data.word_starts=true"
         )
+
+
+def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
+    """Refuse models that were trained on other tokens than the rows hold, whatever their number."""
+    named = {
+        "teacher.path": stage.teacher,
+        "student.path": stage.student,
+        "encoder.path": stage.encoder,
+        "model.path": stage.model,
+    }
+    for key, section in named.items():
+        if section is None or section.path is None:
+            continue
+        if problem := reading_problem(
+            made_with, f"the rows ({made_with})", key, Path(section.path), only_conflicts=True
+        ):
+            raise RunError(problem)
 
 
 def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:

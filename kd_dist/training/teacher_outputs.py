@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kd_dist.config.model_configs import config_file
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows, row_keys
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.files import atomic_path, read_json, write_json
 from kd_dist.models.device import own_device
@@ -67,7 +68,7 @@ def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
     """
     rows = PreparedRows(tokens)
     return {
-        "teacher": _sum_of([teacher / "config.json", *_weights(teacher)]),
+        "teacher": _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
         "label2id": rows.label2id,
         "tokenizer": _sum_of(sorted(rows.tokenizer_folder.glob("tokenizer*.json"))),
     }

@@ -22,7 +22,15 @@ POINTER = (
 )
 
 
-@pytest.mark.parametrize("content", [POINTER.encode(), b"", (10**6).to_bytes(8, "little") + b'{"a": {}', b"\x02"])
+def test_a_pointer_in_place_of_a_file(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.safetensors").write_text(POINTER, encoding="utf-8")
+    for asked in (has_language_model_head, has_classifier_head):
+        with pytest.raises(UserError, match=r"model.safetensors: only a pointer of Git LFS .*&& git lfs pull"):
+            asked(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", (10**6).to_bytes(8, "little") + b'{"a": {}', b"\x02"])
 def test_weights_that_cannot_be_read(content: bytes, tmp_path: Path):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(
@@ -34,7 +42,6 @@ def test_weights_that_cannot_be_read(content: bytes, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (POINTER, "damaged, or only a Git LFS pointer"),
         ('{"architectures": [', "damaged"),
         ("[]", "expected a JSON object, found a list"),
     ],

@@ -108,6 +108,7 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     found, theirs = statistics(tokens), statistics(labelled.tokens)
     assert found.pop("seconds") >= 0
     assert found.pop("length_percentiles")["100"] == max(lengths)
+    assert found.pop("words") > found.pop("unknown_words") > 0
     kept = ("vocabulary_size", "pad_token_id", "max_length", "word_starts", "task", "num_labels", "pairs")
     held_out = ("validation_rows", "test_rows")
     truncated = sum(encoding.truncated for encoding in expected)

@@ -14,6 +14,7 @@ from kd_dist.config.stages import AugmentedStage, AugmentStage
 from kd_dist.runs.layout import open_run
 from launch.snapshot import snapshot
 from tests.launch.launching import general_job, program
+from tests.model_folders import write_vocabulary, write_weights
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 SBATCH = [
@@ -35,6 +36,8 @@ def settings(tmp_path: Path, corpus: Path) -> list[str]:
     """Settings of tinybert_general that need no download."""
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "config.json").write_text(json.dumps(BERT), encoding="utf-8")
+    write_weights(tmp_path / "teacher", BERT)
+    write_vocabulary(tmp_path / "teacher")
     return [f"data.corpus={corpus}", f"teacher.path={tmp_path / 'teacher'}"]
 
 

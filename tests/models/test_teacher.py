@@ -1,16 +1,12 @@
 """A teacher computes what is wanted of it and nothing more, without gradients, in the data's order of labels."""
 
-import logging
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
 from kd_dist.errors import UserError
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.teacher import Teacher, Wanted, encode, load_quietly, model_inputs
+from kd_dist.models.teacher import Teacher, Wanted, encode, model_inputs
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.models.random_models import random_classifier, random_inputs
 
@@ -78,12 +74,3 @@ def test_a_student_keeps_its_gradients() -> None:
     found = encode(model, random_inputs([5]), LAYERS)
     assert found.hidden_states[2].requires_grad
     assert found.attention[1].key_BHSK.requires_grad
-
-
-def test_loading_says_nothing_and_leaves_the_verbosity_as_it_was(tiny: TinyWorld, tmp_path: Path, capfd) -> None:
-    before = transformers_logging.get_verbosity()
-    load_quietly(AutoModelForSequenceClassification.from_pretrained, tiny.teacher)  # its head is missing
-    assert capfd.readouterr().err == ""
-    with pytest.raises(OSError, match="nowhere"):
-        load_quietly(AutoModel.from_pretrained, str(tmp_path / "nowhere"))
-    assert transformers_logging.get_verbosity() == before != logging.ERROR

@@ -8,7 +8,7 @@ from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Encoder, Student
 from kd_dist.config.sections.models import Teacher as TeacherSettings
 from kd_dist.config.stages import TrainStage
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.objectives.base import build
 from tests.conftest import LabelledWorld
 

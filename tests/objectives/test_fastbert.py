@@ -26,7 +26,7 @@ from kd_dist.config.sections.models import Model, Teacher
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification

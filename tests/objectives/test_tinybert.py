@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.models import Student
-from kd_dist.data.tokenizers import load_tokenizer
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.models.attention import capture_attention
 from kd_dist.models.students import random_model
 from kd_dist.models.teacher import Teacher

@@ -12,15 +12,18 @@ import pytest
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
+from tests.model_folders import write_vocabulary, write_weights
 
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
 
 def model(folder: Path, name: str = "model", **settings: Any) -> Path:
-    """A Hugging Face directory that holds a config.json alone; a setting of None leaves the key out."""
+    """A Hugging Face directory without numbers in its weights; a setting of None leaves the key out."""
     (folder / name).mkdir()
     content = {key: value for key, value in {**BERT, **settings}.items() if value is not None}
     (folder / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    write_weights(folder / name, content)
+    write_vocabulary(folder / name)
     return folder / name
 
 

@@ -103,7 +103,7 @@ def test_broken_config_of_a_teacher_is_explained(tmp_path: Path, text: str, said
     ("settings", "said"),
     [
         ({"model_type": "gpt2"}, "is a `gpt2` model, not an encoder"),
-        ({"model_type": None}, "is a `None` model, not an encoder"),
+        ({"model_type": None}, "has no model_type in its config.json, and not BERT"),
         ({"hidden_size": None, "num_hidden_layers": 0}, "does not give num_hidden_layers, hidden_size"),
         ({"hidden_size": 100}, "hidden_size=100 does not divide among num_attention_heads=12"),
     ],

@@ -1,5 +1,6 @@
 """Which models are fetched from the hub, and which are left alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from kd_dist.config.sections.models import Encoder, Student, Teacher
 from kd_dist.config.stages import AugmentStage, EvaluateStage, SampleTextStage, Stage, TrainStage
 from kd_dist.errors import UserError
 from kd_dist.planning.hub import with_fetched_models
+from tests.model_folders import write_vocabulary, write_weights
 
 
 def job(**stages: Stage) -> Job:
@@ -21,14 +23,15 @@ def job(**stages: Stage) -> Job:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub that has every model: what is asked of it becomes an empty folder of that name."""
+    """A hub that has every model: what is asked of it becomes a folder of that name, weights without numbers."""
 
     def fetch(name: str, **_: object) -> str:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / name / "config.json").write_text(
-            '{"architectures": ["BertForMaskedLM", "BertForSequenceClassification"], "model_type": "bert", '
-            '"num_hidden_layers": 4, "num_attention_heads": 12, "hidden_size": 312}'
-        )
+        heads = ["BertForMaskedLM", "BertForSequenceClassification"]
+        config = {"architectures": heads, "model_type": "bert", "num_hidden_layers": 4, "num_attention_heads": 12}
+        (tmp_path / name / "config.json").write_text(json.dumps(config | {"hidden_size": 312}))
+        write_weights(tmp_path / name, config | {"hidden_size": 312})
+        write_vocabulary(tmp_path / name)
         return str(tmp_path / name)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)

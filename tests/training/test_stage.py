@@ -1,5 +1,6 @@
 """A stage of training ends with the weights that its selection keeps."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,17 @@ from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.sections.models import Student
 from kd_dist.config.sections.training import Cadence, Selection, Train
 from kd_dist.data.token_rows import TokenRows
+from kd_dist.errors import RunError
+from kd_dist.files import read_json, write_json
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.metrics import read_metrics
 from kd_dist.runs.stage_runner import run_stage
-from tests.conftest import LabelledWorld
-from tests.objectives.builders import stage
+from kd_dist.training.stage import _check_tokens
+from tests.conftest import LabelledWorld, TinyWorld
+from tests.objectives.builders import built, stage
 from tests.ranks import run_ranks
 
 
@@ -76,3 +81,26 @@ def test_patience_ends_a_stage_early(labelled: LabelledWorld, tmp_path: Path) ->
     assert len(seen) < 200
     assert len(seen) - 1 - seen.index(max(seen)) == 3
     assert (directory / "COMPLETE").exists()
+
+
+def test_a_student_of_other_tokens_is_refused_before_training(
+    tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path
+) -> None:
+    student = Path(shutil.copytree(tiny.teacher, tmp_path / "student"))
+    content = read_json(student / "tokenizer.json")
+    ids = content["model"]["vocab"]
+    first, second = sorted(ids, key=ids.__getitem__)[100:102]
+    ids[first], ids[second] = ids[second], ids[first]
+    write_json(student / "tokenizer.json", content)
+    described = stage(labelled, FinetuneObjective(), student=Student(path=str(student)))
+    with pytest.raises(RunError, match=r"student.path=\S+ has another vocabulary than the rows .* is token 100, "):
+        _check_tokens(described, built(described), labelled.tokens)
+
+
+def test_rows_with_more_tokens_than_the_model_has(labelled: LabelledWorld, tiny: TinyWorld, tmp_path: Path) -> None:
+    tokens = Path(shutil.copytree(labelled.tokens, tmp_path / "tokens"))
+    statistics = read_json(tokens / "statistics.json")
+    write_json(tokens / "statistics.json", statistics | {"vocabulary_size": statistics["vocabulary_size"] + 3})
+    described = stage(labelled, FinetuneObjective(), student=Student(path=str(tiny.teacher)))
+    with pytest.raises(RunError, match=r"has [\d,]+ tokens, but the student has [\d,]+ embeddings.*resize_token"):
+        _check_tokens(described, built(described), tokens)

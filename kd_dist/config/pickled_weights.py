@@ -1,0 +1,115 @@
+"""Read the names and shapes in a file that `torch.save` wrote, without torch and without running what it holds."""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from kd_dist.errors import UserError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what files of torch before 1.6 begin with
+LEGACY_HEADERS = 3  # magic number, protocol version and facts of the machine, each a pickle of its own
+
+# Where a training loop keeps the weights in a checkpoint of its own.
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model", "module", "net")
+
+
+class PickledTensor(NamedTuple):
+    """A tensor in the file, of which only the shape was read."""
+
+    shape: tuple[int, ...]
+
+
+class _Unknown:
+    """Stands for every other object in the file; takes whatever a pickle does to it and does nothing."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+
+def _tensor(storage: Any, offset: int, shape: tuple[int, ...], *facts: Any) -> PickledTensor:
+    return PickledTensor(tuple(shape))
+
+
+def _parameter(data: Any, *facts: Any) -> Any:
+    return data
+
+
+class _ShapeReader(pickle.Unpickler):
+    """Builds no object of the file but dicts, lists, numbers and the shapes of tensors."""
+
+    KNOWN = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self.KNOWN.get((module, name), _Unknown)
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def pickled_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a state dict by name.
+
+    Raises:
+        UserError: The file is damaged, or holds something else than a state dict.
+    """
+    try:
+        content = _content(file)
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can fail in any way
+        raise UserError(
+            f"{file}: damaged, or no file of torch.save ({type(error).__name__}: {error}); copy it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{file} holds a whole pickled model, whose loading would run its code; where it comes from, save its "
+            "weights alone: torch.save(model.state_dict(), 'pytorch_model.bin')"
+        )
+    shapes = _shapes(content)
+    if not shapes:
+        for key in (key for key in CHECKPOINT_KEYS if isinstance(content.get(key), dict) and _shapes(content[key])):
+            raise UserError(
+                f"{file} is the checkpoint of a training, with the weights under {key!r}; save them alone: "
+                f"torch.save(torch.load('{file}', map_location='cpu')['{key}'], 'pytorch_model.bin')"
+            )
+        raise UserError(f"{file} holds no tensors, only {', '.join(map(str, list(content)[:3])) or 'an empty dict'}")
+    return shapes
+
+
+def _shapes(content: dict[Any, Any]) -> dict[str, tuple[int, ...]]:
+    return {str(name): value.shape for name, value in content.items() if isinstance(value, PickledTensor)}
+
+
+def _content(file: Path) -> Any:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            name = next(name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl")
+            with archive.open(name) as stream:
+                return _ShapeReader(stream).load()
+    with open(file, "rb") as stream:
+        return _legacy_content(stream)
+
+
+def _legacy_content(stream: IO[bytes]) -> Any:
+    if _ShapeReader(stream).load() != LEGACY_MAGIC:
+        raise ValueError("another magic number")
+    for _ in range(LEGACY_HEADERS - 1):
+        _ShapeReader(stream).load()
+    return _ShapeReader(stream).load()

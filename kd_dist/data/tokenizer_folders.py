@@ -1,0 +1,21 @@
+"""Load the tokenizer of a model folder or of prepared rows, with no more than transformers."""
+
+from pathlib import Path
+from typing import Any
+
+from kd_dist.config.vocabularies import needs_berts_class, require_tokenizer
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """Load the tokenizer of a folder or hub name.
+
+    Raises:
+        UserError: The folder has none; transformers would make up an empty vocabulary.
+    """
+    from transformers import AutoTokenizer, BertTokenizer
+
+    folder = Path(path)
+    if folder.is_dir():
+        require_tokenizer(folder)
+    loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
+    return loader.from_pretrained(str(path))

@@ -1,0 +1,55 @@
+"""Find models that were trained on other tokens than the rows hold that they are to be fed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kd_dist.config.job import Job
+from kd_dist.config.model_configs import config_file
+from kd_dist.config.stages import CorpusStage, LabelledStage, TeacherOutputsStage, TrainStage, UnlabelledStage
+from kd_dist.config.vocabularies import reading_problem
+from kd_dist.config.weight_files import pointer_problem
+from kd_dist.errors import UserError
+from kd_dist.planning.architectures import origin_of, prepared_by
+
+
+def vocabulary_problems(job: Job, stage: TrainStage | TeacherOutputsStage) -> list[str]:
+    """Find models of local folders whose embeddings are not those of the tokens in the rows.
+
+    The vocabularies themselves are compared where both are there, else what their sizes say.
+    """
+    rows = _rows_tokenizer(job, stage)
+    if rows is None or not rows.is_dir() or pointer_problem(rows, weights=False):
+        return []
+    is_teachers = stage.teacher is not None and Path(origin_of(job, stage.teacher.path)).resolve() == rows.resolve()
+    whose = f"teacher.path={rows}" if is_teachers else f"the tokenizer in {rows}"
+    try:
+        problems = [reading_problem(rows, whose, key, folder) for key, folder in _models(job, stage)]
+    except UserError as error:
+        return [str(error)]
+    return [problem for problem in problems if problem]
+
+
+def _rows_tokenizer(job: Job, stage: TrainStage | TeacherOutputsStage) -> Path | None:
+    """Return the folder of the tokenizer that made the rows of a stage; None if it is made by this job."""
+    source = prepared_by(job, stage)
+    if isinstance(source, CorpusStage | LabelledStage):
+        return Path(source.tokenizer.path) if source.tokenizer.path else None
+    if isinstance(source, UnlabelledStage):
+        return Path(source.model.path) if source.model else None
+    return Path(stage.data.tokens) / "tokenizer"
+
+
+def _models(job: Job, stage: TrainStage | TeacherOutputsStage) -> Iterator[tuple[str, Path]]:
+    """Yield the setting and the folder of every model that is fed the rows of a stage, or gives one its embeddings."""
+    paths = {"teacher.path": stage.teacher.path if stage.teacher else None}
+    if isinstance(stage, TrainStage):
+        student = stage.student
+        paths["student.path"] = student.path if student else None
+        paths["encoder.path"] = stage.encoder.path if stage.encoder and student is None else None
+        paths["model.path"] = stage.model.path if stage.model else None
+        if student and student.path is None and student.teacher_layers is not None:
+            paths["donor.path" if stage.donor else "teacher.path"] = stage.donor_path()
+    for key, path in paths.items():
+        folder = Path(origin_of(job, path)) if path else None
+        if folder and config_file(folder) is not None:
+            yield key, folder

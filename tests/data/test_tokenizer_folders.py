@@ -1,0 +1,61 @@
+"""The right class of tokenizer for a folder, and no tokenizer made of nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.data.tokenizers import load_fast_tokenizer
+from kd_dist.errors import CorpusError, UserError
+from tests.model_folders import VOCABULARY, write_vocabulary
+
+WORDS = [*VOCABULARY, *"天地玄黄"]
+BERT = {
+    "vocab_size": 9,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 12,
+    "type_vocab_size": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("config.json", {"model_type": "albert"}),
+        ("config.json", {"model_type": "roberta"}),
+        ("config.json", BERT),
+        ("config.json", {"model_type": "bert"}),
+        ("bert_config.json", BERT),
+    ],
+)
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_vocab_txt_is_berts(name: str, config: dict[str, object], saved: bool, tmp_path: Path) -> None:
+    write_vocabulary(tmp_path, WORDS)
+    (tmp_path / name).write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = load_fast_tokenizer(str(tmp_path))
+    if saved:  # as it lies beside the rows
+        tokenizer.save_pretrained(tmp_path / "again")
+        tokenizer = load_tokenizer(tmp_path / "again")
+    assert tokenizer("天玄人")["input_ids"] == [2, 5, 7, 1, 3]
+    assert (len(tokenizer), tokenizer.pad_token_id) == (9, 0)
+
+
+def test_berts_tokenizer_file_without_a_type(tmp_path: Path) -> None:
+    write_vocabulary(tmp_path, WORDS)
+    (tmp_path / "config.json").write_text(json.dumps(BERT), encoding="utf-8")
+    load_tokenizer(tmp_path).save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "tokenizer_config.json").unlink()
+    (tmp_path / "config.json").rename(tmp_path / "saved" / "config.json")
+    assert load_tokenizer(tmp_path / "saved")("天玄人")["input_ids"] == [2, 5, 7, 1, 3]
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(UserError, match="has no tokenizer"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(CorpusError, match="no tokenizer can be loaded from"):
+        load_fast_tokenizer(str(tmp_path))
