@@ -44,10 +44,10 @@ from kd_dist.augmentation.augmenter import copies
 from kd_dist.augmentation.candidates import Candidates
 from kd_dist.augmentation.masked_words import Input, MaskedWords, Place
 from kd_dist.augmentation.words import split_words
-from kd_dist.config.model_folders import has_language_model_head
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.data.permutation import mix
 from kd_dist.errors import RunError, UserError, exit_with_message
+from kd_dist.model_files.model_folders import has_language_model_head
 
 CHECKED_ROWS = 8
 

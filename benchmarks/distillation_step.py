@@ -180,7 +180,7 @@ def _adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
 
 
 def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_dir: Path) -> None:
-    """Tokenise the first lines of the files, each up to its first tab."""
+    """Tokenize the first lines of the files, each up to its first tab."""
     source = tokens_dir.with_suffix(".txt")
     source.write_text("\n".join(read_first_lines(patterns)), encoding="utf-8")
     where: dict[str, Any] = {"files": [source], "tokenizer_path": tokenizer_path, "output_dir": tokens_dir}

@@ -10,9 +10,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from benchmarks.table import RESULTS, evaluated
+from benchmarks.table import DATA, RESULTS, evaluated
 
-PANELS = {"thucnews": "news titles (thucnews)", "chnsenticorp": "reviews (chnsenticorp)"}
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "kd_dist", "font.family": "sans-serif", "font.size": 10}
 BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d97706", "#15803d", "#6b7280"
 
@@ -21,8 +20,8 @@ def draw() -> str:
     """Return the picture as SVG; the same results give the same bytes."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), facecolor="white", layout="constrained")
-        panels = figure.subplots(1, len(PANELS), sharey=True)
-        for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
+        panels = figure.subplots(1, len(DATA), sharey=True)
+        for axes, (name, title) in zip(panels, DATA.items(), strict=True):
             _draw_panel(axes, name)
             axes.set_title(title)
             axes.set_xlabel("times as many texts per second as the teacher")

@@ -26,7 +26,7 @@ STAGE1 = TrainStage(
 
 JOB = Job(
     name="fastbert",
-    description="fine-tune an encoder, train an exit after each layer, and calibrate the exits",
+    description="fine-tune an encoder, train a branch after each layer, and calibrate the exits",
     stages={
         "labelled": LABELLED,
         "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@labelled/tokens")),

@@ -4,11 +4,11 @@ from jobs.finetune import ENCODER, FINETUNE, LABELLED
 from jobs.tinybert_general import PRETRAINED
 from jobs.tinybert_task import start_of_the_student_alone, task_stages, with_equal_training
 from kd_dist.config.job import Job, drop_stages, replace_wire
-from kd_dist.config.model_folders import has_language_model_head
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import AugmentedData, CorpusData, PlainTokenData, TokenData
 from kd_dist.config.sections.models import FilterTeacher, Student, Teacher, Tokenizer
 from kd_dist.config.stages import WIRE, AnyStage, AugmentedStage, AugmentStage, CorpusStage, TrainStage
+from kd_dist.model_files.model_folders import has_language_model_head
 
 JOB = Job(
     name="tinybert",

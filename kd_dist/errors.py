@@ -53,7 +53,7 @@ def report(error: BaseException) -> int:
     elif isinstance(error, KeyboardInterrupt):
         message, status = "interrupted", 130
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message, status = f"{error.strerror}: {error.filename or 'while writing'}; make room and start again", 1
+        message, status = f"{error.strerror}: {error.filename or 'while writing'}; free some space and start again", 1
     elif type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
         way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
         message, status = f"out of GPU memory: {way_out} ({error})", 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-from kd_dist.data.discovery import LABELLED_SUFFIXES, kind
+from kd_dist.data.discovery import LABELLED_SUFFIXES, format_suffix
 from kd_dist.data.readers import Texts, read_texts
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.models.classifier import load_classifier, load_preprocessing, plain_preprocessing
@@ -86,10 +86,8 @@ def _check(options: argparse.Namespace) -> None:
             print("a text on each line, Ctrl-D at the end", file=sys.stderr)
     elif not options.input.is_file():
         raise UserError(f"--input {options.input}: no such file")
-    elif kind(options.input) not in LABELLED_SUFFIXES:
-        raise UserError(
-            f"--input {options.input}: cannot read `{kind(options.input)}`; give one of {INPUT_FORMATS}, plain or .gz"
-        )
+    elif (suffix := format_suffix(options.input)) not in LABELLED_SUFFIXES:
+        raise UserError(f"--input {options.input}: cannot read `{suffix}`; give one of {INPUT_FORMATS}, plain or .gz")
     if options.output and options.output.suffix.lower() not in FORMATS:
         raise UserError(
             f"--output {options.output}: cannot write `{options.output.suffix}`; give one of {', '.join(FORMATS)}"

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.encoder_weights import encoder_shapes
 from kd_dist.config.families import unsupported, with_common_names
+from kd_dist.model_files.encoder_weights import encoder_shapes
 
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/a"),
             1,
-            "error: No space left on device: runs/a; make room and start again\n",
+            "error: No space left on device: runs/a; free some space and start again\n",
         ),
     ],
 )

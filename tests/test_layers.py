@@ -32,7 +32,7 @@ def test_no_file_is_longer_than_a_reader_can_hold() -> None:
 
 
 def test_configuration_planning_and_every_job_load_without_torch() -> None:
-    folders = ("kd_dist/config", "kd_dist/runs", "kd_dist/planning", "launch")
+    folders = ("kd_dist/config", "kd_dist/model_files", "kd_dist/runs", "kd_dist/planning", "launch")
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in source_files(*folders)]
     modules += [f"jobs.{name}" for name in job_names()]
     script = (

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from kd_dist.augmentation.words import Language
-from kd_dist.config.model_folders import num_positions
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
+from kd_dist.model_files.model_folders import num_positions
 from kd_dist.models.loading import load_config, load_pretrained
 
 CONTEXT_PIECES = 128  # pieces of a sentence around the word, or fewer where the model has fewer positions

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from kd_dist.config.model_folders import has_classifier_head, has_language_model_head
 from kd_dist.config.stages import AugmentStage
 from kd_dist.errors import RunError
+from kd_dist.model_files.model_folders import has_classifier_head, has_language_model_head
 
 
 class Sources(NamedTuple):

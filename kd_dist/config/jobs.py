@@ -37,24 +37,6 @@ def find_job(name: str) -> Job:
     return importlib.import_module(f"jobs.{name}").JOB
 
 
-def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Job:
-    """Return the job with the overlay file and then the overrides applied.
-
-    Args:
-        name: A job in jobs/.
-        overrides: Settings of the form `key=value`; they take precedence over the overlay.
-        overlay: A YAML file of settings, or the job.json of a run, which is repeated.
-
-    Raises:
-        UserError: Unknown or wired keys, values of the wrong type, or settings that contradict each other; all of
-            them in one message.
-    """
-    job, problems = resolve_job(name, overrides, overlay)
-    if problems or job is None:
-        raise UserError(join_problems(problems))
-    return job
-
-
 def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> tuple[Job | None, list[str]]:
     """Apply the overlay and the overrides as far as possible.
 

@@ -75,11 +75,11 @@ def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, A
         given: Keys and values in order; a later value replaces an earlier one.
         problems: Receives a message for each key that cannot be set.
     """
-    for key, value in given:
-        followers = [name for name in job.follows.get(key, []) if name not in job.given]
-        for follower in followers:
+    values = dict(given)
+    for key in (key for key in job.follows if key in values):  # in the job's order, not in that of the command line
+        for follower in (name for name in job.follows[key] if name not in job.given):
             for target in _unwired(job, follower):
-                _put(settings, target, follower, value)
+                _put(settings, target, follower, values[key])
     for key, value in given:
         if key in job.follows and not _unwired(job, key):
             continue  # it exists only for its followers

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kd_dist.data.discovery import kind
+from kd_dist.data.discovery import format_suffix
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.records import Record, no_column
 from kd_dist.errors import CorpusError
@@ -20,7 +20,7 @@ def read_cells(path: Path) -> Cells:
     Raises:
         CorpusError: what `numbered_lines` raises, and quotes in csv that do not match.
     """
-    return _comma_separated(path) if kind(path) == ".csv" else _tab_separated(path)
+    return _comma_separated(path) if format_suffix(path) == ".csv" else _tab_separated(path)
 
 
 def _tab_separated(path: Path) -> Cells:
@@ -61,7 +61,9 @@ def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
     positions = {name: names.index(name) for name in columns}
     for number, row in rows:
         if any(row[len(names) :]):
-            hint = "a text with commas needs quotes" if kind(path) == ".csv" else "a text must not contain a tab"
+            hint = (
+                "a text with commas needs quotes" if format_suffix(path) == ".csv" else "a text must not contain a tab"
+            )
             raise CorpusError(
                 f"{path}, line {number}: {len(row)} columns, expected {len(names)} as in the header ({hint})"
             )

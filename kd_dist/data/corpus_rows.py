@@ -67,10 +67,7 @@ def prepare(
         write_units(blocks(files, text_field, counts, max_lines), work / "units.arrow")
         rows = _tokenize(work, {"tokenizer_path": tokenizer_path, **options}, num_workers)
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
-        if not len(rows):
-            raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
-        statistics |= count_unknown_words(tokenizer, rows.data.column("input_ids"))
-        refuse_unknown_words(statistics, tokenizer_path)
+        statistics |= _checked_words(rows, tokenizer, tokenizer_path, files)
         statistics |= write_splits(rows, work, output, max_length, validation_fraction)
         write_tokenizer(output, tokenizer)
         statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -78,6 +75,19 @@ def prepare(
         write_statistics(output, statistics)
         os.rename(output, output_dir)
     return statistics
+
+
+def _checked_words(rows: Any, tokenizer: Any, tokenizer_path: str, files: list[Path]) -> dict[str, Any]:
+    """Return the counts of unknown words.
+
+    Raises:
+        CorpusError: there are no rows, or the tokenizer does not know the words.
+    """
+    if not len(rows):
+        raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
+    counts = count_unknown_words(tokenizer, rows.data.column("input_ids"))
+    refuse_unknown_words(counts, tokenizer_path)
+    return counts
 
 
 def _tokenize(work: Path, options: dict[str, Any], num_workers: int) -> Any:

@@ -52,7 +52,7 @@ def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    found = (file for file in visible_files(folder) if kind(file) in suffixes and file.is_file())
+    found = (file for file in visible_files(folder) if format_suffix(file) in suffixes and file.is_file())
     return sorted(file for file in found if file.name not in DESCRIPTIONS)
 
 
@@ -63,7 +63,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
         yield from (Path(inside, name) for name in names if not name.startswith("."))
 
 
-def kind(path: Path) -> str:
+def format_suffix(path: Path) -> str:
     """Return the suffix that says how to read a file, in lower case and without .gz."""
     return (path.with_suffix("") if is_compressed(path) else path).suffix.lower()
 
@@ -98,7 +98,7 @@ def is_class_tree(folder: Path) -> bool:
     """Return whether this is a folder of folders, without a table anywhere inside."""
     if not folder.is_dir() or not _class_folders(folder):
         return False
-    return not any(kind(file) in RECORD_SUFFIXES for file in visible_files(folder))
+    return not any(format_suffix(file) in RECORD_SUFFIXES for file in visible_files(folder))
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder()
 _NO_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-def read_json(path: Path) -> Iterator[Record]:
+def read_json_records(path: Path) -> Iterator[Record]:
     """Yield the objects of a file of JSON lines or of one list; blank lines between objects do not count.
 
     Raises:

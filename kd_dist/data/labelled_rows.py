@@ -12,7 +12,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
 from kd_dist.data.columns import Columns, columns_in_header
-from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, kind, labelled_files
+from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix, labelled_files
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
 from kd_dist.data.records import Record, no_column
@@ -91,7 +91,7 @@ class RowReader:
         return rows
 
     def _records(self, file: Path) -> Records:
-        if kind(file) in NAMED_SUFFIXES:
+        if format_suffix(file) in NAMED_SUFFIXES:
             return self._named_records(file)
         return self._table_records(file, ((line, cells) for line, cells in read_cells(file) if cells))
 
@@ -189,7 +189,7 @@ def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:
 
 
 def _is_first_line(row: RawRow) -> bool:
-    return row.place == "line 1" and kind(row.file) not in JSON_SUFFIXES
+    return row.place == "line 1" and format_suffix(row.file) not in JSON_SUFFIXES
 
 
 def _document(file: Path, label: str) -> Records:

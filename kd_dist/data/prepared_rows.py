@@ -47,6 +47,11 @@ class PreparedRows:
         """Return whether the folder says how a text becomes tokens, as that of a corpus does not."""
         return (self.folder / FILE_NAME).exists()
 
+    def copy_preprocessing(self, directory: Path) -> None:
+        """Copy how a text becomes tokens, if the folder says it, so that prediction does the same."""
+        if self.have_preprocessing():
+            shutil.copyfile(self.folder / FILE_NAME, directory / FILE_NAME)
+
     @cached_property
     def statistics(self) -> dict[str, Any]:
         """Sizes and facts, as the stage that wrote the rows counted them."""

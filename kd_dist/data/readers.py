@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.cells import read_table
-from kd_dist.data.discovery import CELL_SUFFIXES, JSON_SUFFIXES, NAMED_SUFFIXES, RECORD_SUFFIXES, find_files, kind
-from kd_dist.data.json_records import read_json
+from kd_dist.data.discovery import (
+    CELL_SUFFIXES,
+    JSON_SUFFIXES,
+    NAMED_SUFFIXES,
+    RECORD_SUFFIXES,
+    find_files,
+    format_suffix,
+)
+from kd_dist.data.json_records import read_json_records
 from kd_dist.data.lines import numbered_lines, refuse_missing
 from kd_dist.data.records import Record, no_column
 from kd_dist.data.tables import read_arrow, read_parquet
@@ -25,7 +32,7 @@ def find_plain_texts(patterns: Sequence[str]) -> list[Path]:
             not empty.
     """
     files = find_files(patterns)
-    if tables := [file for file in files if kind(file) in CELL_SUFFIXES]:
+    if tables := [file for file in files if format_suffix(file) in CELL_SUFFIXES]:
         raise CorpusError(
             f"{tables[0]}: a table does not say which of its columns is the text; give a txt file with a text in each "
             "line (of a pair both, a tab between them), json lines, parquet or Arrow"
@@ -61,9 +68,9 @@ def read_records(path: Path, columns: Sequence[str], way_out: str) -> Iterator[R
         ...     print(place, values["title"])
         line 1 今天天气很好
     """
-    suffix = kind(path)
+    suffix = format_suffix(path)
     if suffix in JSON_SUFFIXES:
-        return read_json(path)
+        return read_json_records(path)
     readers = {".parquet": read_parquet, ".arrow": read_arrow}
     return readers.get(suffix, read_table)(path, columns, way_out)
 
@@ -82,7 +89,7 @@ def read_texts(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Tex
         CorpusError: what `read_records` raises, a column that is not there, a value that is not text, and a line
             of plain text that holds more or fewer texts.
     """
-    if kind(path) in RECORD_SUFFIXES:
+    if format_suffix(path) in RECORD_SUFFIXES:
         for place, values in read_records(path, columns, way_out):
             yield tuple(_text(values, name, f"{path}, {place}", way_out) for name in columns)
     elif len(columns) == 1:
@@ -121,7 +128,7 @@ def read_lines(path: Path, text_field: str = "text") -> Iterator[str | None]:
     Raises:
         CorpusError: what `read_texts` raises.
     """
-    if kind(path) in NAMED_SUFFIXES:
+    if format_suffix(path) in NAMED_SUFFIXES:
         for (text,) in read_texts(path, [text_field], SET_TEXT_FIELD):
             yield text
             yield None

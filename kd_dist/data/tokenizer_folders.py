@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.vocabularies import needs_berts_class, require_tokenizer
+from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer
 
 
 def load_tokenizer(path: str | Path) -> Any:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.model_folders import label_names, num_positions, read_classifier_config, task_of
 from kd_dist.config.sections.data import UnlabelledData
 from kd_dist.config.stages import UnlabelledStage
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
@@ -27,6 +26,7 @@ from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, unknown_words_note
 from kd_dist.errors import CorpusError, RunError
 from kd_dist.files import read_json, replaced_folder
+from kd_dist.model_files.model_folders import label_names, num_positions, read_classifier_config, task_of
 from kd_dist.runs.fingerprints import input_files
 
 Statistics = dict[str, Any]
@@ -98,14 +98,7 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
         fraction = None if recipe.tokens else data.validation_fraction
         made = write_splits(rows, work, output, recipe.preprocessing.max_length, fraction)
         statistics = {
-            "vocabulary_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "max_length": recipe.preprocessing.max_length,
-            "word_starts": False,
-            "pairs": recipe.preprocessing.pairs,
-            "task": recipe.labels.task,
-            "num_labels": recipe.labels.num_labels,
-            **recipe.held_out_rows,
+            **_facts(recipe, tokenizer),
             **made,
             **unknown,
             **asdict(counts),
@@ -115,6 +108,20 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
         }
         write_statistics(output, statistics)
     return statistics
+
+
+def _facts(recipe: "Recipe", tokenizer: Any) -> Statistics:
+    """Return what does not depend on the texts."""
+    return {
+        "vocabulary_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_length": recipe.preprocessing.max_length,
+        "word_starts": False,
+        "pairs": recipe.preprocessing.pairs,
+        "task": recipe.labels.task,
+        "num_labels": recipe.labels.num_labels,
+        **recipe.held_out_rows,
+    }
 
 
 def summary(name: str, statistics: Statistics) -> str:

@@ -62,7 +62,7 @@ class BranchOutputs:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleOutcome:
     """What a rule gives.
 
     Args:
@@ -204,17 +204,17 @@ def _halfway_to_the_next(sorted_N: np.ndarray) -> np.ndarray:
     return (sorted_N + np.append(sorted_N[1:], 1.0)).clip(0, 2) / 2
 
 
-def simulate(outputs: BranchOutputs, operations: Operations, rules: Sequence[ExitRule]) -> list[Outcome]:
+def simulate(outputs: BranchOutputs, operations: Operations, rules: Sequence[ExitRule]) -> list[RuleOutcome]:
     """Compute what each rule gives; operations are compared with those of the first."""
     metric, rows = main_metric(outputs.task), np.arange(len(outputs.lengths_N))
-    outcomes: list[Outcome] = []
+    outcomes: list[RuleOutcome] = []
     full = None
     for rule in rules:
         layers_N = exit_layers(outputs, rule)
         cost = operations.per_row(outputs.lengths_N, layers_N, rule).mean()
         full = full or cost
         quality = scores(outputs.task, outputs.logits_LNC[layers_N - 1, rows], outputs.labels)[metric]
-        outcomes.append(Outcome(rule, quality, float(full / cost), float(layers_N.mean())))
+        outcomes.append(RuleOutcome(rule, quality, float(full / cost), float(layers_N.mean())))
     return outcomes
 
 
@@ -229,7 +229,7 @@ def exit_layers(outputs: BranchOutputs, rule: ExitRule) -> np.ndarray:
     return layers_N
 
 
-def choose(outcomes: Sequence[Outcome], settings: Calibrate) -> Outcome:
+def choose(outcomes: Sequence[RuleOutcome], settings: Calibrate) -> RuleOutcome:
     """Return the fastest rule within the budget, or the best one that is as fast as asked.
 
     Args:

@@ -75,7 +75,7 @@ def of_teacher(
     Args:
         classifiers: the models, the teacher first.
         own: how each was trained to read texts.
-        prepared: how the rows of this run were tokenised.
+        prepared: how the rows of this run were tokenized.
 
     Returns:
         `prepared`, for every entry that is the teacher's model.

@@ -1,6 +1,6 @@
 """Measure how fast classifiers are; they take turns, so that whatever else the machine does slows all of them alike.
 
-Texts are tokenised beforehand; time ends when the logits are in the memory of the CPU.
+Texts are tokenized beforehand; time ends when the logits are in the memory of the CPU.
 Shapes: M models, R rounds, P pieces of work.
 """
 

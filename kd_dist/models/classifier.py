@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from kd_dist.config.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
 from kd_dist.config.tasks import Task
-from kd_dist.config.vocabularies import added_tokens, embedding_problem, tokenizer_notes
 from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, Preprocessing, default_max_length
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
+from kd_dist.model_files.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
+from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, tokenizer_notes
 from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.device import own_device
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
@@ -106,7 +106,7 @@ class Classifier:
     def encode(
         self, preprocessing: Preprocessing, texts: Sequence[str], text_pairs: Sequence[str] | None
     ) -> tuple[list[Encoding], int]:
-        """Tokenise texts, and cut those with more tokens than the model has positions for.
+        """Tokenize texts, and cut those with more tokens than the model has positions for.
 
         Args:
             preprocessing: how texts are read.

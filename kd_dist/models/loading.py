@@ -17,18 +17,18 @@ from torch import Tensor
 from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from kd_dist.config.encoder_weights import modern_name, require_fit
 from kd_dist.config.families import unsupported
-from kd_dist.config.model_configs import (
+from kd_dist.errors import UserError
+from kd_dist.files import read_json
+from kd_dist.model_files.encoder_weights import modern_name, require_fit
+from kd_dist.model_files.model_configs import (
     config_file,
     is_bert_without_type,
     model_notes,
     read_model_config,
     with_model_type,
 )
-from kd_dist.config.weight_files import tensor_shapes, weight_files
-from kd_dist.errors import UserError
-from kd_dist.files import read_json
+from kd_dist.model_files.weight_files import tensor_shapes, weight_files
 
 # What damaged files raise, and those that hold something else than tensors.
 UNREADABLE = (

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
-from kd_dist.config.model_folders import no_classifier
 from kd_dist.data.labels import align_labels, columns_by_name
+from kd_dist.model_files.model_folders import no_classifier
 from kd_dist.models.attention import Attention, capture_attention, run_with_attention
 from kd_dist.models.loading import load_config, load_pretrained
 

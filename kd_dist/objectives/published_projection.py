@@ -5,9 +5,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from kd_dist.config.model_configs import TINYBERT_PROJECTION
-from kd_dist.config.weight_files import tensor_shapes
+from kd_dist.model_files.model_configs import TINYBERT_PROJECTION
+from kd_dist.model_files.weight_files import tensor_shapes
 from kd_dist.models.loading import load_tensors, say
+
+RANDOM = "the projections are initialized randomly"
 
 PUBLISHED = re.compile(rf"(?:^|\.)({TINYBERT_PROJECTION}|{TINYBERT_PROJECTION}s\.\d+)\.(weight|bias)$")
 
@@ -24,13 +26,13 @@ def take_up_published_projection(folder: Path, projections: nn.ModuleDict) -> No
     own: dict[str, Tensor] = projections.state_dict()
     sources = {name: _source(name, found) for name in own}
     if not all(source in found for source in sources.values()):
-        say(f"{folder}: its {TINYBERT_PROJECTION}s are for objective.projection=per_layer: the projections start anew")
+        say(f"{folder}: its {TINYBERT_PROJECTION}s are for objective.projection=per_layer: {RANDOM}")
         return
     tensors = load_tensors(folder, list(found.values()))
     new = {name: tensors[found[source]].to(own[name].dtype) for name, source in sources.items()}
     if other := [name for name, tensor in own.items() if new[name].shape != tensor.shape]:
         shapes = f"{list(new[other[0]].shape)}, not {list(own[other[0]].shape)}"
-        say(f"{folder}: its {TINYBERT_PROJECTION} is for other widths ({shapes}): the projections start anew")
+        say(f"{folder}: its {TINYBERT_PROJECTION} is for other widths ({shapes}): {RANDOM}")
         return
     projections.load_state_dict(new)
     say(f"{folder}: its {TINYBERT_PROJECTION} is taken up as the projection to the teacher's width")

@@ -5,17 +5,6 @@ from typing import Any
 
 from kd_dist.config.families import FAMILIES, unsupported
 from kd_dist.config.job import Job
-from kd_dist.config.model_configs import config_file, untyped_problem
-from kd_dist.config.model_folders import (
-    NUMBERS,
-    Config,
-    has_classifier_head,
-    inside,
-    make_classifier_hint,
-    num_positions,
-    read_config,
-    task_of,
-)
 from kd_dist.config.paths import model_config_file
 from kd_dist.config.stages import (
     WIRE,
@@ -30,6 +19,17 @@ from kd_dist.config.stages import (
     wired_stage,
 )
 from kd_dist.errors import UserError
+from kd_dist.model_files.model_configs import config_file, untyped_problem
+from kd_dist.model_files.model_folders import (
+    NUMBERS,
+    Config,
+    has_classifier_head,
+    inside,
+    make_classifier_hint,
+    num_positions,
+    read_config,
+    task_of,
+)
 
 
 def directory_problems(key: str, path: str) -> list[str]:

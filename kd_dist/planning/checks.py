@@ -7,7 +7,6 @@ from typing import Any, get_args
 from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, resolve_job
-from kd_dist.config.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.config.overrides import join_problems
 from kd_dist.config.paths import with_absolute_paths
 from kd_dist.config.sections.training import Selection
@@ -28,10 +27,11 @@ from kd_dist.config.tasks import METRICS
 from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
 from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
+from kd_dist.model_files.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
 from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
-from kd_dist.planning.model_folders import folder_problems, with_folder_notes
-from kd_dist.planning.vocabularies import vocabulary_problems
+from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
+from kd_dist.planning.vocabulary_checks import vocabulary_problems
 
 Check = Callable[[Job, Any], list[str]]
 

@@ -75,7 +75,7 @@ class StageRecord:
 
     def read(self, *parts: str) -> Any:
         """Read a JSON file of the stage; None where there is none."""
-        return read_json(self.directory.joinpath(*parts))
+        return read_json_if_any(self.directory.joinpath(*parts))
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps and values of a metric where it is a finite number."""
@@ -96,7 +96,7 @@ class StageRecord:
 
     def scores(self) -> list[str]:
         """Return the scores of held-out rows that are shares or correlations, the one that decides first."""
-        task = task_of(dict.fromkeys(self._logged))
+        task = task_of_scores(dict.fromkeys(self._logged))
         return [name for name in METRICS[task] if name in self._logged and name != "mean_squared_error"] if task else []
 
     def best(self) -> Best | None:
@@ -157,7 +157,7 @@ def read_run(run_dir: Path) -> RunRecord:
         UserError: `run_dir` is not a run folder, or one of its JSON files is damaged.
     """
     run_dir = run_dir.absolute()
-    job = read_json(run_dir / "job.json")
+    job = read_json_if_any(run_dir / "job.json")
     if job is None:
         raise UserError(f"{run_dir} is not a run folder: it has no job.json")
     job = modernized_job(job)
@@ -165,19 +165,19 @@ def read_run(run_dir: Path) -> RunRecord:
         directory=run_dir,
         job=job,
         stages=[_read_stage(run_dir / name, settings) for name, settings in job["stages"].items()],
-        results=read_json(run_dir / "results.json") or [],
-        environment=read_json(run_dir / "environment.json") or {},
+        results=read_json_if_any(run_dir / "results.json") or [],
+        environment=read_json_if_any(run_dir / "environment.json") or {},
     )
 
 
 def _read_stage(directory: Path, settings: Row) -> StageRecord:
-    complete = read_json(directory / "COMPLETE")
+    complete = read_json_if_any(directory / "COMPLETE")
     metrics, damage = _read_metrics(directory / "metrics.jsonl")
     return StageRecord(
         name=directory.name,
         directory=directory,
         settings=settings,
-        config=modernized_stage(read_json(directory / "config.json") or settings),
+        config=modernized_stage(read_json_if_any(directory / "config.json") or settings),
         wired_to=list(dict.fromkeys(_wired(settings))),
         metrics=metrics,
         damage=damage,
@@ -194,7 +194,7 @@ def _read_metrics(path: Path) -> tuple[list[Row], str | None]:
         return [], str(error)
 
 
-def read_json(path: Path) -> Any:
+def read_json_if_any(path: Path) -> Any:
     """Return the content of a JSON file; None where there is no such file.
 
     Raises:
@@ -217,7 +217,7 @@ def _wired(value: Any) -> Iterator[str]:
             yield from _wired(item)
 
 
-def task_of(row: Row) -> Task | None:
+def task_of_scores(row: Row) -> Task | None:
     """Return the task of a row of scores, by their names."""
     tasks: tuple[Task, ...] = ("multi_label", "regression", "single_label")  # single labels have nothing of their own
     return next((task for task in tasks if METRICS[task][0] in row), None)

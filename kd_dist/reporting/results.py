@@ -27,7 +27,7 @@ from kd_dist.reporting.page import (
     verdict,
 )
 from kd_dist.reporting.pictures import confusion_matrix, marker
-from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of, with_key_fields
+from kd_dist.reporting.record import Row, RunRecord, StageRecord, task_of_scores, with_key_fields
 from kd_dist.reporting.scatter import scatter
 
 CONFUSIONS_SHOWN = 8
@@ -61,7 +61,7 @@ def comparisons(run: RunRecord) -> list[StageComparison]:
 
 def _comparison(stage: StageRecord, results: Sequence[Row]) -> StageComparison | None:
     models, at_speeds = group_rows(row for row in results if row.get("stage") == stage.name and "model" in row)
-    task = task_of({key: 0 for model in models.values() for row in model.rows for key in row})
+    task = task_of_scores({key: 0 for model in models.values() for row in model.rows for key in row})
     return StageComparison(models, at_speeds, METRICS[task], stage) if task else None
 
 
@@ -224,7 +224,7 @@ def _explanation(comparison: Comparison) -> Html:
     if devices:
         sentences.append(
             f"Measured on {', '.join(devices)}, models in turn: latency is the median for one text, texts/s are for "
-            "batches of 32 texts of similar length; tokenising is not counted."
+            "batches of 32 texts of similar length; tokenizing is not counted."
         )
     if any(len(model.rows) > 1 for model in comparison.models.values()):
         sentences.append("Means over seeds, ± their standard deviation.")

@@ -6,27 +6,26 @@ the README.md in its directory says.
 
 import copy
 import hashlib
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from kd_dist.data.preprocessing import FILE_NAME
-from kd_dist.files import read_json, replaced_folder, write_json
+from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.files import replaced_folder, write_json
 from kd_dist.models.students import num_parameters
 from kd_dist.objectives.base import Objective
 from kd_dist.runs.environment import git_state
 from kd_dist.runs.fingerprints import stage_fingerprint
 
 
-def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[str, Any]) -> Path:
+def export(objective: Objective, tokenizer: Any, rows: PreparedRows, stage_dir: Path, scores: dict[str, Any]) -> Path:
     """Write `stage_dir`/export: model, tokenizer, the files of the method, and manifest.json. Only rank 0 calls this.
 
     The directory replaces an older one. It is complete or absent, even after a failure.
 
     Args:
+        rows: those the model was trained on, which say how texts became tokens.
         scores: those of the exported weights, for the manifest.
 
     Returns:
@@ -36,8 +35,8 @@ def export(objective: Objective, tokenizer: Any, stage_dir: Path, scores: dict[s
         _save_model(objective, directory)
         tokenizer.save_pretrained(directory)
         objective.save_extras(directory)
-        _copy_preprocessing(stage_dir, directory)
-        write_json(directory / "manifest.json", _manifest(objective, stage_dir, scores))
+        rows.copy_preprocessing(directory)
+        write_json(directory / "manifest.json", _manifest(rows, objective, stage_dir, scores))
     return stage_dir / "export"
 
 
@@ -51,23 +50,15 @@ def _save_model(objective: Objective, directory: Path) -> None:
     student.config = ours
 
 
-def _copy_preprocessing(stage_dir: Path, directory: Path) -> None:
-    """Copy how texts became tokens, so that prediction does the same."""
-    tokens = Path(read_json(stage_dir / "config.json")["data"]["tokens"])
-    if (tokens / FILE_NAME).exists():
-        shutil.copyfile(tokens / FILE_NAME, directory / FILE_NAME)
-
-
-def _manifest(objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
+def _manifest(rows: PreparedRows, objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
     configuration = (stage_dir / "config.json").read_bytes()
-    tokens = Path(json.loads(configuration)["data"]["tokens"])
     return {
         "job": stage_dir.parent.parent.name,
         "run_id": stage_dir.parent.name,
         "stage": stage_dir.name,
         "configuration_sha256": hashlib.sha256(configuration).hexdigest(),
         "inputs_fingerprint": stage_fingerprint(stage_dir),
-        "data_fingerprint": _data_fingerprint(tokens),
+        "data_fingerprint": _data_fingerprint(rows.folder),
         "git": git_state(),
         "parameters": num_parameters(objective.student),
         "scores": scores,

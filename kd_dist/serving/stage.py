@@ -7,6 +7,7 @@ import torch
 
 from kd_dist.config.stages import ServeStage
 from kd_dist.data.examples import read_split
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing
 from kd_dist.files import replaced_folder, write_json, write_text
 from kd_dist.models.classifier import Classifier, load_classifier, load_preprocessing
@@ -29,7 +30,7 @@ def run(stage: ServeStage, stage_dir: Path, shard: int) -> None:
     classifier = load_classifier(source, torch.device("cpu"))
     examples = read_split(tokens, "validation")
     with replaced_folder(stage_dir / "export") as (_, directory):
-        _copy(source, directory, classifier, Preprocessing.load(tokens))
+        _copy(source, directory, classifier, PreparedRows(tokens).preprocessing)
         preprocessing = Preprocessing.load(directory)
         rows = encode_examples(classifier, examples, preprocessing)
         check_in_isolation(directory, classifier, examples, preprocessing)

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from kd_dist.config.model_folders import num_positions
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
-from kd_dist.config.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import Preempted, RunError
+from kd_dist.model_files.model_folders import num_positions
+from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.models.device import own_device
 from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
@@ -131,7 +131,7 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     if stage.teacher is not None:
         configs["teacher"] = load_config(stage.teacher.path)
     for name, config in configs.items():
-        made_with, num_tokens = tokens / "tokenizer", statistics["vocabulary_size"]
+        made_with, num_tokens = PreparedRows(tokens).tokenizer_folder, statistics["vocabulary_size"]
         added = added_tokens(made_with)
         if problem := embedding_problem(num_tokens, str(made_with), config.vocab_size, f"the {name}", added):
             raise RunError(problem)
@@ -141,7 +141,7 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
                 f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again for "
                 "this model"
             )
-    _check_vocabularies(stage, tokens / "tokenizer")
+    _check_vocabularies(stage, PreparedRows(tokens).tokenizer_folder)
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word boundaries, which whole-word masking needs: tokenize it again with "
@@ -189,7 +189,7 @@ def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer
     """Export the model and add its row to the results. Only rank 0 calls it."""
     metrics = {name: value if is_finite(value) else None for name, value in sorted(trainer.kept_metrics.items())}
     scores = {name: value for name, value in metrics.items() if name.startswith(("train/", "evaluation/"))}
-    export(objective, tokenizer, stage_dir, scores)
+    export(objective, tokenizer, PreparedRows(Path(stage.data.tokens)), stage_dir, scores)
     row: dict[str, Any] = {
         "stage": stage_dir.name,
         "model": stage.objective.result_name(has_student=stage.student is not None),

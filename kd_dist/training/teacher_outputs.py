@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_dist.config.model_configs import config_file
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.files import atomic_path, read_json, write_json
+from kd_dist.model_files.model_configs import config_file
 from kd_dist.models.device import own_device
 from kd_dist.models.teacher import Teacher, Wanted
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from kd_dist.config.model_folders import has_classifier_head, has_language_model_head
 from kd_dist.errors import RunError
+from kd_dist.model_files.model_folders import has_classifier_head, has_language_model_head
 from tests.augmentation.world import rows_of
 from tests.stages import run_entry
 

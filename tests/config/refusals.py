@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from kd_dist.errors import UserError
+from tests.loading import load_job
 
 
 def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None = None) -> str:

@@ -8,8 +8,9 @@ import pytest
 
 from kd_dist.config.former_runs import modernized_job, modernized_stage
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import find_job, job_names, load_job
+from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
+from tests.loading import load_job
 
 RECORDED = sorted((REPOSITORY / "results").glob("*/job.json"))
 

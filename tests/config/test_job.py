@@ -3,8 +3,8 @@
 import pytest
 
 from kd_dist.config.job import drop_stages, replace_wire
-from kd_dist.config.jobs import load_job
 from tests.config.refusals import refusal
+from tests.loading import load_job
 
 
 def test_stage_key_cuts_the_edge() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from tests.config.refusals import refusal
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize("name", ["tinybert_genral", "", "../config", "__init__"])

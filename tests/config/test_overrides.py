@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from tests.config.refusals import refusal
+from tests.loading import load_job
 
 # ------------------------------------------------------------ overrides
 

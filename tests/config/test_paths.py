@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import model_config_file, with_absolute_paths
 from kd_dist.config.sections.data import LabelledData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate
 from kd_dist.config.sections.models import TokenizerSource
 from kd_dist.config.stages import EvaluateStage, LabelledStage, Stage
 from kd_dist.errors import UserError
+from tests.loading import load_job
 
 
 def test_misspelt_student_is_answered_with_the_nearest() -> None:

@@ -39,7 +39,7 @@ def test_find_files_names_every_bad_pattern(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_suffix_says_how_to_read_a_file():
     names = {"a.txt": ".txt", "a.TSV": ".tsv", "a.b.JSON.GZ": ".json", "a.gz": "", "Arrow": "", ".arrow.gz": ""}
-    assert {name: discovery.kind(Path("folder.csv") / name) for name in names} == names
+    assert {name: discovery.format_suffix(Path("folder.csv") / name) for name in names} == names
     assert [discovery.is_compressed(Path(name)) for name in ("a.gz", "a.GZ", "gz", "a.gz.txt")] == [
         True, True, False, False
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_dist.data import json_records
-from kd_dist.data.json_records import read_json
+from kd_dist.data.json_records import read_json_records
 from kd_dist.errors import CorpusError
 from tests.data.files import write
 
@@ -36,15 +36,15 @@ def test_a_list_is_what_it_holds_wherever_it_is_cut(records, indent, ascii_only,
     with pytest.MonkeyPatch.context() as patch:
         for size in (1, 7, 1 << 16):
             patch.setattr(json_records, "CHUNK_CHARACTERS", size)
-            found = list(read_json(file))
+            found = list(read_json_records(file))
             assert [record.values for record in found] == expected
             assert [record.place for record in found] == [f"record {n}" for n in range(1, len(records) + 1)]
 
 
 def test_blank_lines_between_objects_do_not_count(tmp_path: Path):
     file = write(tmp_path / "a.jsonl", '\ufeff\n{"a": 1}\n\n \n{"a": 2}\n\n')
-    assert list(read_json(file)) == [("line 2", {"a": 1}), ("line 5", {"a": 2})]
-    assert list(read_json(write(tmp_path / "empty.json", "\n"))) == []
+    assert list(read_json_records(file)) == [("line 2", {"a": 1}), ("line 5", {"a": 2})]
+    assert list(read_json_records(write(tmp_path / "empty.json", "\n"))) == []
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_blank_lines_between_objects_do_not_count(tmp_path: Path):
 )
 def test_what_is_not_json_is_named_with_its_place(content: str, message: str, tmp_path: Path):
     with pytest.raises(CorpusError) as error:
-        list(read_json(write(tmp_path / "a.json", content)))
+        list(read_json_records(write(tmp_path / "a.json", content)))
     assert str(error.value).startswith(f"{tmp_path / 'a.json'}, {message}")
 
 
 def test_a_list_that_is_not_utf_8(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b'[\n{"a": "' + "天".encode("gb18030") + b'"}]')
     with pytest.raises(CorpusError, match=r"a.json, line 2: not UTF-8 text \(byte 0xcc at column 8\); convert it with"):
-        list(read_json(tmp_path / "a.json"))
+        list(read_json_records(tmp_path / "a.json"))
 
 
 def test_a_long_list_in_one_line_is_not_in_memory_as_a_whole(tmp_path: Path):
     file = write(tmp_path / "a.json", json.dumps([{"text": "x" * 1000}] * 10_000))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in read_json(file)) == 10_000
+        assert sum(1 for _ in read_json_records(file)) == 10_000
         assert tracemalloc.get_traced_memory()[1] < 2_000_000  # of 10 million
     finally:
         tracemalloc.stop()

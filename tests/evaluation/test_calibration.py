@@ -18,7 +18,7 @@ from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation.calibration import (
     BranchOutputs,
-    Outcome,
+    RuleOutcome,
     candidate_rules,
     choose,
     run_branches,
@@ -126,7 +126,7 @@ def test_losing_just_the_budget_is_within_it() -> None:
     """Six of 1,200 rows are half a point, whatever the shares round to."""
     never = ExitRule((0.0,), "entropy", 5)
     for right in range(6, 1201):
-        outcomes = [Outcome(never, right / 1200, 1.0, 2.0), Outcome(never, (right - 6) / 1200, 2.0, 1.0)]
+        outcomes = [RuleOutcome(never, right / 1200, 1.0, 2.0), RuleOutcome(never, (right - 6) / 1200, 2.0, 1.0)]
         assert choose(outcomes, Calibrate(quality_budget=0.005)) is outcomes[1]
         assert choose(outcomes, Calibrate(quality_budget=0.0049)) is outcomes[0]
 

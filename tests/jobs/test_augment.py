@@ -1,6 +1,6 @@
 """`augment` turns labelled rows into a folder with their augmented copies."""
 
-from kd_dist.config.jobs import load_job
+from tests.loading import load_job
 
 
 def test_shards_are_collected_into_the_result() -> None:

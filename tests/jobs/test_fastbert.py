@@ -1,8 +1,8 @@
 """How settings change the stages of `fastbert`."""
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from kd_dist.config.seeds import with_seeds
+from tests.loading import load_job
 
 
 def fastbert(*overrides: str) -> Job:

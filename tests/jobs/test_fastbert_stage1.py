@@ -1,6 +1,7 @@
 """`fastbert_stage1` trains branches on texts without labels."""
 
-from kd_dist.config.jobs import find_job, load_job
+from kd_dist.config.jobs import find_job
+from tests.loading import load_job
 
 
 def test_stage_1_alone_needs_a_classifier_and_texts_but_no_labels() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_dist.config.jobs import load_job
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize("key", ["encoder.path", "teacher.path"])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.planning.checks import check_job
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs" / "models").glob("*.json")), ids=lambda file: file.stem)

@@ -6,7 +6,7 @@ import pytest
 
 from kd_dist.augmentation.sources import sources_of
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
+from tests.loading import load_job
 
 
 def tinybert(*overrides: str) -> Job:

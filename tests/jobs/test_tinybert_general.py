@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd_dist.config.jobs import find_job, load_job
+from kd_dist.config.jobs import find_job
+from tests.loading import load_job
 
 PROMISED = [
     "teacher.path",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from kd_dist.errors import UserError
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])

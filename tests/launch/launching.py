@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import find_job, load_job
+from kd_dist.config.jobs import find_job
 from kd_dist.config.paths import REPOSITORY, with_absolute_paths
 from kd_dist.files import write_json
 from kd_dist.runs.completion import complete
 from kd_dist.runs.fingerprints import stage_fingerprint
 from kd_dist.runs.layout import open_run
 from launch.cluster import Cluster
+from tests.loading import load_job
 
 SCRIPT = str(REPOSITORY / "launch" / "slurm.py")
 LOCAL = Cluster(executor="local")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from kd_dist.config.sections.data import CorpusData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate, Guards
 from kd_dist.config.sections.models import Encoder, Tokenizer
@@ -18,6 +17,7 @@ from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from launch.rehearsal import reduced, rehearse
 from tests.conftest import LabelledWorld
+from tests.loading import load_job
 
 
 def job(**stages: Stage) -> Job:

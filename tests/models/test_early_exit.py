@@ -1,8 +1,5 @@
 """Early exit gives each row the logits it would get alone, and does no more work than it has to."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +13,6 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from kd_dist.config.families import FAMILIES
-from kd_dist.config.paths import REPOSITORY
 from kd_dist.data.preprocessing import Encoding
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import Classifier, predict
@@ -289,33 +285,6 @@ def test_it_is_the_same_after_saving_and_loading(kind: str, tmp_path: Path) -> N
     inputs = random_inputs([7, 5, 1], padding=loaded.backbone.config.pad_token_id)
     with torch.no_grad():
         assert torch.equal(loaded.all_logits(inputs), model.all_logits(inputs))
-
-
-FRESH = """
-import json, sys
-import kd_dist.early_exit
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
-inputs = {name: torch.tensor(rows) for name, rows in json.load(sys.stdin).items()}
-exits = model.classify([inputs], model.exit_rule())
-print(json.dumps({"logits": exits.logits_NC.tolist(), "layers": exits.layers_N.tolist()}))
-"""
-
-
-def test_a_fresh_process_needs_one_import_to_load_it(tmp_path: Path) -> None:
-    model, (batch,) = random_fastbert(), cut(random_inputs(LENGTHS), 16)
-    rule = rule_at(model, [batch], 0.4, "entropy")
-    model.config.update({"thresholds": list(rule.thresholds), "top_k": 3})
-    model.save_pretrained(tmp_path)
-    rows = json.dumps({name: tensor.tolist() for name, tensor in batch.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(tmp_path)], input=rows, cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found, expected = json.loads(done.stdout), model.classify([batch], rule)
-    assert found["layers"] == expected.layers_N.tolist()
-    torch.testing.assert_close(torch.tensor(found["logits"]), expected.logits_NC, atol=1e-6, rtol=1e-5)
 
 
 def test_the_backbone_stays_in_eval_mode() -> None:

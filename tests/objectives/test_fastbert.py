@@ -25,6 +25,7 @@ from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Model, Teacher
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import TrainStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError
@@ -158,7 +159,7 @@ def test_branches_of_an_earlier_run_learn_on(
 ) -> None:
     first = built(stage(labelled))
     first.student.save_pretrained(tmp_path)
-    load_tokenizer(labelled.tokens / "tokenizer").save_pretrained(tmp_path)
+    load_tokenizer(PreparedRows(labelled.tokens).tokenizer_folder).save_pretrained(tmp_path)
     method = build(stage(labelled, tmp_path), None)
     for name, value in first.student.state_dict().items():
         assert torch.equal(method.student.state_dict()[name], value)
@@ -306,8 +307,14 @@ def test_the_export_of_any_other_model_needs_no_explanation(labelled: LabelledWo
         objective=FinetuneObjective(),
     )
     job = Job(name="plain", description="", stages={"finetune": described}, result="finetune")
-    tokenizer = load_tokenizer(labelled.tokens / "tokenizer")
-    directory = export(build(described, tokenizer), tokenizer, open_run(job, tmp_path, "a") / "finetune", {})
+    tokenizer = load_tokenizer(PreparedRows(labelled.tokens).tokenizer_folder)
+    directory = export(
+        build(described, tokenizer),
+        tokenizer,
+        PreparedRows(labelled.tokens),
+        open_run(job, tmp_path, "a") / "finetune",
+        {},
+    )
     assert load_classifier(directory).labels == ["finance", "sport"]
     assert not (directory / "README.md").exists()
 

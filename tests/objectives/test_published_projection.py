@@ -46,7 +46,9 @@ def test_other_widths_start_anew_and_that_is_said(tmp_path: Path, capsys: pytest
     before: dict[str, Tensor] = {name: tensor.clone() for name, tensor in projections.state_dict().items()}
     take_up_published_projection(tmp_path, projections)
     assert all(torch.equal(tensor, before[name]) for name, tensor in projections.state_dict().items())
-    assert "is for other widths ([4, 3], not [8, 3]): the projections start anew" in capsys.readouterr().err
+    assert (
+        "is for other widths ([4, 3], not [8, 3]): the projections are initialized randomly" in capsys.readouterr().err
+    )
 
 
 def test_one_for_each_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +64,7 @@ def test_one_for_each_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert torch.equal(projections[f"layer_{layer}"].weight, WEIGHT + layer)
     capsys.readouterr()
     take_up_published_projection(tmp_path, nn.ModuleDict({"all": nn.Linear(3, 4)}))
-    assert "are for objective.projection=per_layer: the projections start anew" in capsys.readouterr().err
+    assert "are for objective.projection=per_layer: the projections are initialized randomly" in capsys.readouterr().err
 
 
 def test_a_student_without_it_changes_nothing(tiny: TinyWorld, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from kd_dist.errors import UserError
-from kd_dist.reporting.record import parameters_in, read_run, task_of, teacher_directory, with_key_fields
+from kd_dist.reporting.record import parameters_in, read_run, task_of_scores, teacher_directory, with_key_fields
 from tests.reporting.pages import write
 
 
@@ -71,7 +71,7 @@ def test_weights_are_counted_by_their_headers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("score", "task"), [("micro_f1", "multi_label"), ("accuracy", "single_label"), ("loss", None)])
 def test_scores_tell_the_task(score: str, task: Any) -> None:
-    assert task_of({score: 0.5}) == task
+    assert task_of_scores({score: 0.5}) == task
 
 
 def test_a_teacher_that_is_nowhere_has_no_folder(run_dir: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import with_absolute_paths
+from tests.loading import load_job
 
 
 def job(settings: list[str], *more: str) -> Job:

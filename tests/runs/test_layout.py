@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import load_job
 from kd_dist.config.paths import with_absolute_paths
 from kd_dist.config.stages import SampleTextStage
 from kd_dist.errors import RunError, UserError
@@ -14,6 +13,7 @@ from kd_dist.runs.completion import complete, is_complete
 from kd_dist.runs.layout import open_run, read_stage
 from kd_dist.runs.stage_runner import run_stage
 from tests.conftest import TinyWorld
+from tests.loading import load_job
 from tests.runs.runs import job, written
 
 # ------------------------------------------------------------ what is written

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,12 @@ from kd_dist.models.classifier import load_classifier
 from kd_dist.objectives.finetune import Finetune
 from kd_dist.serving.export import export
 from tests.conftest import LabelledWorld
+
+SCORES = {"evaluation/accuracy": 0.5}
+
+
+def load(labelled: LabelledWorld) -> Any:
+    return AutoTokenizer.from_pretrained(labelled.teacher)
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def stage_dir(labelled: LabelledWorld, tmp_path: Path) -> Path:
 
 def test_an_export_gives_the_logits_of_the_model(labelled: LabelledWorld, objective: Finetune, stage_dir: Path) -> None:
     attention = objective.student.config._attn_implementation
-    folder = export(objective, AutoTokenizer.from_pretrained(labelled.teacher), stage_dir, {"evaluation/accuracy": 0.5})
+    folder = export(objective, load(labelled), PreparedRows(labelled.tokens), stage_dir, SCORES)
     assert folder == stage_dir / "export"
     assert objective.student.config._attn_implementation == attention  # it goes on being trained
     classifier = load_classifier(folder, torch.device("cpu"))
@@ -52,14 +59,13 @@ def test_the_manifest_says_where_the_model_comes_from(
     tokens = stage_dir.parent / "labelled" / "tokens"
     tokens.mkdir(parents=True)
     write_json(tokens.parent / "inputs.json", {"fingerprint": "of the data", "files": []})
-    write_json(stage_dir / "config.json", {"data": {"tokens": str(tokens)}})
-    folder = export(objective, AutoTokenizer.from_pretrained(labelled.teacher), stage_dir, {"evaluation/accuracy": 0.5})
+    folder = export(objective, load(labelled), PreparedRows(tokens), stage_dir, SCORES)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["job"], manifest["run_id"], manifest["stage"]) == ("finetune", "monday", "train")
     assert manifest["configuration_sha256"] == hashlib.sha256((stage_dir / "config.json").read_bytes()).hexdigest()
     assert (manifest["inputs_fingerprint"], manifest["data_fingerprint"]) == ("of the stage", "of the data")
     assert manifest["parameters"] == sum(parameter.numel() for parameter in objective.student.parameters())
-    assert manifest["scores"] == {"evaluation/accuracy": 0.5}
+    assert manifest["scores"] == SCORES
     assert not (folder / "preprocessing.json").exists()  # these rows do not have it
 
 
@@ -68,8 +74,7 @@ def test_a_shared_corpus_is_named_by_its_fingerprint(
 ) -> None:
     (tmp_path / "cache" / "0123abcd").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "cache" / "0123abcd")
-    write_json(stage_dir / "config.json", {"data": {"tokens": str(tmp_path / "link")}})
-    folder = export(objective, AutoTokenizer.from_pretrained(labelled.teacher), stage_dir, {})
+    folder = export(objective, load(labelled), PreparedRows(tmp_path / "link"), stage_dir, {})
     assert json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["data_fingerprint"] == "0123abcd"
 
 
@@ -78,7 +83,7 @@ def test_an_export_replaces_an_older_one_as_a_whole(
 ) -> None:
     (stage_dir / "export").mkdir()
     (stage_dir / "export" / "old").touch()
-    tokenizer = AutoTokenizer.from_pretrained(labelled.teacher)
+    tokenizer, rows = load(labelled), PreparedRows(labelled.tokens)
 
     def fail(directory: Path) -> None:
         raise OSError("disk full")
@@ -86,8 +91,8 @@ def test_an_export_replaces_an_older_one_as_a_whole(
     with monkeypatch.context() as patch:
         patch.setattr(objective, "save_extras", fail)
         with pytest.raises(OSError, match="disk full"):
-            export(objective, tokenizer, stage_dir, {})
+            export(objective, tokenizer, rows, stage_dir, {})
     assert list((stage_dir / "export").iterdir()) == [stage_dir / "export" / "old"]
-    export(objective, tokenizer, stage_dir, {})
+    export(objective, tokenizer, rows, stage_dir, {})
     assert not (stage_dir / "export" / "old").exists()
     assert not list(stage_dir.glob(".*"))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from kd_dist.config.jobs import load_job
 from kd_dist.runs.layout import open_run
 from tests.conftest import TinyWorld
+from tests.loading import load_job
 from tests.ranks import run_ranks
 
 STEPS = 10

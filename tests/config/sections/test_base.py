@@ -2,9 +2,9 @@
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from kd_dist.config.sections.base import mapped
 from kd_dist.config.sections.evaluation import Evaluate
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize(

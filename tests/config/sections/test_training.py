@@ -2,9 +2,9 @@
 
 import pytest
 
-from kd_dist.config.jobs import load_job
 from kd_dist.config.sections.training import Train
 from tests.config.refusals import refusal
+from tests.loading import load_job
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd_dist.config.pickled_weights import pickled_shapes
 from kd_dist.errors import UserError
+from kd_dist.model_files.pickled_weights import pickled_shapes
 
 
 class Attack:

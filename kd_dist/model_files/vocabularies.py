@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.model_configs import config_file, is_bert_without_type, with_model_type
-from kd_dist.config.weight_files import json_object, pointer_problem
 from kd_dist.errors import UserError
+from kd_dist.model_files.model_configs import config_file, is_bert_without_type, with_model_type
+from kd_dist.model_files.weight_files import json_object, pointer_problem
 
 Vocabulary = dict[int, str]
 

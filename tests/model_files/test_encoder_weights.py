@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from kd_dist.config.encoder_weights import encoder_shapes, fit
 from kd_dist.config.families import FAMILIES, with_common_names
+from kd_dist.model_files.encoder_weights import encoder_shapes, fit
 
 SIZES = {
     "vocab_size": 50,

@@ -1,7 +1,9 @@
 """Read the names and shapes in a file that `torch.save` wrote, without torch and without running what it holds."""
 
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -65,6 +67,13 @@ class _ShapeReader(pickle.Unpickler):
         return None
 
 
+# What reading a damaged pickle or archive raises.
+DAMAGED = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, zlib.error, EOFError, OSError),
+    *(ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError, StopIteration, NotImplementedError),
+)
+
+
 def pickled_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors of a state dict by name.
 
@@ -73,7 +82,7 @@ def pickled_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """
     try:
         content = _content(file)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can fail in any way
+    except DAMAGED as error:
         raise UserError(
             f"{file}: damaged, or no file of torch.save ({type(error).__name__}: {error}); copy it again"
         ) from error

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.pickled_weights import pickled_shapes
 from kd_dist.errors import UserError
+from kd_dist.model_files.pickled_weights import pickled_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -1,14 +1,15 @@
-"""Find models that were trained on other tokens than the rows hold that they are to be fed."""
+"""Find models whose vocabulary differs from that of the rows they will be trained on."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from kd_dist.config.job import Job
-from kd_dist.config.model_configs import config_file
 from kd_dist.config.stages import CorpusStage, LabelledStage, TeacherOutputsStage, TrainStage, UnlabelledStage
-from kd_dist.config.vocabularies import reading_problem
-from kd_dist.config.weight_files import pointer_problem
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import UserError
+from kd_dist.model_files.model_configs import config_file
+from kd_dist.model_files.vocabularies import reading_problem
+from kd_dist.model_files.weight_files import pointer_problem
 from kd_dist.planning.architectures import origin_of, prepared_by
 
 
@@ -36,7 +37,7 @@ def _rows_tokenizer(job: Job, stage: TrainStage | TeacherOutputsStage) -> Path |
         return Path(source.tokenizer.path) if source.tokenizer.path else None
     if isinstance(source, UnlabelledStage):
         return Path(source.model.path) if source.model else None
-    return Path(stage.data.tokens) / "tokenizer"
+    return PreparedRows(Path(stage.data.tokens)).tokenizer_folder
 
 
 def _models(job: Job, stage: TrainStage | TeacherOutputsStage) -> Iterator[tuple[str, Path]]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.encoder_weights import BASE_PREFIXES, fit
 from kd_dist.config.families import FAMILIES, unsupported, with_common_names
-from kd_dist.config.weight_files import WEIGHTS, Shapes, json_object, pointer_problem, tensor_shapes
 from kd_dist.errors import UserError
+from kd_dist.model_files.encoder_weights import BASE_PREFIXES, fit
+from kd_dist.model_files.weight_files import WEIGHTS, Shapes, json_object, pointer_problem, tensor_shapes
 
 CONFIG_NAMES = ("config.json", "bert_config.json")  # the second as Google and HFL published theirs
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kd_dist.config.families import FAMILIES
-from kd_dist.config.weight_files import Shapes
 from kd_dist.errors import UserError
+from kd_dist.model_files.weight_files import Shapes
 
 ANCHOR = "embeddings.word_embeddings.weight"
 

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from kd_dist.config.encoder_weights import fit
 from kd_dist.config.families import unsupported
 from kd_dist.config.job import Job
-from kd_dist.config.model_configs import config_file, model_notes, read_model_config
-from kd_dist.config.model_folders import NUMBERS
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.evaluation import Evaluate
 from kd_dist.config.sections.models import FilterTeacher, Model, Tokenizer, TokenizerSource
-from kd_dist.config.vocabularies import require_tokenizer, tokenizer_notes
-from kd_dist.config.weight_files import pointer_problem, tensor_shapes
 from kd_dist.errors import UserError
+from kd_dist.model_files.encoder_weights import fit
+from kd_dist.model_files.model_configs import config_file, model_notes, read_model_config
+from kd_dist.model_files.model_folders import NUMBERS
+from kd_dist.model_files.vocabularies import require_tokenizer, tokenizer_notes
+from kd_dist.model_files.weight_files import pointer_problem, tensor_shapes
 
 ONLY_TOKENIZERS = (Tokenizer, TokenizerSource)
 WITH_TOKENIZERS = (*ONLY_TOKENIZERS, Augment, Evaluate, FilterTeacher, Model)

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from kd_dist.config.encoder_weights import encoder_shapes
-from kd_dist.config.model_configs import is_bert_without_type, model_notes, read_model_config, untyped_problem
-from kd_dist.config.model_folders import (
+from kd_dist.errors import UserError
+from kd_dist.model_files.encoder_weights import encoder_shapes
+from kd_dist.model_files.model_configs import is_bert_without_type, model_notes, read_model_config, untyped_problem
+from kd_dist.model_files.model_folders import (
     has_classifier_head,
     has_language_model_head,
     label_names,
     read_classifier_config,
 )
-from kd_dist.errors import UserError
 from tests.model_folders import write_header
 
 BERT = {

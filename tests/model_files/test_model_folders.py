@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.families import FAMILIES
-from kd_dist.config.model_folders import (
+from kd_dist.errors import UserError
+from kd_dist.model_files.model_folders import (
     has_classifier_head,
     has_language_model_head,
     inside,
@@ -15,7 +16,6 @@ from kd_dist.config.model_folders import (
     read_classifier_config,
     task_of,
 )
-from kd_dist.errors import UserError
 
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n"

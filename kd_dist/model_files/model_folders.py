@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.families import FAMILIES, with_common_names
-from kd_dist.config.model_configs import config_file, read_model_config, with_model_type
 from kd_dist.config.tasks import Task
-from kd_dist.config.weight_files import WEIGHTS, tensor_shapes, weight_files
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
+from kd_dist.model_files.model_configs import config_file, read_model_config, with_model_type
+from kd_dist.model_files.weight_files import WEIGHTS, tensor_shapes, weight_files
 
 CLASSIFIER = "ForSequenceClassification"
 MASKED_LANGUAGE_MODELS = ("MaskedLM", "PreTraining")

@@ -1,15 +1,12 @@
-"""Bounds and defaults of the sections that are declarations alone: data, augmentation, evaluation and models."""
+"""Settings of data have bounds, and name their files."""
 
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import AugmentedData, CorpusData, LabelledData, TokenData, UnlabelledData
-from kd_dist.config.sections.evaluation import Calibrate, Evaluate
-from kd_dist.config.sections.models import Model, Student, Teacher, Tokenizer
 
 
 @pytest.mark.parametrize(
@@ -22,16 +19,6 @@ from kd_dist.config.sections.models import Model, Student, Teacher, Tokenizer
         (LabelledData, {"train": ["a"], "max_rows": 0}),
         (UnlabelledData, {"num_workers": -1}),
         (TokenData, {"tokens": "t", "bucket_steps": 0}),
-        (Augment, {"probability": 0}),
-        (Augment, {"keep_confidence": 1.1}),
-        (Augment, {"multi_piece": "both"}),
-        (Calibrate, {"quality_budget": 1}),
-        (Calibrate, {"target_speedup": 0.5}),
-        (Calibrate, {"top_k": 1}),
-        (Evaluate, {"models": "a:x", "speeds": "0.5,1.5"}),
-        (Tokenizer, {"vocabulary_size": 99}),
-        (Student, {"teacher_layers": "a"}),
-        (Teacher, {}),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else value.__name__,
 )
@@ -42,8 +29,6 @@ def test_a_value_out_of_bounds_is_refused(section: type[Section], settings: dict
 
 
 def test_none_means_no_value() -> None:
-    assert Augment(keep_confidence="none", mlm_path="null").keep_confidence is None
-    assert Calibrate(patience="none", target_speedup="2").target_speedup == 2.0
     assert LabelledData(train="a.tsv,b.tsv", max_rows="none").train == ["a.tsv", "b.tsv"]
 
 
@@ -53,9 +38,6 @@ def test_none_means_no_value() -> None:
         (LabelledData(train=["t"], test=["e"], hint_words="h"), ["t", "e", "h"]),
         (UnlabelledData(unlabelled=["u"], tokens="k"), ["u", "k"]),
         (AugmentedData(tokens="k", shards="s"), ["k", "s"]),
-        (Augment(word_vectors="v", mlm_path="m"), ["v", "m"]),
-        (Model(path="m"), ["m"]),
-        (Student(path="s"), ["s"]),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kd_dist.config.weight_files import pointer_problem, tensor_shapes, weight_files
 from kd_dist.errors import UserError
+from kd_dist.model_files.weight_files import pointer_problem, tensor_shapes, weight_files
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abab\nsize 411553788\n"
 

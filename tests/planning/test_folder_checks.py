@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from kd_dist.config.encoder_weights import encoder_shapes
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError
+from kd_dist.model_files.encoder_weights import encoder_shapes
 from kd_dist.planning.checks import load_checked_job
 from tests.model_folders import VOCABULARY, write_header, write_vocabulary
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.config.vocabularies import (
+from kd_dist.errors import UserError
+from kd_dist.model_files.vocabularies import (
     added_tokens,
     embedding_problem,
     is_berts,
@@ -15,7 +16,6 @@ from kd_dist.config.vocabularies import (
     require_tokenizer,
     tokenizer_notes,
 )
-from kd_dist.errors import UserError
 from tests.model_folders import VOCABULARY, write_vocabulary
 
 WORDS = [*VOCABULARY, *"天地玄黄"]
