@@ -1,4 +1,4 @@
-"""What the launcher of a local run notes in the run folder: which process it is, and how a stage ended.
+"""Record in the run folder which process launched a local run, and how each stage ended.
 
 runs/<job>/<run_id>/launcher.json         while it runs
                     <stage>/ended.json    once the stage has failed or was stopped, until it starts again

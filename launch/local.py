@@ -98,7 +98,7 @@ def num_gpus() -> int:
 
 
 def _explain(status: int, received: list[int], job: Job, stage_dir: Path, command: str) -> int:
-    """Say why a stage ended before it was complete, what is saved, and which command goes on; return the exit status.
+    """Report why a stage ended early, what is saved, and which command goes on; return the exit status.
 
     Raises:
         RunError: A rank was killed.

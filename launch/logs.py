@@ -82,7 +82,7 @@ def _follow(run_dir: Path, stage: str) -> int:
 
 
 def _states_while_it_runs(run_dir: Path, stage: str) -> Iterator[StageState]:
-    """Give the state of a stage before each read, the last time when it has ended: its last words count, too."""
+    """Yield the state of a stage before each read, the last time when it has ended: its last words count, too."""
     looked_at, state = float("-inf"), StageState(stage, [])
     while True:
         if time.monotonic() - looked_at >= seconds_between_looks(run_dir):

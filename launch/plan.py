@@ -107,7 +107,7 @@ def _setting_lines(settings: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _is_copy(name: str, defaults: Job) -> bool:
-    """Whether --seeds made that stage out of another."""
+    """Return whether --seeds made that stage out of another."""
     return name not in defaults.stages and seed_of(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""How far a stage is, by what it has written."""
+"""Read the progress of a stage from its files."""
 
 import json
 from datetime import timedelta

@@ -20,7 +20,7 @@ SECONDS_TO_PRINT = 3
 
 
 class Process(NamedTuple):
-    """What sets one process of a stage apart: the name of its log, its arguments and its environment."""
+    """One process of a stage: the name of its log, its arguments and its environment."""
 
     name: str
     arguments: list[str]
@@ -106,7 +106,7 @@ class Ranks:
 
     @contextmanager
     def _shown_and_logged(self, log: Path) -> Iterator[tuple[int, int]]:
-        """Give the two outputs of a process that go where the launcher's go, and to the log as well.
+        """Yield the two outputs of a process that go where the launcher's go, and to the log as well.
 
         Where both go to the same place they are one, so that their order is kept.
         """

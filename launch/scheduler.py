@@ -1,4 +1,4 @@
-"""What SLURM knows of the jobs of a run, and how they are cancelled."""
+"""Query and cancel the SLURM jobs of a run."""
 
 import shutil
 import subprocess

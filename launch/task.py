@@ -1,4 +1,4 @@
-"""What each rank runs, and how it ends when it is asked to stop."""
+"""The program of each rank, and how it ends when it is asked to stop."""
 
 import ctypes
 import os

@@ -81,7 +81,7 @@ def _written(target: int, chunk: bytes) -> bool:
 
 
 def _match_size(source: int, target: int) -> None:
-    """Give the pseudo-terminal the size of the terminal, which may have changed."""
+    """Set the pseudo-terminal to the size of the terminal, which may have changed."""
     size = termios.tcgetwinsize(target)
     if termios.tcgetwinsize(source) != size:
         termios.tcsetwinsize(source, size)

@@ -65,7 +65,7 @@ class Copy(NamedTuple):
 
 
 class Augmenter:
-    """Adds copies to rows."""
+    """Add copies to rows."""
 
     def __init__(
         self, settings: Augment, candidates: Candidates, window: Window, confidence: "Confidence | None"

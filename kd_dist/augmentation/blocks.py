@@ -38,7 +38,7 @@ def num_kept(tally: Tally) -> int:
 
 
 def describe(tally: Tally) -> str:
-    """Say what became of the rows and words."""
+    """Describe what became of the rows and words."""
     refused = f", {tally['refused']:,} refused by the teacher" if tally["refused"] else ""
     return (
         f"{tally['rows']:,} rows gave {num_kept(tally):,} more of {tally['tried']:,} tried ({tally['equal']:,} equal"

@@ -13,7 +13,7 @@ MAX_MASKED_PIECES = 4  # of one word: most Chinese words and set phrases have no
 
 
 class Candidates:
-    """Finds candidates for each word."""
+    """Find candidates for each word."""
 
     def __init__(self, settings: Augment, model: "MaskedWords | None", vectors: "WordVectors | None") -> None:
         self._settings = settings

@@ -13,7 +13,7 @@ from kd_dist.errors import RunError
 
 
 class Confidence:
-    """Computes the probability that the teacher gives to the labels of rows.
+    """Compute the probability that the teacher gives to the labels of rows.
 
     Raises:
         UserError: the teacher's labels are not those of the data.

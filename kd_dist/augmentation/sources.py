@@ -9,7 +9,7 @@ from kd_dist.model_files.model_folders import has_classifier_head, has_language_
 
 
 class Sources(NamedTuple):
-    """Where candidates come from: at least one of a masked language model and a file of word vectors."""
+    """The sources of candidates: at least one of a masked language model and a file of word vectors."""
 
     masked_language_model: str | None
     word_vectors: str | None

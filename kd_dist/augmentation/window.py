@@ -9,7 +9,7 @@ from kd_dist.data.tokenizers import load_fast_tokenizer
 
 
 class Window:
-    """Cuts texts to what training sees of them: the rest is not worth a forward pass, or a place in a copy."""
+    """Cut texts to what training sees of them: the rest is not worth a forward pass, or a place in a copy."""
 
     def __init__(self, rows: PreparedRows) -> None:
         self._preprocessing = rows.preprocessing

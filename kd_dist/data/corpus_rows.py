@@ -16,7 +16,7 @@ from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.data.prepared_rows import write_statistics, write_tokenizer
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.tokenizing import token_budget, tokenize_blocks
-from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words
+from kd_dist.data.unknown_words import SET_TOKENIZER, count_unknown_words, refuse_unknown_words
 from kd_dist.errors import CorpusError
 from kd_dist.files import temporary_folder
 
@@ -86,7 +86,9 @@ def _checked_words(rows: Any, tokenizer: Any, tokenizer_path: str, files: list[P
     if not len(rows):
         raise CorpusError(f"{tokenizer_path}: the tokenizer finds no token in {', '.join(map(str, files))}")
     counts = count_unknown_words(tokenizer, rows.data.column("input_ids"))
-    refuse_unknown_words(counts, tokenizer_path)
+    refuse_unknown_words(
+        counts, tokenizer_path, f"{SET_TOKENIZER}, or raise tokenizer.vocabulary_size if it was trained here"
+    )
     return counts
 
 

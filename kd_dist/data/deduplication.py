@@ -5,7 +5,7 @@ import xxhash
 
 
 class SeenHashes:
-    """Remembers texts by their 64-bit hashes, in 8 bytes per text, 16 while two runs merge.
+    """Remember texts by their 64-bit hashes, in 8 bytes per text, 16 while two runs merge.
 
     The newest hashes are in a small set. When it is full it becomes a sorted array (a run), and runs of similar size
     merge, so that n texts make about log2(n / 65,536) runs to search. Different texts with the same hash count as

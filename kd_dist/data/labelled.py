@@ -33,7 +33,7 @@ from kd_dist.data.prepared_rows import (
 from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
 from kd_dist.data.splits import load_splits
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
-from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, total
+from kd_dist.data.unknown_words import SET_TOKENIZER, count_unknown_words, refuse_unknown_words, total
 from kd_dist.files import atomic_path, replaced_folder
 
 ROWS_PER_WORKER = 4_096  # fewer are tokenized in less time than a process takes to start
@@ -78,7 +78,7 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
             report[split] |= write_split(
                 splits[split], split, work, output, tokenizer_path, preprocessing, labels, data.num_workers
             )
-        refuse_unknown_words(total(report[split] for split in SPLITS), tokenizer_path)
+        refuse_unknown_words(total(report[split] for split in SPLITS), tokenizer_path, SET_TOKENIZER)
         report["seconds"] = round(time.monotonic() - started, 3)
         statistics = _statistics(data, tokenizer, labels, preprocessing, report)
         write_encoding(output, tokenizer, preprocessing, labels)

@@ -44,7 +44,7 @@ class RawRow:
 
 @dataclass
 class BadRows:
-    """Handles rows that cannot be used: they raise an error or, if they are skipped, are counted by reason."""
+    """Handle rows that cannot be used: they raise an error or, if they are skipped, are counted by reason."""
 
     skip: bool
     counts: Counter[str] = field(default_factory=Counter)
@@ -61,13 +61,13 @@ class BadRows:
 
 
 def left_out(counts: Counter[str]) -> str:
-    """Say how many rows were skipped and why: `left out: 3 x empty text, ...`."""
+    """Describe how many rows were skipped and why: `left out: 3 x empty text, ...`."""
     return f"left out: {', '.join(f'{count:,} x {reason}' for reason, count in counts.most_common())}"
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads the rows of files; those that cannot be used go to `bad_rows`."""
+    """Read the rows of files; those that cannot be used go to `bad_rows`."""
 
     data: LabelledData
     columns: Columns

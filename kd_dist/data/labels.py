@@ -52,7 +52,7 @@ def read_label_names(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Labels:
-    """What rows may be labelled with.
+    """The labels of a data set.
 
     Attributes:
         task: one label of several, any number of labels, or a number.
@@ -64,7 +64,7 @@ class Labels:
 
     @property
     def num_labels(self) -> int:
-        """How many outputs a model of these labels has: one for regression."""
+        """The number of outputs of a model for these labels: one for regression."""
         return max(1, len(self.ids))
 
     def names(self) -> list[str]:

@@ -69,7 +69,7 @@ class PreparedRows:
 
     @cached_property
     def labels(self) -> Labels:
-        """What the rows are labelled with; of rows without labels, what the model that they are for predicts.
+        """The labels of the rows; of rows without labels, those of the model that they are for.
 
         Raises:
             RunError: the rows are those of a corpus.
@@ -89,12 +89,12 @@ class PreparedRows:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How a text becomes tokens."""
+        """The preprocessing that made the tokens."""
         return Preprocessing.load(self.folder)
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where the tokenizer is, for transformers to load."""
+        """The folder of the tokenizer, for transformers to load."""
         return self.folder / TOKENIZER
 
     def split_folder(self, split: str) -> Path:
@@ -182,7 +182,7 @@ def write_tokenizer(folder: Path, tokenizer: Any) -> None:
 
 
 def share_held_out(rows: PreparedRows, output: Path, place: Path) -> None:
-    """Give another folder the validation and test rows, and how texts and labels become numbers.
+    """Share with another folder the validation and test rows, and how texts and labels become numbers.
 
     What is small is copied. The rows are links.
 

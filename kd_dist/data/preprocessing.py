@@ -39,7 +39,7 @@ class Encoding(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a text becomes tokens.
+    """The way from a text to tokens.
 
     Attributes:
         max_length: tokens of a row, special ones included; at least 8.

@@ -1,4 +1,4 @@
-"""What every format of records has in common."""
+"""Records: the values that are read together, and the place they were read from."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ class Record(NamedTuple):
 
 
 def no_column(name: str, found: Iterable[str], way_out: str) -> str:
-    """Say that a column is missing, which columns there are, and what to do."""
+    """Return an error that says that a column is missing, which columns there are, and what to do."""
     names = list(map(str, found))
     shown = ", ".join(names)[:200] or "none"
     return f"no column {name!r}; the columns are {shown}{nearest(name, names)}; {way_out}"

@@ -22,7 +22,9 @@ def load_fast_tokenizer(tokenizer_path: str) -> Any:
     """
     try:
         tokenizer = load_tokenizer(tokenizer_path)
-    except (OSError, ValueError, UserError) as error:
+    except UserError as error:
+        raise CorpusError(str(error)) from error
+    except (OSError, ValueError) as error:
         raise CorpusError(f"no tokenizer can be loaded from {tokenizer_path}: {error}") from error
     if not tokenizer.is_fast:
         raise CorpusError(f"{tokenizer_path}: a slow tokenizer without offsets; convert it to a tokenizer.json")

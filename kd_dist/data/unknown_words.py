@@ -1,4 +1,4 @@
-"""How many words of the texts a tokenizer does not know."""
+"""Count the words of texts that a tokenizer does not know."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from kd_dist.errors import CorpusError
 
 MAX_UNKNOWN_SHARE = 0.2  # of the words; with more of them a model reads next to nothing of the texts
+SET_TOKENIZER = "set tokenizer.path to one that is"
 NOTED_UNKNOWN_SHARE = 0.05
 MIN_WORDS = 100  # below which a few rare names are a fifth of the words
 MAX_UNKNOWN_SHARE_OF_FEW = 0.8
@@ -46,8 +47,13 @@ def unknown_share(counts: Counts) -> float:
     return counts["unknown_words"] / max(counts["words"], 1)
 
 
-def refuse_unknown_words(counts: Counts, tokenizer_path: str) -> None:
+def refuse_unknown_words(counts: Counts, tokenizer_path: str, way_out: str) -> None:
     """Refuse a tokenizer that does not know the words of the texts.
+
+    Args:
+        counts: Of all rows.
+        tokenizer_path: The tokenizer that made them.
+        way_out: Which setting to change.
 
     Raises:
         CorpusError: More than a fifth of the words are unknown to it, or of very few words more than four fifths.
@@ -56,12 +62,12 @@ def refuse_unknown_words(counts: Counts, tokenizer_path: str) -> None:
     if share > MAX_UNKNOWN_SHARE and (counts["words"] >= MIN_WORDS or share > MAX_UNKNOWN_SHARE_OF_FEW):
         raise CorpusError(
             f"{_in_words(counts)} to the tokenizer in {tokenizer_path}: its vocabulary is not one for these texts "
-            "(another language or script, or a vocabulary that is damaged); set tokenizer.path to one that is"
+            f"(another language or script, or a vocabulary that is damaged); {way_out}"
         )
 
 
 def unknown_words_note(counts: Counts) -> str | None:
-    """Say how many words are unknown where that is more than one in twenty."""
+    """Return a note on how many words are unknown; None up to one in twenty."""
     return f"{_in_words(counts)} to the tokenizer" if unknown_share(counts) > NOTED_UNKNOWN_SHARE else None
 
 

@@ -93,7 +93,7 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
         if not len(rows):
             raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
         unknown = count_unknown_words(tokenizer, rows.data.column("input_ids"))
-        refuse_unknown_words(unknown, recipe.tokenizer_path)
+        refuse_unknown_words(unknown, recipe.tokenizer_path, "set data.tokens or model.path to one whose tokenizer is")
         recipe.share(tokenizer, output, output_dir)
         fraction = None if recipe.tokens else data.validation_fraction
         made = write_splits(rows, work, output, recipe.preprocessing.max_length, fraction)
@@ -150,7 +150,7 @@ def _some(files: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a text becomes a row, and the labels of the model that it is for.
+    """The preprocessing of texts, and the labels of the model that it is for.
 
     Attributes:
         tokens: the labelled rows that say so; None when a classifier does.

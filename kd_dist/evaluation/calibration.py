@@ -39,7 +39,7 @@ ROUNDING = 1e-9  # a loss of exactly the budget is within it
 
 @dataclass(frozen=True)
 class BranchOutputs:
-    """What every layer predicts for every row.
+    """The predictions of every layer for every row.
 
     Args:
         task: of the labels.
@@ -63,7 +63,7 @@ class BranchOutputs:
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """What a rule gives.
+    """The score and the cost of an exit rule.
 
     Args:
         rule: when rows exit.

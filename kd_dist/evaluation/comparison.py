@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Look:
-    """How a model is drawn: the number of its colour in the palette, and matplotlib's name of the marker."""
+    """The look of a model in pictures: the number of its colour in the palette, and matplotlib's name of the marker."""
 
     colour: int
     marker: str

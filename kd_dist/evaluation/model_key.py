@@ -1,4 +1,4 @@
-"""What a result is about."""
+"""The key of a result: model, seed and speed."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Self

@@ -22,7 +22,7 @@ LENGTHS = (4, 6, 8)  # a polynomial of degree two goes through three points
 
 @dataclass(frozen=True)
 class Operations:
-    """What each part of a model costs, as polynomials of the length: (3,) coefficients, the highest power first.
+    """The operations of each part of a model, as polynomials of the length: (3,) coefficients, the highest power first.
 
     Attention makes the cost of a layer quadratic in the length, exactly; batches and padding are not counted.
 

@@ -1,4 +1,4 @@
-"""What an evaluation writes: evaluation.json, the predictions of every model, and pictures."""
+"""Write the results of an evaluation: evaluation.json, the predictions of every model, and pictures."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which tensors an encoder needs, from its config.json, and whether a folder's weights are these; without torch."""
+"""Compare the tensors in a model folder with those that its config.json asks for, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +110,8 @@ def fit(found: Shapes, config: Mapping[str, Any], folder: str) -> Fit:
 
     A prefix before all of the encoder's names, such as `module.` (torch's DataParallel) or `model.`, is fine.
     """
+    if problem := _config_problem(config, folder):
+        return Fit(problem=problem)
     tensors = {modern_name(name): shape for name, shape in found.items()}
     wanted = encoder_shapes(config)
     fronts = [name.removesuffix(ANCHOR) for name in tensors if name.endswith(ANCHOR)]
@@ -123,11 +125,23 @@ def fit(found: Shapes, config: Mapping[str, Any], folder: str) -> Fit:
     if len(whole) > 1 and front not in ("", base):
         return Fit(problem=f"the weights in {folder} hold several encoders ({', '.join(whole)}): save one alone")
     problem = (
-        _of_another_family(front, config, folder)
+        _of_another_family(front, tensors, config, folder)
         or _missing_problem(missing[front], len(wanted), folder)
         or _shape_problem({name: tensors[front + name] for name in wanted}, wanted, folder)
     )
     return Fit(front.removesuffix(base) if front.endswith(base) else front, problem)
+
+
+def _config_problem(config: Mapping[str, Any], folder: str) -> str | None:
+    if not isinstance(config.get("num_hidden_layers"), int):
+        return f"{folder}/config.json does not give num_hidden_layers, the number of the encoder's layers: add it"
+    kind = config.get("position_embedding_type") or "absolute"
+    if kind != "absolute":
+        return (
+            f"{folder}/config.json says position_embedding_type={kind}, which transformers 5 ignores: take a model "
+            "with absolute positions"
+        )
+    return None
 
 
 def modern_name(name: str) -> str:
@@ -163,10 +177,16 @@ def _same(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return len(found) == len(wanted) and all(b in (-1, a) for a, b in zip(found, wanted, strict=True))
 
 
-def _of_another_family(front: str, config: Mapping[str, Any], folder: str) -> str | None:
-    """Find BERT's weights below a RoBERTa configuration or the reverse, whose positions are numbered otherwise."""
+def _of_another_family(front: str, tensors: Shapes, config: Mapping[str, Any], folder: str) -> str | None:
+    """Find BERT's weights below a RoBERTa configuration or the reverse, whose positions are numbered otherwise.
+
+    The number of segments must agree with the name, since an attribute may be called `roberta` and hold a BERT.
+    """
     family, last = config["model_type"], front.rstrip(".").split(".")[-1]
     if last not in FAMILIES or FAMILIES[last].offset_positions == FAMILIES[family].offset_positions:
+        return None
+    has_one_segment = tensors.get(f"{front}embeddings.token_type_embeddings.weight", (0,))[0] == 1
+    if has_one_segment == FAMILIES[family].offset_positions:
         return None
     return (
         f"the weights in {folder} are those of a `{last}` model ({front}...), but its config.json says `{family}`, "

@@ -7,7 +7,7 @@ from typing import Any
 from kd_dist.config.families import FAMILIES, unsupported, with_common_names
 from kd_dist.errors import UserError
 from kd_dist.model_files.encoder_weights import BASE_PREFIXES, fit
-from kd_dist.model_files.weight_files import WEIGHTS, Shapes, json_object, pointer_problem, tensor_shapes
+from kd_dist.model_files.weight_files import Shapes, first_weights, json_object, pointer_problem, tensor_shapes
 
 CONFIG_NAMES = ("config.json", "bert_config.json")  # the second as Google and HFL published theirs
 
@@ -33,7 +33,7 @@ def config_file(folder: Path) -> Path | None:
 
 
 def is_bert_without_type(config: Mapping[str, Any]) -> bool:
-    """Say whether a configuration without `model_type` has the fields of BERT's, and none of another family's."""
+    """Return whether a configuration without `model_type` has the fields of BERT's, and none of another family's."""
     architectures = config.get("architectures") or ["Bert"]
     return (
         not config.get("model_type")
@@ -50,7 +50,7 @@ def with_model_type(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def untyped_problem(config: Mapping[str, Any]) -> str | None:
-    """Say what a configuration without `model_type` must add; None if it has one."""
+    """Return a message on what a configuration without `model_type` must add; None if it has one."""
     if config.get("model_type"):
         return None
     return (
@@ -73,13 +73,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     if problem := pointer_problem(folder):
         raise UserError(f"{folder}/{problem}")
     config = with_common_names(with_model_type(json_object(file.read_bytes(), file)))
-    if config.get("architectures") or unsupported(config) or not _has_weights(folder):
+    if config.get("architectures") or unsupported(config) or first_weights(folder) is None:
         return config
     return config | _head_facts(tensor_shapes(folder), config, folder)
-
-
-def _has_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in WEIGHTS)
 
 
 def _head_facts(shapes: Shapes, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -115,7 +111,7 @@ def model_notes(folder: Path) -> list[str]:
     if is_bert_without_type(raw):
         notes.append(f"{folder}: {file.name} has no model_type but BERT's fields, so it is taken for a BERT")
     config = with_common_names(with_model_type(raw))
-    if unsupported(config) or "num_hidden_layers" not in config or not _has_weights(folder):
+    if unsupported(config) or "num_hidden_layers" not in config or first_weights(folder) is None:
         return notes
     shapes = tensor_shapes(folder)
     prefix = fit(shapes, config, str(folder)).prefix

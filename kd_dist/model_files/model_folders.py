@@ -8,10 +8,11 @@ from kd_dist.config.tasks import Task
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
 from kd_dist.model_files.model_configs import config_file, read_model_config, with_model_type
-from kd_dist.model_files.weight_files import WEIGHTS, tensor_shapes, weight_files
+from kd_dist.model_files.weight_files import first_weights, tensor_shapes, weight_files
 
 CLASSIFIER = "ForSequenceClassification"
 MASKED_LANGUAGE_MODELS = ("MaskedLM", "PreTraining")
+ELECTRA_DISCRIMINATOR = "ElectraForPreTraining"  # which tells replaced words from others, and proposes none
 
 # The sizes that the config.json of an encoder must give before it can be trained.
 NUMBERS = ("num_hidden_layers", "num_attention_heads", "hidden_size")
@@ -28,18 +29,18 @@ def has_language_model_head(path: str) -> bool:
     folder = Path(path)
     if not folder.is_dir():
         return True
-    heads = tuple(family.masked_head_weights for family in FAMILIES.values())
-    if any(name.endswith(MASKED_LANGUAGE_MODELS) for name in _architectures(folder)):
-        return True
-    names = tensor_shapes(folder) if any((folder / name).is_file() for name in WEIGHTS) else {}
-    return any(f".{head}" in f".{name}" for name in names for head in heads)
+    if first_weights(folder) is not None:
+        heads = tuple(family.masked_head_weights for family in FAMILIES.values())
+        return any(f".{head}" in f".{name}" for name in tensor_shapes(folder) for head in heads)
+    architectures = [name for name in _architectures(folder) if name != ELECTRA_DISCRIMINATOR]
+    return any(name.endswith(MASKED_LANGUAGE_MODELS) for name in architectures)
 
 
 def has_classifier_head(path: str) -> bool:
-    """Return whether the config.json of a Hugging Face folder names a sequence classifier; a hub name is assumed to.
+    """Return whether a Hugging Face folder holds a sequence classifier; a hub name is assumed to.
 
     Raises:
-        UserError: config.json is damaged.
+        UserError: config.json is damaged, or it names no architecture and the weights are damaged or pointers.
     """
     folder = Path(path)
     return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))

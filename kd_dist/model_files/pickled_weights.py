@@ -24,7 +24,7 @@ class PickledTensor(NamedTuple):
 
 
 class _Unknown:
-    """Stands for every other object in the file; takes whatever a pickle does to it and does nothing."""
+    """A stand-in for every other object in the file; takes whatever a pickle does to it and does nothing."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         pass
@@ -50,14 +50,21 @@ def _parameter(data: Any, *facts: Any) -> Any:
     return data
 
 
+def _of_a_subclass(rebuild: Any, _kind: Any, arguments: tuple[Any, ...], *_state: Any) -> Any:
+    return rebuild(*arguments) if rebuild in (_tensor, _parameter) else _Unknown()
+
+
 class _ShapeReader(pickle.Unpickler):
-    """Builds no object of the file but dicts, lists, numbers and the shapes of tensors."""
+    """Build no object of the file but dicts, lists, numbers and the shapes of tensors."""
 
     KNOWN = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor"): _tensor,
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v3"): _tensor,
         ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): _of_a_subclass,
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -70,7 +77,8 @@ class _ShapeReader(pickle.Unpickler):
 # What reading a damaged pickle or archive raises.
 DAMAGED = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, zlib.error, EOFError, OSError),
-    *(ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError, StopIteration, NotImplementedError),
+    *(ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError, OverflowError, AssertionError),
+    *(RuntimeError, MemoryError),  # an encrypted archive; a length that is nonsense
 )
 
 
@@ -109,7 +117,9 @@ def _shapes(content: dict[Any, Any]) -> dict[str, tuple[int, ...]]:
 def _content(file: Path) -> Any:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            name = next(name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl")
+            name = next((name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl"), None)
+            if name is None:
+                raise ValueError("no data.pkl in it")
             with archive.open(name) as stream:
                 return _ShapeReader(stream).load()
     with open(file, "rb") as stream:

@@ -27,7 +27,7 @@ MIN_SHARE_OF_EMBEDDINGS = 0.5  # of a model's embeddings, that its tokenizer mus
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Say whether a folder has a file that a vocabulary can be read from."""
+    """Return whether a folder has a file that a vocabulary can be read from."""
     names = ("tokenizer.json", "vocab.txt", "vocab.json")
     return any((folder / name).is_file() for name in names) or any(folder.glob("*.model"))
 
@@ -53,7 +53,7 @@ def require_tokenizer(folder: Path) -> None:
 
 
 def needs_berts_class(folder: Path) -> bool:
-    """Say whether a folder's tokenizer is BERT's and transformers would not find that out by itself."""
+    """Return whether a folder's tokenizer is BERT's and transformers would not find that out by itself."""
     file = config_file(folder)
     if _object(folder / "tokenizer_config.json").get("tokenizer_class") or file is None:
         return is_berts(folder)
@@ -61,7 +61,7 @@ def needs_berts_class(folder: Path) -> bool:
 
 
 def is_berts(folder: Path) -> bool:
-    """Say whether a folder's only vocabulary is a vocab.txt that transformers would not take by itself.
+    """Return whether a folder's only vocabulary is a vocab.txt that transformers would not take by itself.
 
     Chinese models often have a vocab.txt beside an ALBERT or RoBERTa configuration: their tokenizer is BERT's.
     """
@@ -152,7 +152,7 @@ def size_of(vocabulary: Vocabulary) -> int:
 
 
 def embedding_problem(num_tokens: int, tokenizer: str, num_embeddings: int, model: str, added: list[str]) -> str | None:
-    """Say why a tokenizer cannot feed a model; None if it can.
+    """Return a message on why a tokenizer cannot feed a model; None if it can.
 
     Args:
         num_tokens: Of the tokenizer: its largest id and one.
@@ -179,7 +179,7 @@ def embedding_problem(num_tokens: int, tokenizer: str, num_embeddings: int, mode
 
 
 def reading_problem(rows: Path, whose: str, key: str, folder: Path, only_conflicts: bool = False) -> str | None:
-    """Say why a model cannot read tokens; None if it can.
+    """Return a message on why a model cannot read tokens; None if it can.
 
     The vocabularies themselves are compared where both are there, else what their sizes say.
 
@@ -216,7 +216,7 @@ def read_embeddings(folder: Path) -> int | None:
 def vocabulary_difference(
     tokens: Vocabulary, whose: str, others: Vocabulary, model: str, only_conflicts: bool = False
 ) -> str | None:
-    """Say where a model's tokens are not those of the rows; None if it knows all of them by the same ids."""
+    """Return where a model's tokens are not those of the rows; None if it knows all of them by the same ids."""
     found = first_difference(tokens, others, only_conflicts)
     if found is None:
         return None

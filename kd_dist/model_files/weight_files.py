@@ -1,6 +1,7 @@
-"""Which weights a model folder has: names and shapes of its tensors, read without torch."""
+"""Read names and shapes of the tensors in a model folder, without torch."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ Shapes = dict[str, tuple[int, ...]]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 CONFIG_FILES = ("*.json", "vocab*", "merges.txt", "*.model")  # of a model and its tokenizer
+
+# Files beside weights that end like weights.
+OTHER_STATES = ("training_args", "projections", "optimizer", "scheduler", "rng_state")
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -45,7 +49,7 @@ OTHER_FRAMEWORKS = {
 
 
 def pointer_problem(folder: Path, weights: bool = True) -> str | None:
-    """Say which files are pointers of Git LFS, and how to get the files themselves; None if there are none.
+    """Return which files are pointers of Git LFS, and how to get the files themselves; None if there are none.
 
     A clone without Git LFS has pointers in place of large files. Those that nobody reads, such as another framework's
     weights, may be.
@@ -55,7 +59,7 @@ def pointer_problem(folder: Path, weights: bool = True) -> str | None:
         weights: Whether the weights are to be read as well.
     """
     files = [file for pattern in CONFIG_FILES for file in folder.glob(pattern)]
-    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    first = first_weights(folder)
     if weights and first is not None:
         files += [first, *folder.glob(f"{first.name.split('.')[0]}-*-of-*")]
     pointers = [file for file in sorted(set(files)) if _is_pointer(file)]
@@ -64,12 +68,17 @@ def pointer_problem(folder: Path, weights: bool = True) -> str | None:
     names = ", ".join(file.name for file in pointers)
     return (
         f"{names}: only a pointer of Git LFS ({pointers[0].stat().st_size} bytes), not the file itself; fetch it with: "
-        f"cd {folder} && git lfs install && git lfs pull"
+        f"cd {shlex.quote(str(folder))} && git lfs install && git lfs pull"
     )
 
 
 def _is_pointer(file: Path) -> bool:
     return file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(LFS_POINTER)
+
+
+def first_weights(folder: Path) -> Path | None:
+    """Return the file of weights, or the index of several, that transformers would read; None if there is none."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -80,7 +89,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if problem := pointer_problem(folder):
         raise UserError(f"{folder}/{problem}")
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    found = first_weights(folder)
     if found is None:
         raise UserError(_no_weights(folder))
     return _shards(found) if found.suffix == ".json" else [found]
@@ -160,9 +169,9 @@ def _no_weights(folder: Path) -> str:
             shown = way_out.format(folder=folder, **facts)
             return f"{folder} holds only {framework}'s weights ({file.name}): {shown}"
     others = sorted(file for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-    others = [file for file in others if file.name not in ("training_args.bin", "projections.safetensors")]
+    others = [file for file in others if not file.name.startswith(OTHER_STATES)]
     if len(others) == 1:
         name = WEIGHTS[0] if others[0].suffix == ".safetensors" else WEIGHTS[2]
-        rename = f"mv {others[0]} {folder}/{name}"
+        rename = shlex.join(["mv", str(others[0]), f"{folder}/{name}"])
         return f"{folder} holds no {name}; if {others[0].name} holds the weights, rename it: {rename}"
     return f"{folder} holds no weights ({WEIGHTS[0]} or {WEIGHTS[2]}): copy them there"

@@ -38,7 +38,7 @@ class Attention:
 
 
 class _Recorder:
-    """Keeps some layers of one forward pass.
+    """Keep some layers of one forward pass.
 
     Layers are distinguished by counting calls, since ALBERT calls one shared module for all of them. Activation
     checkpointing calls them again in backward; those calls count on beyond the last layer, so none of them is kept.

@@ -1,4 +1,4 @@
-"""What a classifier says of some rows.
+"""The output of a classifier for some rows.
 
 Shapes: N rows, C classes (1 for regression).
 """

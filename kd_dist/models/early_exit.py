@@ -65,7 +65,7 @@ class FastBertForSequenceClassification(PreTrainedModel):
 
     @property
     def task(self) -> Task:
-        """What the labels are; a model with branches is never one for regression."""
+        """The task of the model; one with branches is never one for regression."""
         return "multi_label" if self.config.problem_type == "multi_label_classification" else "single_label"
 
     def train(self, mode: bool = True) -> Self:

@@ -1,4 +1,4 @@
-"""When samples exit.
+"""Exit rules: thresholds on uncertainty, patience, or both.
 
 Shapes: N all samples, B those that have not exited before a layer.
 """
@@ -33,7 +33,7 @@ class ExitRule:
 
 
 class ExitTracker:
-    """Decides layer by layer which samples exit by a rule.
+    """Decide layer by layer which samples exit by a rule.
 
     It remembers for how many layers in a row each sample has had the same prediction (patience: Zhou et al. 2020).
     """

@@ -19,7 +19,6 @@ from transformers.utils import logging
 
 from kd_dist.config.families import unsupported
 from kd_dist.errors import UserError
-from kd_dist.files import read_json
 from kd_dist.model_files.encoder_weights import modern_name, require_fit
 from kd_dist.model_files.model_configs import (
     config_file,
@@ -28,7 +27,7 @@ from kd_dist.model_files.model_configs import (
     read_model_config,
     with_model_type,
 )
-from kd_dist.model_files.weight_files import tensor_shapes, weight_files
+from kd_dist.model_files.weight_files import json_object, tensor_shapes, weight_files
 
 # What damaged files raise, and those that hold something else than tensors.
 UNREADABLE = (
@@ -89,7 +88,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
     file = config_file(Path(path))
     if file is None:
         return _transformers_config(path)
-    config, content, raw = load_config_file(file), read_model_config(Path(path)), read_json(file)
+    config, content, raw = load_config_file(file), read_model_config(Path(path)), json_object(file.read_bytes(), file)
     config.update({key: content[key] for key in ("architectures", "num_labels") if key in content and key not in raw})
     return config
 
@@ -98,9 +97,9 @@ def load_config_file(file: Path) -> PretrainedConfig:
     """Load a configuration from its file; one with BERT's fields and no `model_type` is BERT's.
 
     Raises:
-        UserError: transformers refuses it.
+        UserError: The file is damaged, or transformers refuses it.
     """
-    raw = read_json(file)
+    raw = json_object(file.read_bytes(), file)
     return BertConfig.from_dict(with_model_type(raw)) if is_bert_without_type(raw) else _transformers_config(file)
 
 

@@ -23,7 +23,7 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an objective needs from a model; layers count from 1.
+    """The outputs of a model that an objective needs; layers count from 1.
 
     Args:
         hidden_states: after these layers; 0 is the output of the embeddings.
@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model computed of what an objective needs.
+    """The outputs that an objective needs, as a model computed them.
 
     Args:
         hidden_states: (B, S, D), by layer.

@@ -1,4 +1,4 @@
-"""How uncertain a prediction is: from 0 for certain to 1 for nothing known at all.
+"""Measures of how uncertain a prediction is: from 0 for certain to 1 for nothing known at all.
 
 A sample exits early when its uncertainty is below the speed that was asked for. With several independent labels
 (`multi_label`) each is a question of its own, yes or no.

@@ -44,7 +44,7 @@ def folder_problems(section: Section, key: str, path: str) -> list[str]:
 
 
 def _weight_problem(folder: Path) -> str | None:
-    """Say why a model's weights do not fit its configuration, if that is one of a family that is known here."""
+    """Return why a model's weights do not fit its configuration, if its family is known here."""
     if config_file(folder) is None:
         return None
     shapes, config = tensor_shapes(folder), read_model_config(folder)

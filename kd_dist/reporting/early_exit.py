@@ -135,7 +135,7 @@ def _rule_in_words(rule: Row) -> str:
 
 
 def _goal(settings: Row, metric: str) -> str:
-    """Say what was asked of the calibration; nothing where the settings do not tell."""
+    """Describe the goal of the calibration; empty if the settings do not record it."""
     if settings.get("patience") is not None:
         return " This is calibrate.patience."
     if settings.get("target_speedup") is not None:

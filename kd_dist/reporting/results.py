@@ -217,7 +217,7 @@ def _points(comparison: Comparison, key: str) -> list[Point]:
 
 
 def _explanation(comparison: Comparison) -> Html:
-    """Say how the figures were measured, as far as it is known."""
+    """Describe how the figures were measured, as far as it is known."""
     rows = [row for model in comparison.models.values() for row in model.rows]
     devices = list(dict.fromkeys(row["device"] for row in rows if row.get("device")))
     sentences = []

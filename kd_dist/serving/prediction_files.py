@@ -20,7 +20,7 @@ Write = Callable[[list[Record]], None]
 
 @contextmanager
 def open_output(file: Path | None, columns: Sequence[str], classifier: Classifier) -> Iterator[Write]:
-    """Give a function that writes records to a file, which appears when the block ends without an error.
+    """Yield a function that writes records to a file, which appears when the block ends without an error.
 
     Args:
         file: its suffix is one of `FORMATS`; None writes lines to stdout.

@@ -154,7 +154,8 @@ def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
     named = {
         "teacher.path": stage.teacher,
         "student.path": stage.student,
-        "encoder.path": stage.encoder,
+        "encoder.path": None if stage.student else stage.encoder,
+        "donor.path": stage.donor if stage.student and stage.student.teacher_layers else None,
         "model.path": stage.model,
     }
     for key, section in named.items():

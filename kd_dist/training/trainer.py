@@ -26,7 +26,7 @@ from kd_dist.training.validation import Validator
 
 
 class Trainer:
-    """Trains one objective to its last step, or until the patience of its selection is exhausted.
+    """Train one objective to its last step, or until the patience of its selection is exhausted.
 
     Args:
         stage: The settings.

@@ -19,7 +19,7 @@ Predictions = list[tuple[np.ndarray, np.ndarray]]  # logits (B, C) and labels of
 
 
 class Validator:
-    """Scores an objective on held-out rows, which are distributed over the ranks.
+    """Score an objective on held-out rows, which are distributed over the ranks.
 
     Args:
         forward: Runs a batch.

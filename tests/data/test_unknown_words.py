@@ -11,7 +11,13 @@ from kd_dist.data import labelled
 from kd_dist.data.corpus_rows import prepare as prepare_corpus
 from kd_dist.data.data_report import summary
 from kd_dist.data.tokenizer_folders import load_tokenizer
-from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, total, unknown_words_note
+from kd_dist.data.unknown_words import (
+    SET_TOKENIZER,
+    count_unknown_words,
+    refuse_unknown_words,
+    total,
+    unknown_words_note,
+)
 from kd_dist.errors import CorpusError
 from tests.model_folders import VOCABULARY, write_vocabulary
 
@@ -43,9 +49,9 @@ def test_the_limits(unknown: int, words: int, is_noted: bool, is_refused: bool) 
     assert (unknown_words_note(counts) is not None) == is_noted
     if is_refused:
         with pytest.raises(CorpusError, match=rf"{unknown} of {words:,}\) are unknown to the tokenizer in T"):
-            refuse_unknown_words(counts, "T")
+            refuse_unknown_words(counts, "T", SET_TOKENIZER)
     else:
-        refuse_unknown_words(counts, "T")
+        refuse_unknown_words(counts, "T", SET_TOKENIZER)
 
 
 def test_splits_add_up() -> None:

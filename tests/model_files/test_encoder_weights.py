@@ -92,3 +92,23 @@ def test_positions_of_another_family():
     config = {"model_type": "roberta", **BERT} | {"model_type": "roberta"}
     assert '"model_type": "bert"' in (fit(renamed("bert."), config, "folder").problem or "")
     assert fit(renamed("roberta."), config, "folder").problem is None
+
+
+def test_an_attribute_may_have_another_familys_name():
+    """As in `self.roberta = BertModel.from_pretrained("hfl/chinese-roberta-wwm-ext")`, and the reverse."""
+    assert fit(renamed("roberta."), BERT, "folder").problem is None
+    roberta = BERT | {"model_type": "roberta", "type_vocab_size": 1}
+    tensors = {f"bert.{name}": shape for name, shape in encoder_shapes(roberta).items()}
+    assert fit(tensors, roberta, "folder").problem is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key, which transformers 5"),
+        ({"num_hidden_layers": None}, "folder/config.json does not give num_hidden_layers"),
+    ],
+)
+def test_configurations_of_other_models(changes: dict[str, Any], message: str):
+    assert message in str(fit(renamed(""), BERT | changes, "folder").problem)
+    assert fit(renamed(""), BERT | {"position_embedding_type": "absolute"}, "folder").problem is None

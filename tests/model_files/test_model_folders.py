@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kd_dist.config.families import FAMILIES
 from kd_dist.errors import UserError
@@ -98,3 +100,20 @@ def test_a_folder_that_is_not_a_classifier_is_refused_with_the_way_out(tmp_path:
     ):
         with pytest.raises(UserError, match=message):
             read_classifier_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "has_head"), [("BertForMaskedLM", True), ("BertModel", False), ("ElectraForPreTraining", False)]
+)
+def test_masked_language_models_by_their_architecture(architecture: str, has_head: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": [architecture]}))
+    assert has_language_model_head(str(tmp_path)) == has_head
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel"])
+def test_the_weights_decide_on_the_masked_head(architecture: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": [architecture]}))
+    save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    assert not has_language_model_head(str(tmp_path))
+    save_file({"cls.predictions.transform.dense.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    assert has_language_model_head(str(tmp_path))

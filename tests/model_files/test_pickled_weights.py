@@ -61,3 +61,18 @@ def test_damaged_files(content: bytes, tmp_path: Path):
     (tmp_path / "weights").write_bytes(content)
     with pytest.raises(UserError, match="damaged, or no file of torch.save"):
         pickled_shapes(tmp_path / "weights")
+
+
+def test_parameters_with_attributes_and_subclasses_of_tensors(tmp_path: Path):
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    parameter.sequence_parallel = True  # type: ignore[attr-defined]
+    buffer = torch.zeros(4)
+    buffer.note = "x"  # type: ignore[attr-defined]
+    torch.save({"a": parameter, "b": buffer}, tmp_path / "weights")
+    assert pickled_shapes(tmp_path / "weights") == {"a": (2, 3), "b": (4,)}
+
+
+def test_a_length_that_is_nonsense_is_damage(tmp_path: Path):
+    (tmp_path / "weights").write_bytes(b"\x80\x04\x8e" + b"\xff" * 8)
+    with pytest.raises(UserError, match="damaged"):
+        pickled_shapes(tmp_path / "weights")

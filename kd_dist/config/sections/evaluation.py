@@ -10,7 +10,7 @@ Uncertainty = Literal["entropy", "top_k_entropy", "margin"]
 
 
 class Calibrate(Section):
-    """How early-exit thresholds are chosen on validation rows."""
+    """The choice of early-exit thresholds on validation rows."""
 
     uncertainty: Uncertainty = Field(
         default="entropy",
@@ -33,7 +33,7 @@ class Calibrate(Section):
 
 
 class Evaluate(Section):
-    """Which classifiers are measured, and on which rows."""
+    """The classifiers to measure, and the rows to measure them on."""
 
     MODELS = ("models",)
     models: Annotated[dict[str, str], BeforeValidator(mapped)] = Field(
@@ -50,7 +50,7 @@ class Evaluate(Section):
 
 
 class Guards(Section):
-    """What to do about a teacher that is too bad to learn from."""
+    """The checks that stop a run whose teacher is too bad to learn from."""
 
     teacher: Literal["refuse", "warn"] = Field(
         default="refuse",
@@ -60,6 +60,6 @@ class Guards(Section):
 
 
 class ReportOptions(Section):
-    """What the report waits for."""
+    """The stages that the report waits for."""
 
     stages: Words = Field(description="stages that the report waits for")

@@ -45,14 +45,14 @@ class Model(Section):
 
 
 class TokenizerSource(Section):
-    """Where the tokenizer of labelled rows comes from."""
+    """The tokenizer of labelled rows."""
 
     MODELS = ("path",)
     path: str = Field(description="Hugging Face directory or hub name of the tokenizer")
 
 
 class Tokenizer(Section):
-    """Where the tokenizer of a corpus comes from."""
+    """The tokenizer of a corpus: a given one, or one trained on it."""
 
     MODELS = ("path",)
     path: Name = Field(

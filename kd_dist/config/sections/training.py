@@ -97,7 +97,7 @@ class Engine(Section):
 
 
 class Cadence(Section):
-    """How often a training run logs, evaluates and saves."""
+    """The intervals at which a training run logs, evaluates and saves."""
 
     log_every_n_steps: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")
     save_every_n_steps: int = Field(default=500, ge=1, description="steps between checkpoints")
@@ -106,7 +106,7 @@ class Cadence(Section):
 
 
 class Selection(Section):
-    """Which weights of a training run become its result."""
+    """The choice of the weights that become the result of a training run."""
 
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "spearman", "loss"] = Field(
         default="auto",

@@ -1,4 +1,4 @@
-"""What early exit saves and costs, as plots: of a stage's results, or of those that a run has on disk."""
+"""Plot what early exit saves and costs: of a stage's results, or of those that a run has on disk."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What all drawings share: colours, fonts and axes. Sizes are in points."""
+"""Shared parts of all drawings: colours, fonts and axes. Sizes are in points."""
 
 import unicodedata
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ ALL_BARS_WIDTH, MIN_BAR_WIDTH, MAX_BAR_WIDTH = 750, 34, 62
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many rows exit at each layer, from the first on; `note` is written below the name."""
+    """Numbers of rows that exit at each layer, from the first on; `note` is written below the name."""
 
     name: str
     note: str
