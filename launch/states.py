@@ -10,7 +10,7 @@ from launch.scheduler import LIVE, job_states, submitted_jobs, summed_up
 
 # SLURM's words for jobs that ended badly, and ours for a local stage that a signal ended.
 ENDED = {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "STOPPED"}
-FIRST_TO_SAY = ("RUNNING", "FAILED")
+SHOWN_FIRST = ("RUNNING", "FAILED")
 SECONDS_BETWEEN_LOOKS = 1
 SECONDS_BETWEEN_QUESTIONS = 10  # to SLURM, which many people ask
 
@@ -84,7 +84,7 @@ def state_of_run(states: list[StageState]) -> str:
     found = [word for state in states for word in state.states if word != "COMPLETED"]
     ended = [word for word in found if word in ENDED]
     live = [word for word in found if word in LIVE]
-    return next((word for word in FIRST_TO_SAY if word in found), [*ended, *live, *sorted(found)][0])
+    return next((word for word in SHOWN_FIRST if word in found), [*ended, *live, *sorted(found)][0])
 
 
 def _is_complete(stage_dir: Path) -> bool:

@@ -74,7 +74,7 @@ def num_positions(config: Config) -> int | None:
     Returns:
         The number of usable positions; None where the configuration does not give it.
     """
-    config = inside(config)
+    config = encoder_config(config)
     family = FAMILIES.get(config.get("model_type", ""))
     limit, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
     if not isinstance(limit, int):
@@ -82,7 +82,7 @@ def num_positions(config: Config) -> int | None:
     return limit - (padding or 0) - 1 if family and family.offset_positions else limit
 
 
-def inside(config: Config) -> Config:
+def encoder_config(config: Config) -> Config:
     """Return the configuration of the encoder inside a model with branches; any other configuration as it is."""
     return with_common_names(config["backbone"]) if config.get("backbone") else config
 

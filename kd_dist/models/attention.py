@@ -60,7 +60,7 @@ class _Recorder:
         if self.num_calls in self.layers:
             self.kept[self.num_calls] = attention
 
-    def give_away(self) -> dict[int, Attention]:
+    def take(self) -> dict[int, Attention]:
         """Return what was kept, and drop it.
 
         Checkpointed layers hold on to the recorder, and a recorder that held their queries would close a reference
@@ -137,7 +137,7 @@ def run_with_attention(model: nn.Module, layers: Collection[int], **inputs: Any)
     """
     recorder = _Recorder(layers)
     outputs = model(**inputs, attention_recorder=recorder)
-    kept = recorder.give_away()
+    kept = recorder.take()
     missing = sorted(recorder.layers - kept.keys())
     if missing and recorder.num_calls == 0:
         raise ValueError("The model handed out no attention: call capture_attention(model) first.")

@@ -26,7 +26,7 @@ from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.device import own_device
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule
-from kd_dist.models.loading import first_line, load_config, load_pretrained, say
+from kd_dist.models.loading import first_line, load_config, load_pretrained, print_note
 
 TOKENS_SIDE_BY_SIDE = 32_768  # in one call of a model with early exit: 100 MB of states 768 wide
 
@@ -196,7 +196,7 @@ def _load_model(directory: Path) -> PreTrainedModel:
 
 def _load_tokenizer(directory: Path, num_embeddings: int) -> Any:
     for note in tokenizer_notes(directory):
-        say(note)
+        print_note(note)
     try:
         tokenizer = load_tokenizer(directory)
     except (OSError, ValueError) as error:

@@ -71,11 +71,11 @@ class Loaded:
             raise UserError(no_head(f"its weights lack {', '.join(self.new[:4])}"))
         return self.model
 
-    def say_new_heads(self, path: str) -> PreTrainedModel:
+    def note_new_heads(self, path: str) -> PreTrainedModel:
         """Return the model, and say in one line which of its modules start from random weights."""
         if self.new:
             heads = dict.fromkeys(_head_of(name, self.model) for name in self.new)
-            say(f"{', '.join(heads)}: new, with random weights to be trained; {path} has none that fit")
+            print_note(f"{', '.join(heads)}: new, with random weights to be trained; {path} has none that fit")
         return self.model
 
 
@@ -150,7 +150,7 @@ def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
     if unsupported(config):  # a model with branches, whose loader checks them
         return None
     for note in model_notes(folder):
-        say(note)
+        print_note(note)
     shapes = tensor_shapes(folder)
     prefix = require_fit(shapes, config, path).prefix
     names = {name: modern_name(name).removeprefix(prefix) for name in shapes}
@@ -183,7 +183,7 @@ def _head_of(name: str, model: PreTrainedModel) -> str:
 
 
 @lru_cache(maxsize=256)
-def say(note: str) -> None:
+def print_note(note: str) -> None:
     """Print a note once, on one rank."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {note}", file=sys.stderr, flush=True)

@@ -80,7 +80,7 @@ def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
 def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
     """Load pretrained weights; a head that they lack, or that is for another number of labels, is new."""
     config.update(settings)
-    return load_pretrained(mapping, path, config).say_new_heads(path)
+    return load_pretrained(mapping, path, config).note_new_heads(path)
 
 
 def _from_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[str, Any]) -> PreTrainedModel:

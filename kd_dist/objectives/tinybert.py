@@ -27,7 +27,7 @@ from kd_dist.objectives.losses import (
     hidden_state_count,
     hidden_state_error,
 )
-from kd_dist.objectives.published_projection import take_up_published_projection
+from kd_dist.objectives.published_projection import load_published_projection
 
 PROJECTIONS = "projections.safetensors"
 
@@ -106,7 +106,7 @@ class TinyBert(Objective):
         Where they do not fit, a note is printed and the projections stay as initialized.
         """
         if not (directory / PROJECTIONS).exists():
-            take_up_published_projection(directory, self.projections)
+            load_published_projection(directory, self.projections)
             return
         found, own = load_file(directory / PROJECTIONS), self.projections.state_dict()
         if _shapes(found) == _shapes(own):

@@ -23,8 +23,8 @@ from kd_dist.model_files.model_configs import config_file, untyped_problem
 from kd_dist.model_files.model_folders import (
     NUMBERS,
     Config,
+    encoder_config,
     has_classifier_head,
-    inside,
     make_classifier_hint,
     num_positions,
     read_config,
@@ -78,7 +78,7 @@ def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
     elif found is not None and not origin.startswith(WIRE) and task_of(found) == "regression":
         problems.append(f"model.path={origin} predicts a number, which has no uncertainty for early exit to use")
     if found is not None:
-        problems += _trained_problems(job, stage, f"model.path={path}", inside(found))
+        problems += _trained_problems(job, stage, f"model.path={path}", encoder_config(found))
     return problems
 
 
@@ -109,7 +109,7 @@ def _trained_config(job: Job, stage: TrainStage) -> Config | None:
     """Return the architecture of the trained model; None where it is not known yet (a model on the hub)."""
     if stage.model is not None:
         config = model_config(job, "model.path", stage.model.path)
-        return config and inside(config)
+        return config and encoder_config(config)
     if stage.student is None:
         return None if stage.encoder is None else model_config(job, "encoder.path", stage.encoder.path)
     if stage.student.path is not None:

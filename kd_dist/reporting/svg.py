@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from kd_dist.evaluation.pictures.drawing import FONT_SIZE, TOOLTIP, Palette, dress_axes
+from kd_dist.evaluation.pictures.drawing import FONT_SIZE, TOOLTIP, Palette, style_axes
 from kd_dist.reporting.page import Html, el
 
 # matplotlib draws with these stand-ins, which become the page's colours, light or dark.
@@ -49,7 +49,7 @@ def draw_svg(title: str, size: tuple[int, int], draw: Callable[[Any], None], has
         left, below = 42 / size[0], (40 if has_x_label else 24) / size[1]
         axes = figure.add_axes((left, below, 1 - left - 7 / size[0], 1 - below - 8 / size[1]), facecolor="none")
         draw(axes)
-        dress_axes(axes, PAGE)
+        style_axes(axes, PAGE)
         return figure_svg(title, figure)
 
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from kd_dist.config.families import FAMILIES
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_folders import (
+    encoder_config,
     has_classifier_head,
     has_language_model_head,
-    inside,
     label_names,
     num_positions,
     read_classifier_config,
@@ -66,9 +66,9 @@ def test_login_node_and_models_agree_on_the_positions(family: str) -> None:
 
 def test_the_encoder_inside_a_model_with_branches_is_described() -> None:
     backbone = {"model_type": "distilbert", "n_layers": 6, "max_position_embeddings": 64}
-    assert inside({"model_type": "fastbert", "backbone": backbone})["num_hidden_layers"] == 6
+    assert encoder_config({"model_type": "fastbert", "backbone": backbone})["num_hidden_layers"] == 6
     assert num_positions({"model_type": "fastbert", "backbone": backbone}) == 64
-    assert inside(backbone) == backbone
+    assert encoder_config(backbone) == backbone
 
 
 def test_labels_are_in_the_order_of_their_numbers() -> None:

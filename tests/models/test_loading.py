@@ -22,7 +22,7 @@ from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.models import Student
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
-from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, quietly, say
+from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, print_note, quietly
 from kd_dist.models.teacher import Teacher, Wanted
 from tests.config.test_pickled_weights import Attack
 from tests.conftest import LabelledWorld, TinyWorld
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _notes_anew() -> None:
-    say.cache_clear()
+    print_note.cache_clear()
 
 
 @pytest.fixture

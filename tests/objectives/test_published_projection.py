@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kd_dist.models.loading import say
-from kd_dist.objectives.published_projection import take_up_published_projection
+from kd_dist.models.loading import print_note
+from kd_dist.objectives.published_projection import load_published_projection
 from tests.conftest import TinyWorld
 from tests.objectives.test_tinybert import objective
 
@@ -17,7 +17,7 @@ WEIGHT, BIAS = torch.arange(12.0).reshape(4, 3), torch.ones(4)
 
 @pytest.fixture(autouse=True)
 def _notes_anew() -> None:
-    say.cache_clear()
+    print_note.cache_clear()
 
 
 def student(folder: Path, front: str, pickled: bool) -> None:
@@ -34,7 +34,7 @@ def test_every_projection_starts_from_it(
 ) -> None:
     student(tmp_path, front, pickled)
     projections = nn.ModuleDict({"embeddings": nn.Linear(3, 4), "layers": nn.Linear(3, 4)})
-    take_up_published_projection(tmp_path, projections)
+    load_published_projection(tmp_path, projections)
     for name, tensor in projections.state_dict().items():
         assert torch.equal(tensor, WEIGHT if name.endswith("weight") else BIAS)
     assert "fit_dense is taken up as the projection to the teacher's width" in capsys.readouterr().err
@@ -44,7 +44,7 @@ def test_other_widths_start_anew_and_that_is_said(tmp_path: Path, capsys: pytest
     student(tmp_path, "", pickled=True)
     projections = nn.ModuleDict({"all": nn.Linear(3, 8)})
     before: dict[str, Tensor] = {name: tensor.clone() for name, tensor in projections.state_dict().items()}
-    take_up_published_projection(tmp_path, projections)
+    load_published_projection(tmp_path, projections)
     assert all(torch.equal(tensor, before[name]) for name, tensor in projections.state_dict().items())
     assert (
         "is for other widths ([4, 3], not [8, 3]): the projections are initialized randomly" in capsys.readouterr().err
@@ -59,17 +59,17 @@ def test_one_for_each_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     }
     torch.save(tensors, tmp_path / "pytorch_model.bin")
     projections = nn.ModuleDict({f"layer_{layer}": nn.Linear(3, 4) for layer in range(3)})
-    take_up_published_projection(tmp_path, projections)
+    load_published_projection(tmp_path, projections)
     for layer in range(3):
         assert torch.equal(projections[f"layer_{layer}"].weight, WEIGHT + layer)
     capsys.readouterr()
-    take_up_published_projection(tmp_path, nn.ModuleDict({"all": nn.Linear(3, 4)}))
+    load_published_projection(tmp_path, nn.ModuleDict({"all": nn.Linear(3, 4)}))
     assert "are for objective.projection=per_layer: the projections are initialized randomly" in capsys.readouterr().err
 
 
 def test_a_student_without_it_changes_nothing(tiny: TinyWorld, capsys: pytest.CaptureFixture[str]) -> None:
     projections = nn.ModuleDict({"all": nn.Linear(3, 8)})
-    take_up_published_projection(tiny.teacher, projections)
+    load_published_projection(tiny.teacher, projections)
     assert capsys.readouterr().err == ""
 
 

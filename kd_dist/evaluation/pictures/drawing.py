@@ -69,7 +69,7 @@ def letters_wide(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
-def dress_axes(axes: Any, palette: Palette) -> None:
+def style_axes(axes: Any, palette: Palette) -> None:
     """Leave horizontal grid lines and a floor of the frame of a plot."""
     axes.tick_params(colors=palette.muted, length=0, pad=4)
     axes.grid(axis="y", color=palette.grid, linewidth=0.8)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kd_dist.evaluation.pictures.drawing import Palette, drawing_style, dress_axes, format_tick
+from kd_dist.evaluation.pictures.drawing import Palette, drawing_style, format_tick, style_axes
 
 NEAR = 0.035  # of the width or height of a plot: points as close as that share a name
 
@@ -81,7 +81,7 @@ def tradeoff_figure(panels: Sequence[Tradeoff], y_label: str, palette: Palette) 
 def draw_tradeoff(axes: Any, tradeoff: Tradeoff, palette: Palette) -> None:
     """Draw into matplotlib axes; what is drawn has a label for a legend."""
     _set_limits(axes, tradeoff)
-    dress_axes(axes, palette)
+    style_axes(axes, palette)
     axes.set_xlabel(tradeoff.x_label, color=palette.muted, labelpad=5)
     if tradeoff.floor:
         label, level = tradeoff.floor
