@@ -69,12 +69,17 @@ def prepare(
         statistics: dict[str, Any] = {"files": [str(file) for file in files], **asdict(counts), **options}
         statistics |= _checked_words(rows, tokenizer, tokenizer_path, files)
         statistics |= write_splits(rows, work, output, max_length, validation_fraction)
-        write_tokenizer(output, tokenizer)
-        statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        statistics["seconds"] = round(time.monotonic() - started, 3)
-        write_statistics(output, statistics)
+        _finish(output, statistics, tokenizer, time.monotonic() - started)
         os.rename(output, output_dir)
     return statistics
+
+
+def _finish(output: Path, statistics: dict[str, Any], tokenizer: Any, seconds: float) -> None:
+    """Write the tokenizer, and the statistics with what is known at the end."""
+    write_tokenizer(output, tokenizer)
+    statistics |= {"vocabulary_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    statistics["seconds"] = round(seconds, 3)
+    write_statistics(output, statistics)
 
 
 def _checked_words(rows: Any, tokenizer: Any, tokenizer_path: str, files: list[Path]) -> dict[str, Any]:
