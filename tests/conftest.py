@@ -1,11 +1,16 @@
 """A tiny world of real Chinese text: a tokenizer, a teacher with random weights, and a prepared corpus."""
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# A shell ignores SIGINT in what it starts in the background, and the processes that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

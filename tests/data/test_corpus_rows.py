@@ -119,7 +119,7 @@ def test_bad_lines_and_empty_files_leave_nothing(tmp_path: Path, arguments: dict
 
 def test_prepare_refuses_a_bad_tokenizer_and_an_existing_output(tmp_path: Path, arguments: dict):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match=f"no tokenizer can be loaded from {tmp_path}/empty"):
+    with pytest.raises(CorpusError, match=f"{tmp_path}/empty has no tokenizer"):
         corpus_rows.prepare(output_dir=tmp_path / "out", **{**arguments, "tokenizer_path": str(tmp_path / "empty")})
     with pytest.raises(CorpusError, match="max_length=2 leaves no room"):
         corpus_rows.prepare(output_dir=tmp_path / "out", **{**arguments, "max_length": 2})

@@ -24,8 +24,8 @@ from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.loading import load_config, load_config_file, load_pretrained, load_tensors, print_note, quietly
 from kd_dist.models.teacher import Teacher, Wanted
-from tests.config.test_pickled_weights import Attack
 from tests.conftest import LabelledWorld, TinyWorld
+from tests.model_files.test_pickled_weights import Attack
 from tests.objectives.builders import built, stage
 
 CPU = torch.device("cpu")

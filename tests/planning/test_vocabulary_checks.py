@@ -6,7 +6,7 @@ import pytest
 
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
-from tests.planning.test_model_folders import WORDS, Make, make, overrides
+from tests.planning.test_folder_checks import WORDS, Make, make, overrides
 
 __all__ = ["make"]
 
