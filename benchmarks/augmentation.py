@@ -16,7 +16,6 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -33,12 +32,11 @@ from benchmarks.measuring import (
     compare,
     comparison_cells,
     describe_machine,
+    measure_and_show,
     positive,
     read_first_lines,
     save_random_encoder,
-    silence_transformers,
     timed,
-    write_result,
 )
 from kd_dist.augmentation.augmenter import copies
 from kd_dist.augmentation.candidates import Candidates
@@ -160,15 +158,5 @@ def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, 
     return result | measure(forms, titles, options.rows, settings)
 
 
-def main() -> None:
-    options, console = parse(), Console()
-    silence_transformers()
-    torch.manual_seed(42)
-    with tempfile.TemporaryDirectory() as work:
-        result = run(options, Path(work), console)
-    show(result, console)
-    write_result(result, options.output)
-
-
 if __name__ == "__main__":
-    exit_with_message(main)
+    exit_with_message(lambda: measure_and_show(parse(), run, show))

@@ -16,7 +16,6 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
@@ -39,6 +38,7 @@ from benchmarks.measuring import (
     compare,
     comparison_cells,
     describe_machine,
+    measure_and_show,
     positive,
     read_first_lines,
     save_random_encoder,
@@ -46,7 +46,6 @@ from benchmarks.measuring import (
     timed,
     to_device,
     value_in,
-    write_result,
 )
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import TokenData
@@ -334,15 +333,5 @@ def run(options: argparse.Namespace, work: Path, console: Console) -> dict[str, 
     return result
 
 
-def main() -> None:
-    options, console = parse(), Console()
-    silence_transformers()
-    torch.manual_seed(42)
-    with tempfile.TemporaryDirectory() as work:
-        result = run(options, Path(work), console)
-    show(result, console)
-    write_result(result, options.output)
-
-
 if __name__ == "__main__":
-    exit_with_message(main)
+    exit_with_message(lambda: measure_and_show(parse(), run, show))

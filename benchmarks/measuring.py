@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
+from rich.console import Console
 from torch import Tensor
 from transformers import BertConfig, PreTrainedModel
 
@@ -108,6 +110,21 @@ def describe_machine() -> dict[str, Any]:
 def silence_transformers() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+
+
+def measure_and_show(
+    options: argparse.Namespace,
+    run: Callable[[argparse.Namespace, Path, Console], dict[str, Any]],
+    show: Callable[[dict[str, Any], Console], None],
+) -> None:
+    """Run a benchmark in a temporary folder, show its result, and write it to `options.output` if that is given."""
+    console = Console()
+    silence_transformers()
+    torch.manual_seed(42)
+    with tempfile.TemporaryDirectory() as work:
+        result = run(options, Path(work), console)
+    show(result, console)
+    write_result(result, options.output)
 
 
 def write_result(result: Any, file: Path | None) -> None:

@@ -18,6 +18,13 @@ def _no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("今天天气很好。\n", encoding="utf-8")
+    return path
+
+
 @dataclass(frozen=True)
 class TinyWorld:
     corpus: Path

@@ -190,6 +190,10 @@ class TeacherOutputsStage(Stage):
     data: PlainTokenData
     resources: ShardResources = ShardResources()
 
+    def models_fed(self) -> dict[str, str]:
+        """Return the models that read the rows, by the setting that names them."""
+        return {"teacher.path": self.teacher.path}
+
 
 class EvaluateStage(Stage):
     """Measure scores, size and speed of classifiers, and guard against a bad teacher; `model` links to the first."""
@@ -273,6 +277,19 @@ class TrainStage(Stage):
         """Return the model that `student.teacher_layers` takes layers from."""
         source = self.donor or self.teacher
         return source.path if source else None
+
+    def models_fed(self) -> dict[str, str]:
+        """Return the models that read the rows or give one its embeddings, by the setting that names them."""
+        student = self.student
+        paths = {
+            "teacher.path": self.teacher.path if self.teacher else None,
+            "student.path": student.path if student else None,
+            "encoder.path": self.encoder.path if self.encoder and student is None else None,
+            "model.path": self.model.path if self.model else None,
+        }
+        if student and student.path is None and student.teacher_layers is not None:
+            paths["donor.path" if self.donor else "teacher.path"] = self.donor_path()
+        return {key: path for key, path in paths.items() if path is not None}
 
 
 class ReportStage(Stage):

@@ -21,7 +21,7 @@ OTHER_TOKENIZER = "prepare the rows with the tokenizer of this model (tokenizer.
 # Families whose tokenizer transformers makes of a vocab.txt by itself.
 WORDPIECE_FAMILIES = ("bert", "distilbert", "electra", "ernie")
 CLASSES_WITHOUT_VOCAB_TXT = ("Albert", "Roberta", "XLMRoberta")
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+NEEDED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 MIN_SHARE_OF_EMBEDDINGS = 0.5  # of a model's embeddings, that its tokenizer must have tokens for
 
@@ -48,16 +48,18 @@ def require_tokenizer(folder: Path) -> None:
     if not is_berts(folder):
         return
     tokens = set(_lines(folder / "vocab.txt").values())
-    if missing := [token for token in SPECIAL_TOKENS if token not in tokens]:
+    if missing := [token for token in NEEDED_TOKENS if token not in tokens]:
         raise UserError(f"{folder}/vocab.txt is no vocabulary of BERT's tokenizer: it lacks {', '.join(missing)}")
 
 
 def needs_berts_class(folder: Path) -> bool:
     """Return whether a folder's tokenizer is BERT's and transformers would not find that out by itself."""
+    if is_berts(folder):
+        return True
     file = config_file(folder)
-    if _object(folder / "tokenizer_config.json").get("tokenizer_class") or file is None:
-        return is_berts(folder)
-    return is_berts(folder) or file.name != "config.json" or is_bert_without_type(_object(file))
+    if file is None or _object(folder / "tokenizer_config.json").get("tokenizer_class"):
+        return False
+    return file.name != "config.json" or is_bert_without_type(_object(file))
 
 
 def is_berts(folder: Path) -> bool:

@@ -96,7 +96,7 @@ def stage_problems(job: Job, stage: Stage, reads_files: bool = True) -> list[str
 
 
 def _model_problems(job: Job, stage: Stage) -> list[str]:
-    """Return a message for each model whose folder does not exist."""
+    """Return a message for each model whose folder is missing, incomplete or damaged."""
     return [
         problem
         for name, section in stage.sections()

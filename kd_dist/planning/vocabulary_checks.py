@@ -41,16 +41,8 @@ def _rows_tokenizer(job: Job, stage: TrainStage | TeacherOutputsStage) -> Path |
 
 
 def _models(job: Job, stage: TrainStage | TeacherOutputsStage) -> Iterator[tuple[str, Path]]:
-    """Yield the setting and the folder of every model that is fed the rows of a stage, or gives one its embeddings."""
-    paths = {"teacher.path": stage.teacher.path if stage.teacher else None}
-    if isinstance(stage, TrainStage):
-        student = stage.student
-        paths["student.path"] = student.path if student else None
-        paths["encoder.path"] = stage.encoder.path if stage.encoder and student is None else None
-        paths["model.path"] = stage.model.path if stage.model else None
-        if student and student.path is None and student.teacher_layers is not None:
-            paths["donor.path" if stage.donor else "teacher.path"] = stage.donor_path()
-    for key, path in paths.items():
-        folder = Path(origin_of(job, path)) if path else None
-        if folder and config_file(folder) is not None:
+    """Yield the setting and the folder of every model on this machine that is fed the rows of a stage."""
+    for key, path in stage.models_fed().items():
+        folder = Path(origin_of(job, path))
+        if config_file(folder) is not None:
             yield key, folder

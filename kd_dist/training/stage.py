@@ -126,13 +126,13 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     Raises:
         RunError: Token ids or positions exceed a model's embeddings, or word boundaries are missing.
     """
-    statistics = PreparedRows(tokens).statistics
+    rows = PreparedRows(tokens)
+    statistics, made_with = rows.statistics, rows.tokenizer_folder
+    num_tokens, added = statistics["vocabulary_size"], added_tokens(made_with)
     configs = {"student": objective.student.config}
     if stage.teacher is not None:
         configs["teacher"] = load_config(stage.teacher.path)
     for name, config in configs.items():
-        made_with, num_tokens = PreparedRows(tokens).tokenizer_folder, statistics["vocabulary_size"]
-        added = added_tokens(made_with)
         if problem := embedding_problem(num_tokens, str(made_with), config.vocab_size, f"the {name}", added):
             raise RunError(problem)
         needed, there = statistics["max_length"], num_positions(config.to_dict())
@@ -141,7 +141,7 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
                 f"{tokens} needs {needed:,} positions, but the {name} has {there:,}: tokenize the data again for "
                 "this model"
             )
-    _check_vocabularies(stage, PreparedRows(tokens).tokenizer_folder)
+    _check_vocabularies(stage, made_with)
     if stage.objective.needs_word_starts() and not statistics["word_starts"]:
         raise RunError(
             f"{tokens} has no word boundaries, which whole-word masking needs: tokenize it again with "
@@ -151,19 +151,8 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
 
 def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
     """Refuse models that were trained on other tokens than the rows hold, whatever their number."""
-    named = {
-        "teacher.path": stage.teacher,
-        "student.path": stage.student,
-        "encoder.path": None if stage.student else stage.encoder,
-        "donor.path": stage.donor if stage.student and stage.student.teacher_layers else None,
-        "model.path": stage.model,
-    }
-    for key, section in named.items():
-        if section is None or section.path is None:
-            continue
-        if problem := reading_problem(
-            made_with, f"the rows ({made_with})", key, Path(section.path), only_conflicts=True
-        ):
+    for key, path in stage.models_fed().items():
+        if problem := reading_problem(made_with, f"the rows ({made_with})", key, Path(path), only_conflicts=True):
             raise RunError(problem)
 
 

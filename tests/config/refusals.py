@@ -1,9 +1,12 @@
 """How a job refuses bad settings."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from kd_dist.config.sections.base import Section
 from kd_dist.errors import UserError
 from tests.loading import load_job
 
@@ -14,3 +17,9 @@ def refusal(*overrides: str, job: str = "tinybert_general", overlay: Path | None
         load_job(job, list(overrides), overlay)
     assert caught.value.exit_status == 2
     return str(caught.value)
+
+
+def assert_one_value_is_refused(section: type[Section], settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        section(**settings)
+    assert caught.value.error_count() == 1

@@ -25,13 +25,6 @@ SBATCH = [
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.txt"
-    path.write_text("今天天气很好。\n", encoding="utf-8")
-    return path
-
-
-@pytest.fixture
 def settings(tmp_path: Path, corpus: Path) -> list[str]:
     """Settings of tinybert_general that need no download."""
     (tmp_path / "teacher").mkdir()

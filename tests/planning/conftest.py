@@ -11,13 +11,6 @@ from launch import slurm
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    path = tmp_path / "corpus.txt"
-    path.write_text("今天天气很好。\n", encoding="utf-8")
-    return path
-
-
-@pytest.fixture
 def refused_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:

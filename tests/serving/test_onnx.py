@@ -17,8 +17,10 @@ def test_not_a_number_is_a_difference() -> None:
         onnx.refuse_differences({"max_difference": float("nan"), "difference_by_shape": {}})
 
 
-def test_differences_up_to_the_tolerance_pass() -> None:
+def test_only_differences_up_to_the_tolerance_pass() -> None:
     onnx.refuse_differences({"max_difference": onnx.TOLERANCE, "difference_by_shape": {}})
+    with pytest.raises(RunError, match="differ from torch"):
+        onnx.refuse_differences({"max_difference": 1.01 * onnx.TOLERANCE, "difference_by_shape": {}})
 
 
 def test_the_file_agrees_with_onnxruntime_on_rows_of_its_own(stage_dir: Path, tmp_path: Path) -> None:

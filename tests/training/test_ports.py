@@ -9,9 +9,11 @@ from tests.ranks import ROOT
 
 
 def test_a_free_port_can_be_listened_on() -> None:
+    port = free_port()
     with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port()))
+        server.bind(("127.0.0.1", port))
         server.listen()
+        assert server.getsockname()[1] == port
 
 
 def test_a_port_that_is_in_use_is_not_free() -> None:
