@@ -70,7 +70,7 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         except UserError as error:  # one problem among others
             problems.append(str(error))
     if resolved is not None:
-        problems += [f"{stage}: {text}" for stage, part in resolved.stages.items() for text in part.problems()]
+        problems += [f"{name}: {text}" for name, stage in resolved.stages.items() for text in stage.problems(name)]
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems
     return resolved, problems

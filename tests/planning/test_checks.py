@@ -98,7 +98,10 @@ def test_whole_words_need_word_borders() -> None:
 
 def test_batch_that_does_not_divide_among_the_ranks_is_refused() -> None:
     message = problems("resources.nodes=3", "resources.gpus_per_node=2")
-    assert "do not divide among 6 ranks: set train.global_batch_size to a multiple of 6" in message
+    assert (
+        "do not divide among 6 ranks: set distill.train.global_batch_size=192 distill.train.micro_batch_size=32"
+        in message
+    )
 
 
 # ------------------------------------------------------------ early exit
