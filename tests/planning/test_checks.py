@@ -177,7 +177,7 @@ def test_stored_outputs_are_for_the_stage_that_learns_from_predictions(tmp_path:
 
 @pytest.fixture
 def vectors(tmp_path: Path) -> str:
-    (tmp_path / "vectors.txt").write_text("词 0.1\n", encoding="utf-8")
+    (tmp_path / "vectors.txt").write_text("词 0.1 0.2\n", encoding="utf-8")
     return f"augment.word_vectors={tmp_path / 'vectors.txt'}"
 
 
