@@ -46,10 +46,13 @@ def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, i
     """
     if not options.label_separator:
         raise UserError("--label-separator: at least one character")
+    if set(options.separator or "") & set('"\r\n'):
+        raise UserError("--separator: neither quotes nor line ends can separate columns")
     data = LabelledData(
         train=[options.data],
         columns=options.columns.split(","),
         header=options.header,
+        separator=options.separator,
         task=task,
         label_separator=options.label_separator,
         bad_rows=options.bad_rows,
@@ -69,7 +72,7 @@ def _options_in_messages() -> Iterator[None]:
         yield
     except CorpusError as error:
         options = re.sub(
-            r"\bdata\.(columns|header|task|bad_rows)(=?)",
+            r"\bdata\.(columns|header|separator|task|bad_rows)(=?)",
             lambda found: f"--{found[1].replace('_', '-')}{' ' * len(found[2])}",
             str(error),
         )
@@ -120,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
     )
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="first row of tsv and csv")
+    parser.add_argument(
+        "--separator", metavar="X", help=r"between columns, such as ; or \t (default: tabs, commas in csv)"
+    )
     parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
     parser.add_argument("--label-separator", default="|", help="between the labels of a multi-label row (default: |)")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be used")

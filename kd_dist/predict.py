@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
 from kd_dist.data.discovery import LABELLED_SUFFIXES, format_suffix
+from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.readers import Texts, read_texts
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.models.classifier import load_classifier, load_preprocessing, plain_preprocessing
@@ -87,6 +88,7 @@ def _check(options: argparse.Namespace) -> None:
     elif not options.input.is_file():
         raise UserError(f"--input {options.input}: no such file")
     elif (suffix := format_suffix(options.input)) not in LABELLED_SUFFIXES:
+        refuse_other_kinds([options.input])
         raise UserError(f"--input {options.input}: cannot read `{suffix}`; give one of {INPUT_FORMATS}, plain or .gz")
     if options.output and options.output.suffix.lower() not in FORMATS:
         raise UserError(

@@ -1,5 +1,7 @@
 """Locate files of the repository, and make paths in settings absolute."""
 
+import glob
+import re
 from pathlib import Path
 
 from kd_dist.config.job import Job
@@ -44,3 +46,19 @@ def with_absolute_paths(job: Job) -> Job:
 
 def _absolute(path: str) -> str:
     return path if path.startswith(WIRE) else str(Path(path).expanduser().absolute())
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the file or folder that a pattern names or, of a glob, those that match it, sorted.
+
+    The suffix of a glob matches in any case: `*.tsv` matches B.TSV too.
+    """
+    path = Path(pattern).expanduser()
+    if path.exists():
+        return [str(path)]
+    any_case = re.sub(r"(\.[A-Za-z]+)+$", lambda suffix: "".join(map(_either_case, suffix[0])), str(path))
+    return sorted(glob.glob(any_case if glob.has_magic(pattern) else str(path), recursive=True))
+
+
+def _either_case(letter: str) -> str:
+    return f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter

@@ -6,32 +6,39 @@ from pathlib import Path
 
 from kd_dist.data.discovery import format_suffix
 from kd_dist.data.lines import numbered_lines
-from kd_dist.data.records import Record, no_column
+from kd_dist.data.records import Record, column_name, no_column
+from kd_dist.data.separators import usual_separator
 from kd_dist.errors import CorpusError
 
 Cells = Iterator[tuple[int, list[str]]]  # number of the line in which a row begins, from 1, and its cells
 
 
-def read_cells(path: Path) -> Cells:
-    """Yield the rows of a table without looking for a header: csv by its suffix, anything else separated by tabs.
+def read_cells(path: Path, separator: str | None = None) -> Cells:
+    """Yield the rows of a table without looking for a header.
 
     An empty line is a row without cells.
+
+    Args:
+        separator: what separates columns; None: commas in csv, else tabs. Only in csv, and between separators of one
+            character, quotes have a meaning.
 
     Raises:
         CorpusError: what `numbered_lines` raises, and quotes in csv that do not match.
     """
-    return _comma_separated(path) if format_suffix(path) == ".csv" else _tab_separated(path)
+    separator = separator or usual_separator(path)
+    is_quoted = format_suffix(path) == ".csv" and len(separator) == 1
+    return _quoted(path, separator) if is_quoted else _unquoted(path, separator)
 
 
-def _tab_separated(path: Path) -> Cells:
-    """Split lines at tabs. A quote is a character like any other, as in the official GLUE files."""
-    return ((number, line.split("\t") if line else []) for number, line in numbered_lines(path))
+def _unquoted(path: Path, separator: str) -> Cells:
+    """Split lines. A quote is a character like any other, as in the official GLUE files."""
+    return ((number, line.split(separator) if line else []) for number, line in numbered_lines(path))
 
 
-def _comma_separated(path: Path) -> Cells:
-    """Read csv as RFC 4180 defines it: a cell in quotes may contain commas, line ends, and doubled quotes."""
+def _quoted(path: Path, separator: str) -> Cells:
+    """Read csv as RFC 4180 defines it: a cell in quotes may contain separators, line ends, and doubled quotes."""
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True)
+    rows = csv.reader((f"{line}\n" for _, line in numbered_lines(path)), strict=True, delimiter=separator)
     line = 1
     try:
         for cells in rows:
@@ -54,7 +61,7 @@ def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
     number, header = next(((number, row) for number, row in rows if row), (0, []))
     if not header:
         return
-    names = [cell.strip() for cell in header]
+    names = list(map(column_name, header))
     for name in columns:
         if name not in names:
             raise CorpusError(f"{path}, line {number}: {no_column(name, names, way_out)}")

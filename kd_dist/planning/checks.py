@@ -29,7 +29,7 @@ from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
-from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
+from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems, with_data_notes
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
 from kd_dist.planning.vocabulary_checks import vocabulary_problems
 
@@ -58,7 +58,8 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
         problems += _job_problems(job, reads_files)
     if problems or job is None:
         raise UserError(join_problems(problems))
-    return with_folder_notes(job)
+    job = with_folder_notes(job)
+    return with_data_notes(job) if reads_files else job
 
 
 def check_job(job: Job, reads_files: bool = True) -> None:

@@ -52,6 +52,36 @@ def test_folders_are_searched_for_suffixes_of_any_case_but_not_for_descriptions(
     assert [file.name for file in discovery.find_files([str(tmp_path)])] == names[:3]
 
 
+def test_globs_match_suffixes_of_any_case(tmp_path: Path):
+    for name in ("a.tsv", "B.TSV", "c.Tsv.GZ", "d.csv"):
+        (tmp_path / name).touch()
+    assert [file.name for file in discovery.find_files([str(tmp_path / "*.tsv")])] == ["B.TSV", "a.tsv"]
+    assert [file.name for file in discovery.find_files([str(tmp_path / "*.tsv.gz")])] == ["c.Tsv.GZ"]
+
+
+def test_files_in_folders_that_nobody_reads(tmp_path: Path):
+    for name in ("a.txt", "b.xlsx", "c.log", "deep/d.TSV", "deep/e", ".hidden/f.doc", "dataset_info.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    patterns = [str(tmp_path), str(tmp_path / "c.log"), str(tmp_path / "d*")]
+    unread = discovery.unread_files(patterns, discovery.find_files(patterns))
+    assert unread == [tmp_path / "b.xlsx", tmp_path / "deep" / "d.TSV", tmp_path / "deep" / "e"]
+    labelled = discovery.unread_files(patterns, discovery.find_files(patterns, discovery.LABELLED_SUFFIXES))
+    assert labelled == [tmp_path / "b.xlsx", tmp_path / "deep" / "e"]
+    assert discovery.unread_note(labelled) == (
+        "2 files in the given folders are of no kind that is read here, and are left out: "
+        f"{tmp_path}/b.xlsx, {tmp_path}/deep/e"
+    )
+    assert discovery.unread_note(["x"] * 1234).startswith("1,234 files")
+    assert discovery.unread_note(["x"] * 11).endswith(f"{', '.join('x' * 10)} ...")
+
+
+def test_a_folder_without_a_file_to_read_says_what_it_holds(tmp_path: Path):
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(CorpusError, match=r"no text file matches .*; there is .*a.xlsx$"):
+        discovery.find_files([str(tmp_path)])
+
+
 def test_a_folder_for_each_class_holds_documents_and_no_table(tmp_path: Path):
     for name in ("tree/a/1.txt", "tree/b/2", "tables/a/1.arrow", "tables/b/2.txt", "files/1.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
