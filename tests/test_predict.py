@@ -1,6 +1,7 @@
 """One answer for every line, in order, in any format; mistakes are one clear message."""
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -106,6 +107,51 @@ def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch
     assert sorted(tmp_path.iterdir()) == [source, target]
 
 
+def test_files_and_folders_are_read_in_order_with_their_names(folder, tmp_path, monkeypatch, capsys) -> None:
+    """Labelled files, as for training: their labels are not read."""
+    labels = [label for label, _ in expected(folder)]
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    for name, texts in (("a.tsv", TEXTS[:2]), ("more/b.TSV", TEXTS[2:4]), ("more/c.tsv.gz", TEXTS[4:])):
+        rows = "".join(f"L\t{text}\n" for text in texts).encode()
+        (tmp_path / "in" / name).write_bytes(gzip.compress(rows) if name.endswith(".gz") else rows)
+    (tmp_path / "in" / "about.md").write_text("x")
+    source, output = tmp_path / "in", ["--columns", "label,text", "--header", "no", "--output"]
+    run(monkeypatch, folder, "--input", str(source), *output, str(tmp_path / "out.jsonl"))
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["label"] for row in found] == labels
+    assert [row["text"] for row in found] == TEXTS
+    files = [str(source / name) for name in ("a.tsv", "more/b.TSV", "more/c.tsv.gz")]
+    assert [row["file"] for row in found] == [files[0]] * 2 + [files[1]] * 2 + [files[2]]
+    assert (
+        f"note: 1 files in the given folders are of no kind that is read here, and are left out: {source}/about.md"
+        in (capsys.readouterr().err)
+    )
+    run(monkeypatch, folder, "--input", *reversed(files), *output, str(tmp_path / "out.csv"))
+    assert read_labels(tmp_path / "out.csv") == labels[4:] + labels[2:4] + labels[:2]
+    run(monkeypatch, folder, "--input", str(source / "*" / "*.[tT][sS][vV]"), *output, str(tmp_path / "out.tsv"))
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[0] == "text\tlabel\tprobability"
+
+
+def test_documents_in_folders_of_labels_are_texts(folder, tmp_path, monkeypatch, capsys) -> None:
+    for number, text in enumerate(TEXTS):
+        (tmp_path / "in" / f"label{number % 2}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"label{number % 2}" / f"{number}.txt").write_text(text, encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(tmp_path / "in"))
+    labels = [label for label, _ in expected(folder)]
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == labels[::2] + labels[1::2]
+
+
+def test_a_table_without_a_header_from_stdin(folder) -> None:
+    script = [sys.executable, str(REPOSITORY / "kd_dist" / "predict.py"), "--model", str(folder)]
+    text = "".join(f"{text};L\n" for text in TEXTS)
+    options = ["--columns", "text,label", "--separator", ";"]
+    done = subprocess.run([*script, *options], input=text, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [label for label, _ in expected(folder)]
+    assert "note: /dev/stdin, line 1 is taken for a text, not for a header; --header yes or no decides" in done.stderr
+
+
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
     logits = torch.tensor([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
@@ -158,7 +204,18 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
         ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
         ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
         ("in.txt", "x", ["--model", "nowhere"], "nowhere does not exist"),
-        ("in.txt", "x", ["--input", "other.txt"], "other.txt: no such file"),
+        ("in.txt", "x", ["--input", "other.txt"], "--input other.txt: no such file or folder"),
+        ("in.txt", "x", ["--input", "other*.txt"], "no text file matches 'other\\*.txt'"),
+        ("in.txt", "x", ["--separator", '"'], "--separator: neither quotes"),
+        ("in.tsv", "x\ty\n", [], r"no column 'text'.*in order \(--columns label,text\)"),
+        (
+            "in.tsv",
+            "x\ty\n",
+            ["--columns", "text:title,label"],
+            r"no column 'title'.*name it in --columns \(text:NAME\)",
+        ),
+        ("in.tsv", "x\ty\n", ["--columns", "title", "--header", "no"], "names columns, which --header no rules out"),
+        ("in.tsv", "x|y\nz|w\n", ["--columns", "label,text"], "separated by '\\|', expected tabs; set --separator '|'"),
     ],
 )
 def test_mistakes(name: str, content: str, options: list[Any], message: str, folder, tmp_path, monkeypatch) -> None:

@@ -1,7 +1,7 @@
 """Read tsv and csv files as rows of cells."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kd_dist.data.discovery import format_suffix
@@ -66,13 +66,18 @@ def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
         if name not in names:
             raise CorpusError(f"{path}, line {number}: {no_column(name, names, way_out)}")
     positions = {name: names.index(name) for name in columns}
+    yield from records_below_header(path, rows, positions, len(names))
+
+
+def records_below_header(path: Path, rows: Cells, positions: Mapping[str, int], width: int) -> Iterator[Record]:
+    """Yield the rows below a header of this width. Cells that are missing at the end of a row are empty.
+
+    Raises:
+        CorpusError: a row that is wider than the header.
+    """
+    hint = "a text with commas needs quotes" if format_suffix(path) == ".csv" else "a text must not contain a tab"
     for number, row in rows:
-        if any(row[len(names) :]):
-            hint = (
-                "a text with commas needs quotes" if format_suffix(path) == ".csv" else "a text must not contain a tab"
-            )
-            raise CorpusError(
-                f"{path}, line {number}: {len(row)} columns, expected {len(names)} as in the header ({hint})"
-            )
+        if any(row[width:]):
+            raise CorpusError(f"{path}, line {number}: {len(row)} columns, expected {width} as in the header ({hint})")
         values = {name: row[position] if position < len(row) else "" for name, position in positions.items()}
         yield Record(f"line {number}", values)

@@ -21,6 +21,12 @@ def usual_separator(path: Path) -> str:
     return "," if format_suffix(path) == ".csv" else "\t"
 
 
+def require_separator(option: str, separator: str | None) -> None:
+    """Raise CorpusError if what was given to an option of a command cannot separate columns."""
+    if set(separator or "") & set('"\r\n'):
+        raise CorpusError(f"{option}: neither quotes nor line ends can separate columns")
+
+
 def refuse_other_separator(path: Path, separator: str, num_columns: int) -> None:
     """Refuse a table whose first lines do not have the columns, but have them with another separator.
 
