@@ -74,7 +74,7 @@ def unread_files(patterns: Sequence[str], read: Iterable[Path]) -> list[Path]:
 def unread_note(files: Sequence[Path | str]) -> str:
     """Return what a user is told of files that folders hold and nobody reads."""
     names = ", ".join(map(str, files[:UNREAD_SHOWN])) + " ..." * (len(files) > UNREAD_SHOWN)
-    return f"{len(files):,} files in the given folders are of no kind that is read here, and are left out: {names}"
+    return f"files in the given folders that are of no kind that is read here: {len(files):,} ({names})"
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
