@@ -56,6 +56,21 @@ def test_a_filter_from_stdin_to_stdout(folder: Path) -> None:
     assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were truncated"
 
 
+def test_lines_that_end_in_cr_alone(folder: Path, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "in.txt").write_bytes("\r".join(TEXTS).encode())
+    run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == [label for label, _ in expected(folder)]
+
+
+@pytest.mark.parametrize("suffix", prediction_files.FORMATS)
+def test_halves_of_surrogate_pairs_are_left_out(suffix: str, folder: Path, tmp_path, monkeypatch) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
+    source.write_text("".join(json.dumps({"title": f"{text}\ud83d"}) + "\n" for text in TEXTS), encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(source), "--columns", "title", "--output", str(target))
+    assert read_labels(target) == [label for label, _ in expected(folder)]
+
+
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("体育\n" * 30_000, encoding="utf-8")
     script = f"{sys.executable} {REPOSITORY}/kd_dist/predict.py --model {folder} < {tmp_path}/texts.txt | head -1"
@@ -195,12 +210,13 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
             ["--columns", "title"],
             "line 1: no column 'title'; the columns are titel; did you mean `titel`.*--columns",
         ),
+        ("in.xlsx", "PK\x03\x04 xl/", [], "in.xlsx: this is a spreadsheet .*; save the sheet as `CSV UTF-8`"),
         ("in.jsonl", '{"text": 3}', [], "line 1: 'text' holds int, expected text"),
         ("in.jsonl", "[1]", [], "record 1: a JSON int"),
         ("in.csv", "title\nx\n", [], "line 1: no column 'text'; the columns are title; name the column in --columns"),
         ("in.csv", "text\nx\na,b\n", [], r"in.csv, line 3: 2 columns, expected 1 .*commas needs quotes"),
         ("in.tsv", "id\ttext\n1\tx\ty\n", [], r"in.tsv, line 2: 3 columns, expected 2 .*a text must not contain a tab"),
-        ("in.parquet", "x", [], "not a readable parquet file"),
+        ("in.parquet", "x", [], "this is text, not parquet"),
         ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
         ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
         ("in.txt", "x", ["--model", "nowhere"], "nowhere does not exist"),

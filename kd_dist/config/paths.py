@@ -8,7 +8,7 @@ from kd_dist.config.job import Job
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import WIRE
-from kd_dist.errors import UserError, nearest
+from kd_dist.errors import CorpusError, UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -52,12 +52,31 @@ def matching_paths(pattern: str) -> list[str]:
     """Return the file or folder that a pattern names or, of a glob, those that match it, sorted.
 
     The suffix of a glob matches in any case: `*.tsv` matches B.TSV too.
+
+    Raises:
+        CorpusError: a name that is not UTF-8.
     """
     path = Path(pattern).expanduser()
     if path.exists():
-        return [str(path)]
+        return [require_utf8(str(path))]
     any_case = re.sub(r"(\.[A-Za-z]+)+$", lambda suffix: "".join(map(_either_case, suffix[0])), str(path))
-    return sorted(glob.glob(any_case if glob.has_magic(pattern) else str(path), recursive=True))
+    found = glob.glob(any_case if glob.has_magic(pattern) else str(path), recursive=True)
+    return sorted(map(require_utf8, found))
+
+
+def require_utf8(path: str) -> str:
+    """Return a path that can be written to reports.
+
+    Raises:
+        CorpusError: it is not UTF-8, as archives from Windows leave Chinese names.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{ascii(path)}: the name is not UTF-8; rename it, or unpack the archive again with `unzip -O GBK`"
+        ) from error
+    return path
 
 
 def _either_case(letter: str) -> str:

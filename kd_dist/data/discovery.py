@@ -4,8 +4,9 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from kd_dist.config.paths import matching_paths
+from kd_dist.config.paths import matching_paths, require_utf8
 from kd_dist.errors import CorpusError
 
 JSON_SUFFIXES = (".jsonl", ".json")
@@ -74,14 +75,22 @@ def unread_files(patterns: Sequence[str], read: Iterable[Path]) -> list[Path]:
 def unread_note(files: Sequence[Path | str]) -> str:
     """Return what a user is told of files that folders hold and nobody reads."""
     names = ", ".join(map(str, files[:UNREAD_SHOWN])) + " ..." * (len(files) > UNREAD_SHOWN)
-    return f"{len(files):,} files in the given folders are of no kind that is read here, and are left out: {names}"
+    return f"files in the given folders that are of no kind that is read here: {len(files):,} ({names})"
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, without hidden files and folders, which editors and notebooks leave."""
-    for inside, folders, names in os.walk(folder):
+    """Yield the files below a folder, without hidden files and folders, which editors and notebooks leave.
+
+    Raises:
+        CorpusError: a folder that may not be read, or a name that is not UTF-8.
+    """
+    for inside, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(inside, name) for name in names if not name.startswith("."))
+        yield from (Path(require_utf8(os.path.join(inside, name))) for name in names if not name.startswith("."))
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise CorpusError(f"{error.filename}: {error.strerror}; make the folder readable for you (`chmod u+rx`)") from error
 
 
 def format_suffix(path: Path) -> str:

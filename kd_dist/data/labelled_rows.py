@@ -94,8 +94,7 @@ class RowReader:
     def _records(self, file: Path) -> Records:
         if format_suffix(file) in NAMED_SUFFIXES:
             return self._named_records(file)
-        separator = self.data.separator or usual_separator(file)
-        refuse_other_separator(file, separator, max(2, len(self.columns.wanted())))
+        separator = checked_separator(file, self.data, self.columns)
         return self._table_records(file, ((line, cells) for line, cells in read_cells(file, separator) if cells))
 
     def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
@@ -160,6 +159,17 @@ class RowReader:
                 self._refuse(file, place, "missing column", no_column(missing[0], values, way_out))
             else:
                 yield Record(place, {role: values[name] for role, name in wanted.items()})
+
+
+def checked_separator(file: Path, data: LabelledData, columns: Columns) -> str:
+    """Return what separates the columns of a table.
+
+    Raises:
+        CorpusError: its first lines have another separator.
+    """
+    separator = data.separator or usual_separator(file)
+    refuse_other_separator(file, separator, max(2, len(columns.wanted())))
+    return separator
 
 
 def _is_label(value: Any) -> bool:

@@ -47,15 +47,13 @@ def other_separator(path: Path, separator: str, num_columns: int) -> str | None:
     One that never occurs in text is enough if there are equally many in each line and not of `separator`. Others count
     only where `separator` does not make equal columns of most lines.
     """
-    filled = (line for _, line in numbered_lines(path) if line.strip())
-    lines = list(itertools.islice(filled, SAMPLE_LINES))
+    lines = _first_lines(path)
     borders = num_columns - 1
 
     def are_equal(counts: list[int]) -> bool:
         return len(set(counts)) <= 1 and min(counts, default=borders) >= borders
 
-    is_quoted = format_suffix(path) == ".csv"
-    own = [(re.sub('"[^"]*"', "", line) if is_quoted else line).count(separator) for line in lines]
+    own = [line.count(separator) for line in lines]
     if are_equal(own):
         return None
     counts = {other: [line.count(other) for line in lines] for other in (*_NEVER_IN_TEXT, *_RARE_IN_TEXT, " ")}
@@ -64,6 +62,16 @@ def other_separator(path: Path, separator: str, num_columns: int) -> str | None:
         found += [other for other in _NEVER_IN_TEXT + _RARE_IN_TEXT if min(counts[other]) >= borders]
         found += [" "] * (set(counts[" "]) == {borders})
     return next((other for other in found if other != separator), None)
+
+
+def _first_lines(path: Path) -> list[str]:
+    """Return the first lines that are not empty, of csv without what stands in quotes, which may go over several."""
+    if not path.is_file():  # a pipe, which can be read once only
+        return []
+    lines = [line for _, line in itertools.islice(numbered_lines(path), SAMPLE_LINES)]
+    if format_suffix(path) == ".csv":
+        lines = re.sub('"[^"]*"', "", "\n".join(lines)).split("\n")
+    return [line for line in lines if line.strip()]
 
 
 def in_words(separator: str) -> str:

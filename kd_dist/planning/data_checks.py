@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kd_dist.config.job import Job
+from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stages import WIRE, CorpusStage, LabelledStage, Stage, UnlabelledStage
-from kd_dist.data.columns import parse_columns
-from kd_dist.data.discovery import find_files, labelled_files, unread_files, unread_note
+from kd_dist.data.columns import Columns, parse_columns
+from kd_dist.data.discovery import NAMED_SUFFIXES, find_files, format_suffix, labelled_files, unread_files, unread_note
+from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.readers import find_plain_texts
 from kd_dist.errors import CorpusError
@@ -16,14 +18,15 @@ from kd_dist.errors import CorpusError
 def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
     """Return what is wrong with the columns and the files of labelled data."""
     problems = []
+    columns = None
     try:
-        parse_columns(stage.data.columns)
+        columns = parse_columns(stage.data.columns)
     except CorpusError as error:
         problems.append(str(error))
     for split in ("train", "validation", "test"):
         patterns = _outside(getattr(stage.data, split))
         try:
-            refuse_other_kinds(file for file, label in labelled_files(patterns) if label is None)
+            _refuse_other_beginnings(labelled_files(patterns), stage.data, columns)
         except CorpusError as error:
             problems.append(f"data.{split}: {error}")
     for key in ("label_names", "hint_words"):
@@ -33,6 +36,17 @@ def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
     if not stage.data.train:
         problems.append("data.train is empty: name labelled files, for example data.train=train.tsv")
     return problems
+
+
+def _refuse_other_beginnings(
+    files: Iterable[tuple[Path, str | None]], data: LabelledData, columns: Columns | None
+) -> None:
+    """Refuse labelled files that are something else than their names say, or have another separator."""
+    named = [file for file, label in files if label is None]
+    refuse_other_kinds(named)
+    for file in named:
+        if columns and format_suffix(file) not in NAMED_SUFFIXES:
+            checked_separator(file, data, columns)
 
 
 def corpus_problems(job: Job, stage: CorpusStage) -> list[str]:

@@ -1,5 +1,6 @@
 """Patterns name files, each once and in order; hidden files and descriptions of tables do not count."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,9 @@ def test_files_in_folders_that_nobody_reads(tmp_path: Path):
     labelled = discovery.unread_files(patterns, discovery.find_files(patterns, discovery.LABELLED_SUFFIXES))
     assert labelled == [tmp_path / "b.xlsx", tmp_path / "deep" / "e"]
     assert discovery.unread_note(labelled) == (
-        "2 files in the given folders are of no kind that is read here, and are left out: "
-        f"{tmp_path}/b.xlsx, {tmp_path}/deep/e"
+        f"files in the given folders that are of no kind that is read here: 2 ({tmp_path}/b.xlsx, {tmp_path}/deep/e)"
     )
-    assert discovery.unread_note(["x"] * 1234).startswith("1,234 files")
-    assert discovery.unread_note(["x"] * 11).endswith(f"{', '.join('x' * 10)} ...")
+    assert discovery.unread_note(["x"] * 1234).endswith(f": 1,234 ({', '.join('x' * 10)} ...)")
 
 
 def test_a_folder_without_a_file_to_read_says_what_it_holds(tmp_path: Path):
@@ -93,3 +92,18 @@ def test_a_folder_for_each_class_holds_documents_and_no_table(tmp_path: Path):
         (tmp_path / "tree" / "b" / "2", "b"),
     ]
     assert [label for _, label in discovery.labelled_files([str(tmp_path / "tables")])] == [None, None]
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path):
+    folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), "体育".encode("gb18030")))
+    os.mkdir(folder)
+    Path(folder, "1.txt").touch()
+    for patterns in ([str(tmp_path)], [str(tmp_path / "*")], [folder]):
+        for find in (discovery.find_files, discovery.labelled_files):
+            with pytest.raises(CorpusError, match=r"\\udccc.*the name is not UTF-8; rename it, or unpack the archive"):
+                find(patterns)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path):
+    with pytest.raises(CorpusError, match="gone: No such file or directory; make the folder readable"):
+        list(discovery.visible_files(tmp_path / "gone"))

@@ -1,6 +1,7 @@
 """The separator that a table has in place of the expected one is found and named."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def test_another_separator_than_tabs(separator: str, tmp_path: Path):
         ("text\n一\n", 2, None),
         ('x,"a; b"\ny,"c; d, e"\n', 2, None),  # within quotes
         ('x,"a;\nb;"\ny,"c;"\n', 2, None),
+        ('x,"one two\nthree four"\ny,"five six\nseven eight"\n', 2, None),
     ],
 )
 def test_what_separates_columns_in_place_of_commas(content: str, columns: int, found: str | None, tmp_path: Path):
@@ -37,6 +39,11 @@ def test_what_separates_columns_in_place_of_commas(content: str, columns: int, f
 def test_a_bad_row_among_good_ones_says_nothing(tmp_path: Path):
     file = write(tmp_path / "a.tsv", "a;b\t一\n" * 3 + "a;b\n")
     assert other_separator(file, "\t", 2) is None
+
+
+def test_a_pipe_is_not_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    assert other_separator(tmp_path / "pipe", ",", 2) is None
 
 
 def test_only_the_beginning_is_read(tmp_path: Path):

@@ -123,6 +123,19 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     assert f"of {len(lines)} texts, {truncated} longer than a row and truncated, 2 empty and left out; built in" in said
 
 
+def test_files_that_nobody_reads_are_named(run: Run, tmp_path: Path, lines, capsys):
+    write(tmp_path / "texts" / "A.TXT", lines)
+    (tmp_path / "texts" / "b.docx").touch()
+    tokens = run(tmp_path / "texts")
+    assert statistics(tokens)["files_unread"] == [str(tmp_path / "texts" / "b.docx")]
+    assert f"that is read here: 1 ({tmp_path / 'texts' / 'b.docx'}); " in capsys.readouterr().out
+
+
+def test_texts_that_end_in_cr_alone(run: Run, tmp_path: Path, labelled: LabelledWorld, lines):
+    (tmp_path / "texts.txt").write_bytes("\r".join(lines).encode())
+    assert ids(run(tmp_path / "texts.txt")) == [row.input_ids for row in encoded(labelled.tokens, lines)]
+
+
 def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text_file, lines):
     tokens = run(text_file)
     batch = TokenRows(tokens, "train", 0).collate(np.array([3, 5]))
