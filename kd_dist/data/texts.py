@@ -118,7 +118,7 @@ class TextReader:
 
     def _table(self, path: Path) -> Iterator[Texts]:
         columns, separator = self.columns.columns, self.separator or usual_separator(path)
-        if len(columns.names) > 1 and path.is_file():  # a pipe can be read only once
+        if len(columns.names) > 1:
             refuse_other_separator(path, separator, len(columns.names))
         rows = read_cells(path, separator)
         beginning = list(_up_to_a_filled(rows))
