@@ -135,7 +135,7 @@ def _find_input(patterns: Sequence[str]) -> list[tuple[Path, bool]]:
     with options_in_messages(SETTINGS):
         files = [(file, label is not None) for file, label in labelled_files(patterns)]
     for file, is_document in files:
-        if not is_document and (suffix := format_suffix(file)) not in LABELLED_SUFFIXES:
+        if not is_document and (suffix := format_suffix(file)) not in ("", *LABELLED_SUFFIXES):
             refuse_other_kinds([file])
             raise UserError(f"--input {file}: cannot read `{suffix}`; give one of {INPUT_FORMATS}, plain or .gz")
     if unread := unread_files(patterns, (file for file, _ in files)):

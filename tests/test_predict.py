@@ -155,6 +155,17 @@ def test_documents_in_folders_of_labels_are_texts(folder, tmp_path, monkeypatch,
     assert found == labels[::2] + labels[1::2]
 
 
+def test_what_has_no_suffix_is_plain_text_even_a_pipe(folder, tmp_path) -> None:
+    (tmp_path / "texts").write_text("\n".join(TEXTS), encoding="utf-8")
+    script = f"{sys.executable} {REPOSITORY}/kd_dist/predict.py --model {folder} --input"
+    for source in ("texts", "<(cat texts)"):
+        done = subprocess.run(
+            ["bash", "-c", f"{script} {source}"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [label for label, _ in expected(folder)]
+
+
 def test_a_table_without_a_header_from_stdin(folder) -> None:
     script = [sys.executable, str(REPOSITORY / "kd_dist" / "predict.py"), "--model", str(folder)]
     text = "".join(f"{text};L\n" for text in TEXTS)
