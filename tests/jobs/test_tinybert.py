@@ -75,7 +75,7 @@ def test_a_filter_asks_the_trained_teacher() -> None:
 
 
 def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model(tmp_path: Path) -> None:
-    (tmp_path / "vectors.txt").touch()
+    (tmp_path / "vectors.txt").write_text("the 0.1 0.2\n")
     settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]
     assert sources_of(tinybert(*settings).stages["augmentation"]).masked_language_model is None
     assert sources_of(tinybert(*settings, "encoder.path=MLM").stages["augmentation"]).masked_language_model == "MLM"

@@ -56,6 +56,14 @@ def test_a_length_that_is_set_for_the_student_alone_stays(setting: str) -> None:
     assert any(f"alone.train.{setting}" in note for note in job.notes)
 
 
+def test_the_batch_size_of_all_stages_does_not_change_the_length_of_the_student_alone() -> None:
+    stages = ("layers", "distill", "alone")
+    job = load_job("tinybert_task", [f"{stage}.train.global_batch_size=28" for stage in stages])
+    train = job.stages["alone"].train
+    assert (train.global_batch_size, train.epochs) == (28, 8.0)
+    assert not any("not trained for as long" in note for note in job.notes)
+
+
 def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
     assert load_job("tinybert_task", ["teacher.path=DIR"]).stages["check"].evaluate.models == {"teacher": "DIR"}
     named = load_job("tinybert_task", ["teacher.path=DIR", "check.evaluate.models=teacher:TRAINED"])
