@@ -45,7 +45,7 @@ def other_separator(path: Path, separator: str, num_columns: int) -> str | None:
     """Return the separator that the first lines of a file have in place of `separator`, if it is another one.
 
     One that never occurs in text is enough if there are equally many in each line and not of `separator`. Others count
-    only where `separator` does not make equal columns of most lines.
+    only where `separator` does not make equal columns of most lines, and they would make columns of most.
     """
     lines = _first_lines(path)
     borders = num_columns - 1
@@ -56,12 +56,15 @@ def other_separator(path: Path, separator: str, num_columns: int) -> str | None:
     own = [line.count(separator) for line in lines]
     if are_equal(own):
         return None
-    counts = {other: [line.count(other) for line in lines] for other in (*_NEVER_IN_TEXT, *_RARE_IN_TEXT, " ")}
+    counts = {other: [line.count(other) for line in lines] for other in _NEVER_IN_TEXT + _RARE_IN_TEXT}
     found = [other for other in _NEVER_IN_TEXT if are_equal(counts[other])]
-    if 2 * max((own.count(number) for number in own if number >= borders), default=0) <= len(own):
-        found += [other for other in _NEVER_IN_TEXT + _RARE_IN_TEXT if min(counts[other]) >= borders]
-        found += [" "] * (set(counts[" "]) == {borders})
-    return next((other for other in found if other != separator), None)
+    if not found and 2 * max((own.count(number) for number in own if number >= borders), default=0) <= len(own):
+        fit = {other: sum(number >= borders for number in counts[other]) for other in counts if other != separator}
+        best_first = sorted(fit, key=lambda other: (other == ",", -fit[other]))  # commas are in most texts
+        found = [other for other in best_first if 2 * fit[other] > len(lines)]
+        if not found and all(line.count(" ") == borders for line in lines):
+            found = [" "]
+    return found[0] if found else None
 
 
 def _first_lines(path: Path) -> list[str]:

@@ -24,7 +24,8 @@ def test_another_separator_than_tabs(separator: str, tmp_path: Path):
         ("x\ty, z\nx\tone\n", 2, "\t"),  # in a csv file
         ("x\ta, b, c\nx\td, e\n", 2, "\t"),
         ("7_!_1_!_x_!_一, 二; 三\n8_!_2_!_y_!_四\n", 2, "_!_"),  # more columns than were asked for
-        ("x;y\nx\n", 2, None),  # not all lines have it
+        ("x;y\nx\n", 2, None),  # not in most lines
+        ("x;y\nx\ny;z\n", 2, ";"),  # a bad row among good ones
         ("x,y\n一 二\n三 四\n", 2, None),  # only spaces of texts
         ("text\n一\n", 2, None),
         ('x,"a; b"\ny,"c; d, e"\n', 2, None),  # within quotes
@@ -39,6 +40,11 @@ def test_what_separates_columns_in_place_of_commas(content: str, columns: int, f
 def test_a_bad_row_among_good_ones_says_nothing(tmp_path: Path):
     file = write(tmp_path / "a.tsv", "a;b\t一\n" * 3 + "a;b\n")
     assert other_separator(file, "\t", 2) is None
+
+
+def test_commas_of_texts_separate_nothing(tmp_path: Path):
+    file = write(tmp_path / "a.tsv", "x;one, two\nx;three, four\nx, bad\n")
+    assert other_separator(file, "\t", 2) == ";"
 
 
 def test_a_pipe_is_not_read(tmp_path: Path):
