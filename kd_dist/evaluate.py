@@ -71,7 +71,7 @@ def _options_in_messages() -> Iterator[None]:
         options = re.sub(
             r"\bdata\.(columns|header|task|bad_rows)(=?)",
             lambda found: f"--{found[1].replace('_', '-')}{' ' * len(found[2])}",
-            str(error),
+            re.sub(r"\bdata\.(train|validation|test)=", "--data ", str(error)),
         )
         raise CorpusError(options) from error
 
@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data", required=True, metavar="FILE", help="labelled rows: tsv, csv, txt, json lines, parquet, plain or .gz"
     )
     parser.add_argument(
-        "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
+        "--columns",
+        default="label,text",
+        help="as data.columns: label,text[,text_pair], text:NAME,label:NAME, or text:NAME,labels:*",
     )
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="first row of tsv and csv")
     parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
