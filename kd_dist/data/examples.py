@@ -55,7 +55,7 @@ def read_split(tokens: Path, split: str) -> Examples:
         label2id=prepared.label2id,
         texts=rows["text"][:],
         text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
-        labels=np.array(rows["labels"][:]),
+        labels=rows.with_format("numpy")["labels"][:],  # as lists, thousands of labels a row take gigabytes
     )
 
 

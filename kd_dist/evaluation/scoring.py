@@ -19,7 +19,7 @@ from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
 from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.operations import Operations
-from kd_dist.evaluation.scores import scores
+from kd_dist.evaluation.scores import Predicted, scores
 from kd_dist.evaluation.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.models.classifier import Classifier, load_preprocessing, predict
 from kd_dist.models.students import num_parameters
@@ -32,14 +32,14 @@ class Scored:
     Args:
         classifier: the model, with the rule that its rows exited by.
         encodings: tokens of each example.
-        logits_NC: in the order of the examples' labels.
+        predicted: in the order of the examples' labels.
         layers_N: the layer, from 1, at which each row exited; None for a model without early exit.
         row: its result row, without the fields of its key.
     """
 
     classifier: Classifier
     encodings: list[Encoding]
-    logits_NC: np.ndarray
+    predicted: Predicted
     layers_N: np.ndarray | None
     row: dict[str, Any]
 
@@ -160,7 +160,7 @@ def _score(key: ModelKey, classifier: Classifier, examples: Examples, preprocess
         "size_mb": size_mb(classifier.directory),
         **({} if layers_N is None else {"mean_layers": float(layers_N.mean())}),
     }
-    return Scored(classifier, encodings, logits_NC, layers_N, row)
+    return Scored(classifier, encodings, Predicted.of(examples.task, logits_NC), layers_N, row)
 
 
 def _columns(key: ModelKey, classifier: Classifier, examples: Examples) -> list[int]:

@@ -13,6 +13,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError, RunError
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.data.files import write
+from tests.data.labelled_files import run_stage
 
 LABELS = {"finance": 1, "sport": 0}
 
@@ -28,6 +29,13 @@ def test_a_split_of_prepared_data(labelled: LabelledWorld):
     assert examples.texts == rows["text"][:]
     assert examples.labels.tolist() == rows["labels"][:]
     assert examples.names() == ["finance", "sport"]
+
+
+def test_rows_of_several_labels(tmp_path: Path, tiny: TinyWorld):
+    train = write(tmp_path / "a.tsv", "".join(f"{'a|b' if row % 2 else 'c'}\t{row}\n" for row in range(20)))
+    tokens = run_stage(tmp_path / "data", tiny, train=str(train), task="multi_label")
+    examples, rows = read_split(tokens, "validation"), PreparedRows(tokens).dataset("validation")
+    assert (examples.labels.shape, examples.labels.tolist()) == ((2, 3), rows["labels"][:])
 
 
 def test_rows_without_labels_are_refused(tiny: TinyWorld):
