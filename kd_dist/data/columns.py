@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd_dist.data.cleaning import INVISIBLE
 from kd_dist.errors import CorpusError, nearest
 
 ROLES = ("label", "text", "text_pair")
@@ -92,6 +93,11 @@ def parse_columns(columns: Sequence[str]) -> Columns:
     return Columns([(role, name or role) for role, name in names], any(name not in ("", role) for role, name in names))
 
 
+def header_names(row: Sequence[str]) -> list[str]:
+    """Return the names that a header gives to columns, without characters that nobody can see."""
+    return [INVISIBLE.sub("", cell).strip() for cell in row]
+
+
 def columns_in_header(columns: Columns, header: str, first_row: list[str], file: Path) -> dict[str, int] | None:
     """Return the position of each role according to the first row, or None if that is not a header.
 
@@ -100,9 +106,9 @@ def columns_in_header(columns: Columns, header: str, first_row: list[str], file:
             when the names differ from the roles.
 
     Raises:
-        CorpusError: a name that is not in the header.
+        CorpusError: a name that is not in the header, or two labels of the same name.
     """
-    found, wanted = [cell.strip() for cell in first_row], columns.wanted()
+    found, wanted = header_names(first_row), columns.wanted()
     if header == "no":
         if columns.by_name:
             raise CorpusError("data.columns names columns, which data.header=no rules out: give the roles in order")
@@ -111,7 +117,12 @@ def columns_in_header(columns: Columns, header: str, first_row: list[str], file:
     looks_like_one = {name.lower() for name in found} & {name.lower() for name in wanted.values()}
     if header == "auto" and not columns.by_name and not looks_like_one:
         return None
-    for role, name in [*wanted.items(), *((LABELS, name) for name in columns.label_columns(found))]:
+    _check_names(columns, found, file)
+    return {role: found.index(name) for role, name in wanted.items()}
+
+
+def _check_names(columns: Columns, found: list[str], file: Path) -> None:
+    for role, name in [*columns.wanted().items(), *((LABELS, name) for name in columns.label_columns(found))]:
         if name not in found:
             way_out = f"name it in data.columns ({role}:NAME)" + ("" if columns.by_name else ", or set data.header=no")
             if role == "label":
@@ -120,4 +131,5 @@ def columns_in_header(columns: Columns, header: str, first_row: list[str], file:
                 f"{file}, line 1: no column {name!r} in the header ({', '.join(found)[:200]}){nearest(name, found)}; "
                 f"{way_out}"
             )
-    return {role: found.index(name) for role, name in wanted.items()}
+        if role == LABELS and found.count(name) > 1:
+            raise CorpusError(f"{file}, line 1: {found.count(name)} columns are called {name!r}, but each is a label")

@@ -12,7 +12,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
-from kd_dist.data.columns import Columns, columns_in_header
+from kd_dist.data.columns import Columns, columns_in_header, header_names
 from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix, is_unlabelled, labelled_files
 from kd_dist.data.labels import is_finite_number
 from kd_dist.data.lines import numbered_lines
@@ -158,7 +158,7 @@ class RowReader:
         if not line:
             return
         positions = columns_in_header(self.columns, self.data.header, first_row, file)
-        label_positions = self._label_positions([cell.strip() for cell in first_row])
+        label_positions = self._label_positions(header_names(first_row))
         width = len(self.columns.names) if positions is None else len(first_row)
         rows = itertools.chain([(line, first_row)], cells) if positions is None else cells
         positions = positions or self.columns.positions()

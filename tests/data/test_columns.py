@@ -46,6 +46,12 @@ def test_labels_have_columns_of_their_own():
     assert parse_columns(["label", "text"]).label_columns(header) == []
 
 
+def test_two_labels_of_the_same_name():
+    columns = parse_columns(["text", "labels:*"])
+    with pytest.raises(CorpusError, match=r"a.tsv, line 1: 2 columns are called 'a', but each is a label"):
+        columns_in_header(columns, "auto", ["text", "a", "b", "a"], Path("a.tsv"))
+
+
 @pytest.mark.parametrize(
     ("columns", "role", "by_name", "expected"),
     [
@@ -64,6 +70,7 @@ def test_columns_with_the_labels_elsewhere(columns: str, role: str, by_name: boo
     [
         (["label", "text"], "auto", ["x", "一"], None),
         (["label", "text"], "auto", ["id", " text ", "label"], {"label": 2, "text": 1}),
+        (["label", "text"], "auto", ["label\u200b", "\ufefftext"], {"label": 0, "text": 1}),
         (["label", "text"], "no", ["label", "text"], None),
         (["label", "text"], "yes", ["text", "label"], {"label": 1, "text": 0}),
         (["label:y", "text:x"], "auto", ["x", "y"], {"label": 1, "text": 0}),
