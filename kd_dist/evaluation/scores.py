@@ -56,7 +56,8 @@ def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, f
     Raises:
         RunError: there are no rows, logits are not finite, or labels do not fit the logits.
     """
-    _check(task, logits_BC, labels)
+    check_fit(task, logits_BC.shape, labels)
+    refuse_not_finite(num_not_finite(logits_BC), len(logits_BC))
     return scores_of(task, predictions(task, logits_BC), labels)
 
 
@@ -75,14 +76,14 @@ def scores_of(task: Task, predicted: np.ndarray, labels: np.ndarray) -> dict[str
     return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "accuracy": accuracy}
 
 
-def _check(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> None:
-    if not len(logits_BC):
+def check_fit(task: Task, logits_shape: tuple[int, ...], labels: np.ndarray) -> None:
+    """Raise a RunError unless there are rows, and labels that fit logits of this shape, (B, C)."""
+    num_rows, num_outputs = logits_shape
+    if not num_rows:
         raise RunError("no rows to score")
-    refuse_not_finite(num_not_finite(logits_BC), len(logits_BC))
-    num_outputs = logits_BC.shape[1]
-    expected = (len(logits_BC), num_outputs) if task == "multi_label" else (len(logits_BC),)
-    if labels.shape != expected and not (task == "regression" and labels.size == len(logits_BC)):
-        raise RunError(f"{task} labels of shape {labels.shape} do not fit logits of shape {logits_BC.shape}")
+    expected = logits_shape if task == "multi_label" else (num_rows,)
+    if labels.shape != expected and not (task == "regression" and labels.size == num_rows):
+        raise RunError(f"{task} labels of shape {labels.shape} do not fit logits of shape {logits_shape}")
     if task == "single_label" and (labels.min() < 0 or labels.max() >= num_outputs):
         raise RunError(
             f"labels run from {labels.min()} to {labels.max()}, but the model predicts {num_outputs} classes"
