@@ -1,4 +1,4 @@
-"""Few labels, much text: a pretrained multilingual encoder becomes a teacher of reviews, and the teacher of a student."""
+"""Few labels, much text: a pretrained multilingual encoder becomes a teacher of reviews, and then teaches a student."""
 
 from typing import Any
 
