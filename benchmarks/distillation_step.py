@@ -175,7 +175,7 @@ FORMS: dict[str, Any] = {"published": Published, "ours": Ours}
 
 
 def _adamw(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, lr=Optim().learning_rate, weight_decay=Optim().weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=Optim().weight_decay, fused=True)
 
 
 def prepare_rows(case: Case, patterns: list[str], tokenizer_path: str, tokens_dir: Path) -> None:

@@ -61,7 +61,9 @@ class Distillation:
         assert wanted is not None
         label2id = Labels.load(self.tokens).label2id
         self.teacher = Teacher(stage.teacher.path, wanted, precision="fp32", device=DEVICE, label2id=label2id)
-        self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=stage.optim.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.objective.parameters(), lr=stage.learning_rate(self.objective.student.config.hidden_size), fused=True
+        )
         self.plan = BatchPlan(
             self.plain.lengths,
             global_batch_size=stage.train.global_batch_size,

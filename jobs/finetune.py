@@ -7,7 +7,7 @@ from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.data import PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate, ReportOptions
 from kd_dist.config.sections.models import Encoder, Model, TokenizerSource
-from kd_dist.config.sections.training import Optim, Selection, Train
+from kd_dist.config.sections.training import Selection, Train
 from kd_dist.config.stages import EvaluateStage, LabelledStage, ReportStage, ServeStage, TrainStage
 
 ENCODER = Encoder(path=PRETRAINED)
@@ -16,8 +16,7 @@ FINETUNE = TrainStage(
     encoder=ENCODER,
     data=TokenData(tokens="@labelled/tokens"),
     objective=FinetuneObjective(),
-    train=Train(epochs=3, global_batch_size=32),
-    optim=Optim(learning_rate=5e-5),
+    train=Train(epochs=3, min_steps=300, global_batch_size=32),
     selection=Selection(),
     cadence=CADENCE,
 )

@@ -2,12 +2,12 @@
 
 from jobs.finetune import ENCODER, FINETUNE, LABELLED
 from jobs.tinybert_general import PRETRAINED
-from jobs.tinybert_task import start_of_the_student_alone, task_stages, with_equal_training
+from jobs.tinybert_task import start_of_the_student_alone, task_stages, with_equal_training, without_missing_texts
 from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import AugmentedData, CorpusData, PlainTokenData, TokenData
 from kd_dist.config.sections.models import FilterTeacher, Student, Teacher, Tokenizer
-from kd_dist.config.stages import WIRE, AnyStage, AugmentedStage, AugmentStage, CorpusStage, TrainStage
+from kd_dist.config.stages import AnyStage, AugmentedStage, AugmentStage, CorpusStage, TrainStage
 from kd_dist.model_files.model_folders import has_language_model_head
 
 JOB = Job(
@@ -46,13 +46,13 @@ def adapt(job: Job) -> Job:
     """Leave out the stages that the settings make unnecessary or impossible, and note why."""
     stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
-    stages, more = with_equal_training(stages, job.given)
+    stages, more = with_equal_training(without_missing_texts(stages), job.given)
     notes = [*notes, start_of_the_student_alone(stages), *more]
     return job.model_copy(update={"stages": stages, "notes": notes})
 
 
 def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Skip general distillation for a student with initial weights; without a corpus, run it on the labelled texts."""
+    """Skip general distillation without a corpus, or for a student with initial weights."""
     corpus, general, layers = stages["corpus"], stages["general"], stages["layers"]
     assert isinstance(corpus, CorpusStage)
     assert isinstance(general, TrainStage)
@@ -63,12 +63,8 @@ def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[
         origin = start.path or f"the teacher's layers {start.teacher_layers}"
         return stages, [*notes, f"no general distillation: the student starts from {origin}"]
     if not corpus.data.corpus:
-        data = corpus.data.model_copy(update={"corpus": [f"{WIRE}labelled/texts"], "pack": False})
-        stages = stages | {"corpus": corpus.model_copy(update={"data": data})}
-        notes = [
-            *notes,
-            "general distillation reads the training texts; set data.corpus to use others, student.path to skip it",
-        ]
+        stages = drop_stages(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
+        notes = [*notes, "no general distillation: there is no raw text (data.corpus)"]
     return stages, notes
 
 

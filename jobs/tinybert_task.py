@@ -2,14 +2,21 @@
 
 from collections.abc import Iterable
 
-from kd_dist.config.job import Job
+from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.objectives.tinybert import TinyBertObjective
-from kd_dist.config.sections.data import LabelledData, PlainTokenData, TokenData
+from kd_dist.config.sections.base import Section
+from kd_dist.config.sections.data import (
+    DistillationData,
+    LabelledData,
+    PlainTokenData,
+    TokenData,
+    UnlabelledData,
+)
 from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
 from kd_dist.config.sections.models import Donor, Model, Student, Teacher, TokenizerSource
-from kd_dist.config.sections.training import Cadence, Optim, Selection, Train
+from kd_dist.config.sections.training import Cadence, Selection, Train
 from kd_dist.config.stages import (
     AnyStage,
     EvaluateStage,
@@ -18,13 +25,14 @@ from kd_dist.config.stages import (
     ServeStage,
     TeacherOutputsStage,
     TrainStage,
+    UnlabelledStage,
 )
 from kd_dist.errors import UserError
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
 COMPARED = ("layers", "distill", "alone")
-LENGTH = ("steps", "epochs", "global_batch_size")  # the settings that decide how long training takes
+LENGTH = ("steps", "epochs", "min_steps", "global_batch_size")  # the settings that decide how long training takes
 
 
 def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
@@ -32,48 +40,34 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
 
     Args:
         teacher: The trained classifier, a path or a wire.
-        donor: The model whose layers the student without distillation may start from, a path or a wire.
+        donor: The model whose weights both students start from, a path or a wire.
         tokens: The rows to distil on, a wire; the rows to score are those of `@labelled/tokens`.
         student: The initial student.
     """
     checked = Teacher(path="@check/model")
+    rows = {"tokens": tokens, "unlabelled_tokens": "@unlabelled/tokens"}
     return {
+        "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@labelled/tokens")),
         "check": EvaluateStage(
             evaluate=Evaluate(models={"teacher": teacher}, split="validation", speed=False),
             data=PlainTokenData(tokens="@labelled/tokens"),
             guards=Guards(),
         ),
-        "outputs": TeacherOutputsStage(teacher=checked, data=PlainTokenData(tokens=tokens)),
-        **_students(checked, donor, tokens, student),
-        "evaluation": EvaluateStage(
-            evaluate=Evaluate(
-                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
-            ),
-            data=PlainTokenData(tokens="@labelled/tokens"),
-        ),
-        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
-    }
-
-
-def _students(teacher: Teacher, donor: str, tokens: str, student: Student) -> dict[str, AnyStage]:
-    """Return the stages that train the student, with distillation in two steps and without."""
-    return {
+        "outputs": TeacherOutputsStage(teacher=checked, data=DistillationData(**rows)),
         "layers": TrainStage(
-            teacher=teacher,
+            teacher=checked,
             student=student,
-            data=TokenData(tokens=tokens),
+            donor=Donor(path=donor),
+            data=TokenData(**rows),
             objective=TinyBertObjective(),
-            train=Train(epochs=5, global_batch_size=32),
-            optim=Optim(learning_rate=1e-4),
+            train=Train(epochs=4, min_steps=400, global_batch_size=32),
         ),
         "distill": TrainStage(
-            teacher=teacher,
+            teacher=checked,
             student=Student(path="@layers/export"),
-            data=TokenData(tokens=tokens, teacher_outputs="@outputs/outputs"),
+            data=TokenData(**rows, teacher_outputs="@outputs/outputs"),
             objective=SoftLabelsObjective(),
-            train=Train(epochs=3, global_batch_size=32),
-            optim=Optim(learning_rate=5e-5),
+            train=Train(epochs=4, min_steps=400, global_batch_size=32),
             selection=Selection(),
             cadence=CADENCE,
         ),
@@ -82,11 +76,18 @@ def _students(teacher: Teacher, donor: str, tokens: str, student: Student) -> di
             donor=Donor(path=donor),
             data=TokenData(tokens=tokens),
             objective=FinetuneObjective(),
-            train=Train(epochs=8, global_batch_size=32),
-            optim=Optim(learning_rate=1e-4),
+            train=Train(epochs=8, min_steps=800, global_batch_size=32),
             selection=Selection(),
             cadence=CADENCE,
         ),
+        "evaluation": EvaluateStage(
+            evaluate=Evaluate(
+                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
+            ),
+            data=PlainTokenData(tokens="@labelled/tokens"),
+        ),
+        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 
@@ -112,9 +113,26 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
         raise UserError(_no_sum(layers, unit, distill, other))
     if layers.global_batch_size != distill.global_batch_size:
         raise UserError(_no_sum(layers, "global_batch_size", distill, "global_batch_size"))
-    length = {unit: getattr(layers, unit) + getattr(distill, unit), "global_batch_size": layers.global_batch_size}
+    length = {key: getattr(layers, key) + getattr(distill, key) for key in (unit, "min_steps")}
+    length["global_batch_size"] = layers.global_batch_size
     train = alone.model_copy(update=length)
     return stages | {"alone": stages["alone"].model_copy(update={"train": train})}, []
+
+
+def without_missing_texts(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+    """Leave out the rows without labels where `data.unlabelled` names none."""
+    unlabelled = stages["unlabelled"]
+    assert isinstance(unlabelled, UnlabelledStage)
+    if unlabelled.data.unlabelled:
+        return stages
+    changed = {
+        name: stages[name].with_sections(_without_unlabelled_tokens) for name in ("outputs", "layers", "distill")
+    }
+    return drop_stages(stages | changed, "unlabelled")
+
+
+def _without_unlabelled_tokens(name: str, section: Section) -> Section:
+    return section.model_copy(update={"unlabelled_tokens": None}) if isinstance(section, DistillationData) else section
 
 
 def _train_of(stages: dict[str, AnyStage], name: str) -> Train:
@@ -140,8 +158,10 @@ def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
     alone = stages["alone"]
     assert isinstance(alone, TrainStage)
     assert alone.student is not None
-    layers = alone.student.teacher_layers
+    layers, projected = alone.student.teacher_layers, alone.projected_from()
     start = alone.student.path or (f"layers {layers} of {alone.donor_path()}" if layers else "random weights")
+    if projected:
+        start = f"the embeddings of {projected}, projected to its width"
     return f"the student without distillation starts from {start} (alone.student.path)"
 
 
@@ -162,7 +182,7 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Train both students for equally long, and check the teacher that the user gave."""
-    stages, notes = with_equal_training(_with_checked_teacher(job), job.given)
+    stages, notes = with_equal_training(without_missing_texts(_with_checked_teacher(job)), job.given)
     return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.data.prepared_rows import PreparedRows, num_training_rows
 from kd_dist.runs.completion import unfinished_shards
 from kd_dist.runs.layout import read_stage
 from launch.states import StageState
@@ -43,7 +43,7 @@ def _total_steps(stage: Any, last: dict[str, Any]) -> tuple[int, bool]:
     """
     rows = PreparedRows(Path(stage.data.tokens))
     if stage.train.steps is not None or rows.exist():
-        return stage.train.total_steps(rows.num_rows("train") if rows.exist() else 0), True
+        return stage.train.total_steps(num_training_rows(stage.data) if rows.exist() else 0), True
     return round(stage.train.epochs * last["global_step"] / max(last["epoch"], 1e-9)), False
 
 

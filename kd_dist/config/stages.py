@@ -14,6 +14,7 @@ from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import (
     AugmentedData,
     CorpusData,
+    DistillationData,
     LabelledData,
     PlainTokenData,
     TokenData,
@@ -207,7 +208,7 @@ class TeacherOutputsStage(Stage):
     kind: Literal["teacher_outputs"] = "teacher_outputs"
     entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
     teacher: Teacher
-    data: PlainTokenData
+    data: DistillationData
     resources: ShardResources = ShardResources()
 
     def models_fed(self) -> dict[str, str]:
@@ -293,10 +294,21 @@ class TrainStage(Stage):
     def problems(self) -> list[str]:
         return [*self.train.problems(self.resources.world_size()), *self.objective.problems(self)]
 
+    def learning_rate(self, width: int) -> float:
+        """Return the peak learning rate for a model of this width: the given one, or the objective's default."""
+        given = self.optim.learning_rate
+        return self.objective.learning_rate(width, self.student is not None) if given is None else given
+
     def donor_path(self) -> str | None:
-        """Return the model that `student.teacher_layers` takes layers from."""
+        """Return the model whose weights a student without weights of its own starts from."""
         source = self.donor or self.teacher
         return source.path if source else None
+
+    def projected_from(self) -> str | None:
+        """Return the model whose projected embeddings the student starts from; None where it starts otherwise."""
+        student = self.student
+        is_projected = student and student.path is None and student.teacher_layers is None
+        return self.donor_path() if is_projected and student and student.init == "projected" else None
 
     def models_fed(self) -> dict[str, str]:
         """Return the models that read the rows or give one its embeddings, by the setting that names them."""
@@ -307,7 +319,8 @@ class TrainStage(Stage):
             "encoder.path": self.encoder.path if self.encoder and student is None else None,
             "model.path": self.model.path if self.model else None,
         }
-        if student and student.path is None and student.teacher_layers is not None:
+        takes_layers = student and student.path is None and student.teacher_layers is not None
+        if takes_layers or self.projected_from():
             paths["donor.path" if self.donor else "teacher.path"] = self.donor_path()
         return {key: path for key, path in paths.items() if path is not None}
 

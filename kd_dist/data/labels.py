@@ -11,6 +11,9 @@ from kd_dist.config.tasks import Task
 from kd_dist.data.lines import numbered_lines
 from kd_dist.errors import CorpusError, UserError
 
+NO_LABEL = -100
+"""The class index that PyTorch's cross-entropy ignores."""
+
 
 def label_order(names: Iterable[str]) -> list[str]:
     """Return each name once, sorted: numbers by value, then words."""
@@ -81,6 +84,12 @@ class Labels:
         for label in labels:
             row[self.ids[label]] = 1.0
         return row
+
+    def missing(self) -> int | float | list[float]:
+        """Return what stands for the label of a row without one, where others have them: `NO_LABEL`, or NaN."""
+        if self.task == "single_label":
+            return NO_LABEL
+        return math.nan if self.task == "regression" else [math.nan] * self.num_labels
 
     def model_settings(self) -> dict[str, Any]:
         """Return what says the same in a configuration of transformers."""

@@ -21,17 +21,37 @@ class TeacherOutputs(Protocol):
 
 
 class TokenRows:
-    """Prepared rows on disk, memory-mapped, and collated by their numbers."""
+    """Prepared rows on disk, memory-mapped, and collated by their numbers.
+
+    Args:
+        tokens_dir: The folder of the rows.
+        split: Which of its splits.
+        pad_token_id: What token ids are padded with.
+        teacher_outputs: The teacher's logits for all rows, if they were stored.
+        unlabelled_dir: A folder whose training rows, without labels, follow those of the split.
+    """
 
     def __init__(
-        self, tokens_dir: Path, split: str, pad_token_id: int, teacher_outputs: TeacherOutputs | None = None
+        self,
+        tokens_dir: Path,
+        split: str,
+        pad_token_id: int,
+        teacher_outputs: TeacherOutputs | None = None,
+        unlabelled_dir: Path | None = None,
     ) -> None:
         prepared = PreparedRows(tokens_dir)
-        rows = prepared.dataset(split)
+        rows, lengths = prepared.dataset(split), prepared.lengths(split)
+        self._missing_label: Any = None
+        if unlabelled_dir is not None:
+            from datasets import concatenate_datasets  # slow to import
+
+            more, self._missing_label = PreparedRows(unlabelled_dir), prepared.labels.missing()
+            rows = concatenate_datasets([rows, more.dataset("train")])
+            lengths = np.concatenate([lengths, more.lengths("train")])
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs
-        self.lengths: np.ndarray = prepared.lengths(split)
+        self.lengths: np.ndarray = lengths
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -41,7 +61,7 @@ class TokenRows:
 
         Returns:
             `input_ids`, `attention_mask` and any other column of tokens, padded with zeros, (B, S); `labels` (B) or
-            (B, C); and `teacher_logits` (B, C) if the teacher's outputs were given.
+            (B, C), `Labels.missing` for a row without one; and `teacher_logits` (B, C) if outputs were given.
         """
         table = self._rows[rows]
         columns = {name: self._column(name, table.column(name)) for name in table.column_names}
@@ -53,7 +73,7 @@ class TokenRows:
 
     def _column(self, name: str, column: Any) -> torch.Tensor:
         if name == "labels":
-            labels = np.array(column.to_pylist())
+            labels = np.array([self._missing_label if label is None else label for label in column.to_pylist()])
             return torch.from_numpy(labels.astype(np.float32) if labels.dtype.kind == "f" else labels)
         return _padded(column, self._pad_token_id if name == "input_ids" else 0)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -17,7 +17,8 @@ from kd_dist.config.paths import model_config_file
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.loading import load_config, load_config_file, load_pretrained, without_pooler
+from kd_dist.models.loading import load_config, load_config_file, load_pretrained, print_note, without_pooler
+from kd_dist.models.projected import obstacle, principal_directions, project
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
@@ -51,7 +52,7 @@ def output_layer(classifier: PreTrainedModel) -> nn.Linear:
 
 
 def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
-    """Build the stage's student, or load the encoder of one without: random, pretrained, or from layers of a donor."""
+    """Build the stage's student, or load the encoder of one without: pretrained, from a donor's weights, or random."""
     student = stage.student or Student(path=stage.encoder.path if stage.encoder else None)
     if student.path is not None:
         model = _load(mapping, student.path, load_config(student.path), settings)
@@ -63,10 +64,35 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
         config = student_config(student.config, tokenizer)
         config.update(settings)
         model = random_model(mapping, config)
+        if (donor := stage.projected_from()) is not None:
+            _project_from(donor, model)
     capture_attention(model)
     if stage.engine.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def projections_start(stage: TrainStage, student: PreTrainedModel) -> Tensor | None:
+    """Return the directions (D, E) that a student was projected onto, D being its teacher's width.
+
+    None where its embeddings have another origin.
+    """
+    donor = stage.projected_from()
+    if donor is None or obstacle(load_config(donor), student.config):
+        return None
+    return principal_directions(_donor(donor).get_input_embeddings().weight, student.config.hidden_size)
+
+
+def _project_from(path: str, student: PreTrainedModel) -> None:
+    """Start a student from its donor's projected embeddings, or say why it starts from random weights."""
+    if problem := obstacle(load_config(path), student.config):
+        print_note(f"the student starts from random weights, not from the embeddings of {path}: {problem}")
+    else:
+        project(_donor(path), student)
+
+
+def _donor(path: str) -> PreTrainedModel:
+    return load_pretrained(MODEL_MAPPING, path, load_config(path)).model
 
 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:

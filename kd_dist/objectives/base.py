@@ -8,6 +8,7 @@ Shapes: B batch, C classes.
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,13 @@ class Objective(nn.Module, ABC):
     def wanted(self) -> Wanted | None:
         """Return what the teacher must compute; None if no teacher is needed."""
         return None
+
+    def observe(self, outputs: Iterable[tuple[Batch, Encoded]]) -> None:
+        """Measure what the method must know of the teacher before training; buffers hold it, and checkpoints them.
+
+        Args:
+            outputs: The first rows in batches, with what the teacher gives for them; computed as they are read.
+        """
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Return the batch after everything random, such as masking, on the CPU; `seed` alone decides it."""

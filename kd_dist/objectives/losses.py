@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from kd_dist.config.objectives.fastbert import Direction
 from kd_dist.config.sections.objective import Compat
 from kd_dist.config.tasks import Task
+from kd_dist.data.labels import NO_LABEL
 from kd_dist.models.attention import Attention
 
 # Return a value, and a function that computes its gradients with respect to the student's queries and keys.
@@ -98,6 +99,27 @@ def attention_score_count(mask_BS: Tensor, num_heads: int, compat: Compat) -> Te
     return mask_BS.bool().sum(dim=1).square().sum() * num_heads
 
 
+def centred_keys(attention: Attention, mask_BS: Tensor) -> Attention:
+    """Return the attention whose scores are those of `attention` minus each query's mean over its valid keys.
+
+    Softmax ignores what is added to all scores of one query. Since Q(K - mean K)' = QK' - mean(QK'), it is enough to
+    subtract from each key the mean of the valid ones; every form of `attention_score_error` then stays as it is.
+    """
+    valid_B1S1 = mask_BS.bool()[:, None, :, None]
+    key_BHSK = _at_least_float32(attention.key_BHSK).masked_fill(~valid_B1S1, 0.0)
+    mean_BH1K = key_BHSK.sum(dim=2, keepdim=True) / valid_B1S1.sum(dim=2, keepdim=True)
+    return Attention(attention.query_BHSK, key_BHSK - mean_BH1K, attention.scaling)
+
+
+def attention_score_moments(attention: Attention, mask_BS: Tensor) -> Tensor:
+    """Return the sum of the scaled scores and that of their squares, over heads and valid pairs: (2), in float64."""
+    valid_B1S1 = mask_BS.bool()[:, None, :, None]
+    query_BHSK = attention.query_BHSK.detach().double().masked_fill(~valid_B1S1, 0.0) * attention.scaling
+    key_BHSK = attention.key_BHSK.detach().double().masked_fill(~valid_B1S1, 0.0)
+    total = (query_BHSK.sum(dim=2) * key_BHSK.sum(dim=2)).sum()
+    return torch.stack([total, _product_sum(query_BHSK.mT @ query_BHSK, key_BHSK.mT @ key_BHSK)])
+
+
 def hidden_state_error(student_BSD: Tensor, teacher_BSD: Tensor, mask_BS: Tensor, *, compat: Compat) -> Tensor:
     """Return the sum of squared differences of hidden states, eq. 8 (or of embeddings, eq. 9) before its mean.
 
@@ -142,25 +164,32 @@ def masked_language_model_error(logits_ND: Tensor, labels_N: Tensor) -> Tensor:
 
 
 def label_error(logits_BC: Tensor, labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """Return the sum of the errors against true labels. Divide by `label_count`.
+    """Return the sum of the errors against true labels. Divide by `label_count`. Rows without a label add nothing.
 
-    single_label: cross-entropy with `labels` (B), each sample weighted by its class (`class_weights_C`).
-    multi_label:  binary cross-entropy with `labels` (B, C) of 0 and 1, summed over samples and classes.
-    regression:   squared difference of the single output and `labels` (B).
+    single_label: cross-entropy with `labels` (B), each sample weighted by its class (`class_weights_C`); no label: -100
+    multi_label:  binary cross-entropy with `labels` (B, C) of 0 and 1, summed over samples and classes; NaN: no label.
+    regression:   squared difference of the single output and `labels` (B); NaN: no label.
     """
     logits_BC = _at_least_float32(logits_BC)
     if task == "single_label":
-        return F.cross_entropy(logits_BC, labels, weight=class_weights_C, reduction="sum")
+        return F.cross_entropy(logits_BC, labels, weight=class_weights_C, reduction="sum", ignore_index=NO_LABEL)
+    known, labels = (~labels.isnan()).to(logits_BC.dtype), labels.nan_to_num().to(logits_BC.dtype)
     if task == "multi_label":
-        return F.binary_cross_entropy_with_logits(logits_BC, labels.to(logits_BC.dtype), reduction="sum")
-    return (logits_BC[:, 0] - labels).square().sum()
+        return F.binary_cross_entropy_with_logits(logits_BC, labels, weight=known, reduction="sum")
+    return ((logits_BC[:, 0] - labels).square() * known).sum()
 
 
 def label_count(labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """Return the divisor of `label_error`: the sum of the samples' class weights (1 each by default), or B x C."""
-    if task == "single_label" and class_weights_C is not None:
-        return class_weights_C[labels].sum()
-    return torch.tensor(labels.numel())
+    """Return the divisor of `label_error`: the sum of the samples' class weights (1 each by default), or B x C.
+
+    Rows without a label do not count.
+    """
+    if task != "single_label":
+        return (~labels.isnan()).sum()
+    known = labels != NO_LABEL
+    if class_weights_C is None:
+        return known.sum()
+    return (class_weights_C[labels.clamp(min=0)] * known).sum()
 
 
 def soft_label_error(

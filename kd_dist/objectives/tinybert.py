@@ -6,7 +6,7 @@ student's embedding output imitates the teacher's.
 Shapes: B batch, S sequence, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.stages import TrainStage
+from kd_dist.models.attention import Attention
 from kd_dist.models.loading import load_config
-from kd_dist.models.students import build_encoder
+from kd_dist.models.students import build_encoder, projections_start
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.losses import (
     attention_score_count,
     attention_score_error,
+    centred_keys,
     hidden_state_count,
     hidden_state_error,
 )
 from kd_dist.objectives.published_projection import load_published_projection
+from kd_dist.objectives.variances import Variance
 
 PROJECTIONS = "projections.safetensors"
 
@@ -37,13 +40,20 @@ class TinyBert(Objective):
 
     As in the paper, each term is a sum over layers of means: its count is that of a single layer. `projection` decides
     which of the L + 1 hidden states share a matrix. Terms of weight 0 are not computed.
+
+    In relative units, each layer's sum is divided by the teacher's variance of that quantity in that layer (`observe`),
+    so that a term is 1 per layer for a student that gives the teacher's mean, whatever the teacher.
     """
+
+    attention_variances_L: Tensor
+    hidden_variances_L: Tensor
 
     def __init__(self, student: PreTrainedModel, teacher: PretrainedConfig, settings: TinyBertObjective) -> None:
         super().__init__()
         self.student = student
-        self._compat = settings.compat
-        self._num_heads, self._teacher_width = teacher.num_attention_heads, teacher.hidden_size
+        self._compat, self._relative = settings.compat, settings.is_relative()
+        self._centred = settings.attention_form() == "centred"
+        self._num_heads, self.teacher_width = teacher.num_attention_heads, teacher.hidden_size
         num_layers = student.config.num_hidden_layers
         self._layer_map = dict(enumerate(settings.mapped_layers(num_layers, teacher.num_hidden_layers), start=1))
         self._terms = {name for name, weight in settings.weights().items() if weight > 0}
@@ -54,6 +64,8 @@ class TinyBert(Objective):
                 for name in sorted(set(self._projection_of.values()))
             }
         )
+        self.register_buffer("attention_variances_L", torch.ones(len(self._attention_layers())))
+        self.register_buffer("hidden_variances_L", torch.ones(len(self._hidden_layers())))
 
     def _hidden_layers(self) -> list[int]:
         """Return the student layers whose output is compared; 0 is the embedding."""
@@ -72,9 +84,28 @@ class TinyBert(Objective):
             attention=frozenset(self._teacher_layer(layer) for layer in self._attention_layers()),
         )
 
+    def observe(self, outputs: Iterable[tuple[Batch, Encoded]]) -> None:
+        """Estimate the teacher's variance of everything compared, for relative units."""
+        if not self._relative:
+            return
+        attention = {layer: Variance() for layer in self._attention_layers()}
+        hidden = {layer: Variance() for layer in self._hidden_layers()}
+        for batch, teacher in outputs:
+            mask_BS = batch["attention_mask"]
+            for layer, variance in attention.items():
+                variance.add_scores(self._scores(teacher.attention[self._teacher_layer(layer)], mask_BS), mask_BS)
+            for layer, variance in hidden.items():
+                variance.add_states(teacher.hidden_states[self._teacher_layer(layer)], mask_BS)
+        self.attention_variances_L.copy_(torch.tensor([variance.value() for variance in attention.values()]))
+        self.hidden_variances_L.copy_(torch.tensor([variance.value() for variance in hidden.values()]))
+
+    def _scores(self, attention: Attention, mask_BS: Tensor) -> Attention:
+        """Return the queries and keys whose scores are compared."""
+        return centred_keys(attention, mask_BS) if self._centred else attention
+
     def counts(self, batch: Batch) -> dict[str, float]:
         mask_BS = batch["attention_mask"]
-        hidden = float(hidden_state_count(mask_BS, self._teacher_width, self._compat))
+        hidden = float(hidden_state_count(mask_BS, self.teacher_width, self._compat))
         attention = float(attention_score_count(mask_BS, self._num_heads, self._compat))
         counts = {"attention": attention, "hidden": hidden, "embeddings": hidden}
         return {term: counts[term] for term in sorted(self._terms)}
@@ -85,15 +116,24 @@ class TinyBert(Objective):
         student = encode(self.student, batch, wanted)
         mask_BS = batch["attention_mask"]
         sums: dict[str, list[Tensor]] = {term: [] for term in sorted(self._terms)}
-        for layer in self._attention_layers():
-            pair = student.attention[layer], teacher.attention[self._teacher_layer(layer)]
-            sums["attention"].append(attention_score_error(*pair, mask_BS, compat=self._compat))
-        for layer in self._hidden_layers():
+        for layer, variance in zip(self._attention_layers(), self.attention_variances_L, strict=True):
+            own = self._scores(student.attention[layer], mask_BS)
+            target = self._scores(teacher.attention[self._teacher_layer(layer)], mask_BS)
+            sums["attention"].append(attention_score_error(own, target, mask_BS, compat=self._compat) / variance)
+        for layer, variance in zip(self._hidden_layers(), self.hidden_variances_L, strict=True):
             projected_BSD = self.projections[self._projection_of[layer]](student.hidden_states[layer])
             target_BSD = teacher.hidden_states[self._teacher_layer(layer)]
-            error = hidden_state_error(projected_BSD, target_BSD, mask_BS, compat=self._compat)
+            error = hidden_state_error(projected_BSD, target_BSD, mask_BS, compat=self._compat) / variance
             sums["hidden" if layer else "embeddings"].append(error)
         return Outcome({term: torch.stack(values).sum() for term, values in sums.items()})
+
+    def start_projections(self, directions_DE: Tensor) -> None:
+        """Start every projection from the matrix that the student's own weights were projected with."""
+        for projection in self.projections.values():
+            assert isinstance(projection, nn.Linear)
+            nn.init.zeros_(projection.bias)
+            with torch.no_grad():
+                projection.weight.copy_(directions_DE)
 
     def save_extras(self, directory: Path) -> None:
         """Save the projections, for a later stage that continues to distil this student."""
@@ -136,7 +176,11 @@ def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
     """Build the objective with its student, and with the projections of an earlier stage where there are any."""
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
-    objective = TinyBert(build_encoder(stage, tokenizer), load_config(stage.teacher.path), stage.objective)
+    student = build_encoder(stage, tokenizer)
+    objective = TinyBert(student, load_config(stage.teacher.path), stage.objective)
+    directions_DE = projections_start(stage, student)
+    if directions_DE is not None and len(directions_DE) == objective.teacher_width:
+        objective.start_projections(directions_DE)
     if stage.student is not None and stage.student.path is not None:
         objective.load_extras(Path(stage.student.path))
     return objective

@@ -114,7 +114,7 @@ class Engine:
     Args:
         module: The module to train; only parameters that require gradients are trained and saved.
         settings: ZeRO stage and precision.
-        optim: Optimizer and schedule.
+        optim: Optimizer and schedule; the learning rate must be given.
         total_steps: Optimizer steps of the whole run, which the schedule spans.
         micro_batch_size: Rows of a forward pass.
         accumulation_steps: Micro-batches of this rank per optimizer step.
@@ -132,6 +132,8 @@ class Engine:
     ) -> None:
         self.module = module.to(own_device())
         self._stage = settings.zero_stage
+        if optim.learning_rate is None:
+            raise ValueError("the engine needs a learning rate")
         self._base_learning_rate = optim.learning_rate
         self._optimizer = self._build_optimizer(optim)
         # The schedule is a function of the step number, so it has no state to save.

@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from kd_dist.config.stages import TrainStage
@@ -30,6 +31,8 @@ from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
 from kd_dist.training.teacher_outputs import StoredOutputs
 from kd_dist.training.trainer import Trainer
+
+OBSERVED_ROWS, OBSERVED_BATCH = 256, 32
 
 
 def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
@@ -66,9 +69,12 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     objective = build(stage, tokenizer)
     _check_tokens(stage, objective, tokens)
     outputs = _stored_outputs(stage)
-    rows, validation_rows = (
-        TokenRows(tokens, split, tokenizer.pad_token_id, outputs) for split in ("train", "validation")
-    )
+    pad, more = tokenizer.pad_token_id, stage.data.unlabelled_tokens
+    rows = TokenRows(tokens, "train", pad, outputs, Path(more) if more else None)
+    validation_rows = TokenRows(tokens, "validation", pad, outputs)
+    teacher = _teacher(stage, objective)
+    if teacher is not None:
+        _observe(objective, teacher, rows)
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
         distributed.rank(),
@@ -82,7 +88,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         stage,
         engine=_engine(stage, objective, total_steps),
         objective=objective,
-        teacher=_teacher(stage, objective),
+        teacher=teacher,
         rows=rows,
         validation_rows=validation_rows,
         total_steps=total_steps,
@@ -95,10 +101,11 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
 
 
 def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
+    rate = stage.learning_rate(objective.student.config.hidden_size)
     return Engine(
         objective,
         stage.engine,
-        stage.optim,
+        stage.optim.model_copy(update={"learning_rate": rate}),
         total_steps=total_steps,
         micro_batch_size=stage.train.sequences_per_micro_batch(),
         accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
@@ -168,6 +175,19 @@ def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
         device=own_device(),
         label2id=PreparedRows(Path(stage.data.tokens)).labels.ids if wanted.logits else None,
     )
+
+
+def _observe(objective: Objective, teacher: Teacher, rows: TokenRows) -> None:
+    """Show the teacher's outputs for the first rows to the objective; what it keeps is rank 0's. Collective.
+
+    The rows are those on disk, so neither ranks nor the order of training matter.
+    """
+    starts = range(0, min(OBSERVED_ROWS, len(rows)), OBSERVED_BATCH)
+    batches = (rows.collate(np.arange(start, min(start + OBSERVED_BATCH, len(rows)))) for start in starts)
+    on_device = ({name: tensor.to(own_device()) for name, tensor in batch.items()} for batch in batches)
+    objective.observe((batch, teacher(batch)) for batch in on_device)
+    for buffer in objective.buffers():
+        buffer.copy_(distributed.broadcast(buffer.cpu()))
 
 
 def _make_deterministic(stage: TrainStage) -> None:

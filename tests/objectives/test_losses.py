@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kd_dist.data.labels import NO_LABEL, Labels
 from kd_dist.models.attention import Attention
 from kd_dist.objectives.losses import (
     attention_score_count,
     attention_score_error,
     attention_score_error_direct,
     attention_score_error_gram,
+    centred_keys,
     hidden_state_count,
     hidden_state_error,
     label_count,
@@ -508,3 +510,55 @@ def test_the_divergence_of_certain_predictions_is_finite(direction: Any, task: A
     assert torch.isfinite(found)
     assert student.grad is not None
     assert torch.isfinite(student.grad).all()
+
+
+def test_centred_scores_are_the_scores_minus_each_querys_mean_over_its_keys() -> None:
+    mask_BS = mask_of([7, 4])
+    student, teacher = attention(mask_BS, 5, seed=0), attention(mask_BS, 6, seed=1)
+
+    def scores(side: Attention) -> Tensor:
+        plain = side.scaling * side.query_BHSK @ side.key_BHSK.mT
+        valid = mask_BS.bool()[:, None, None, :]
+        return plain - (plain * valid).sum(-1, keepdim=True) / valid.sum(-1, keepdim=True)
+
+    def by_formula(side: Attention) -> Tensor:
+        pairs = mask_BS[:, None, :, None] * mask_BS[:, None, None, :]
+        return ((scores(side) - scores(teacher)).square() * pairs).sum()
+
+    def ours(side: Attention) -> Tensor:
+        centred = centred_keys(side, mask_BS), centred_keys(teacher, mask_BS)
+        return attention_score_error(*centred, mask_BS, compat="none")
+
+    torch.testing.assert_close(ours(student), by_formula(student))
+    torch.testing.assert_close(gradients(ours(student), student), gradients(by_formula(student), student))
+
+
+def test_what_is_added_to_all_scores_of_a_query_does_not_change_centred_scores() -> None:
+    mask_BS = mask_of([7, 4])
+    student, teacher = attention(mask_BS, 5, seed=0), attention(mask_BS, 6, seed=1)
+    # A constant added to every key adds q'c to all scores of a query q.
+    shifted = Attention(student.query_BHSK, student.key_BHSK + torch.randn(2, 2, 1, 5), student.scaling)
+    errors = [
+        attention_score_error(centred_keys(side, mask_BS), centred_keys(teacher, mask_BS), mask_BS, compat="none")
+        for side in (student, shifted)
+    ]
+    torch.testing.assert_close(*errors)
+    raw = [attention_score_error(side, teacher, mask_BS, compat="none") for side in (student, shifted)]
+    assert not torch.isclose(*raw)
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+def test_rows_without_a_label_add_nothing(task: str) -> None:
+    labels = Labels(task, {} if task == "regression" else {"a": 0, "b": 1, "c": 2})
+    given = {"single_label": [2, 0], "multi_label": [[1.0, 0.0, 1.0], [0.0] * 3], "regression": [0.5, -1.0]}[task]
+    logits_BC = logits(3, 4, labels.num_labels)
+    mixed = torch.tensor([given[0], labels.missing(), given[1], labels.missing()])
+    known = torch.tensor(given)
+    rows = logits_BC[[0, 2]]
+    torch.testing.assert_close(label_error(logits_BC, mixed, task), label_error(rows, known, task))
+    assert label_count(mixed, task) == label_count(known, task)
+
+
+def test_rows_without_a_label_have_no_class_weight() -> None:
+    weights_C = torch.tensor([1.0, 2.0, 4.0])
+    assert label_count(torch.tensor([2, NO_LABEL, 1]), "single_label", weights_C) == 6.0

@@ -60,7 +60,7 @@ def eager(path: object, batch: dict[str, torch.Tensor]) -> tuple[list[torch.Tens
 def test_terms_equal_the_formula_over_the_valid_positions(
     tiny: TinyWorld, corpus_batch: dict[str, torch.Tensor], layer_map: list[int] | None
 ) -> None:
-    method = objective(tiny, layer_map=layer_map)
+    method = objective(tiny, layer_map=layer_map, attention="raw", units="absolute")
     layers = layer_map or [1, 3]  # 2 layers spread over 3
     hidden_s, scores_s = eager(method.student, corpus_batch)
     hidden_t, scores_t = eager(tiny.teacher, corpus_batch)
@@ -172,3 +172,58 @@ def test_a_student_goes_on_with_its_projections(labelled: LabelledWorld, tmp_pat
     )
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
+
+
+def test_relative_terms_are_shares_of_the_teachers_variance(
+    tiny: TinyWorld, corpus_batch: dict[str, torch.Tensor]
+) -> None:
+    plain = objective(tiny, attention="raw", units="absolute", layer_map=[2, 3])
+    relative = objective(tiny, attention="raw", layer_map=[2, 3])
+    teacher = teacher_of(tiny, relative)
+    relative.observe([(corpus_batch, teacher(corpus_batch))])
+    hidden_t, scores_t = eager(tiny.teacher, corpus_batch)
+    mask = corpus_batch["attention_mask"].bool()
+    pairs = (mask[:, None, :, None] & mask[:, None, None, :]).expand_as(scores_t[0])
+    hidden = [hidden_t[layer][mask].var(dim=0, unbiased=False).mean() for layer in (0, 2, 3)]
+    scores = [scores_t[layer - 1][pairs].var(unbiased=False) for layer in (2, 3)]
+    torch.testing.assert_close(relative.hidden_variances_L, torch.stack(hidden), rtol=1e-4, atol=0)
+    torch.testing.assert_close(relative.attention_variances_L, torch.stack(scores), rtol=1e-4, atol=0)
+    found, absolute = (means(method, teacher, corpus_batch) for method in (relative, plain))
+    assert found["embeddings"] == pytest.approx(absolute["embeddings"] / float(hidden[0]), rel=1e-4)
+    plain.observe([(corpus_batch, teacher(corpus_batch))])
+    assert means(plain, teacher, corpus_batch) == absolute
+
+
+def test_a_student_that_gives_the_teachers_mean_has_a_relative_error_of_one(
+    tiny: TinyWorld, corpus_batch: dict[str, torch.Tensor]
+) -> None:
+    method = objective(tiny, attention="none")
+    teacher = teacher_of(tiny, method)
+    method.observe([(corpus_batch, teacher(corpus_batch))])
+    target, mask = teacher(corpus_batch).hidden_states[0], corpus_batch["attention_mask"].bool()
+    with torch.no_grad():
+        method.projections["embeddings"].weight.zero_()
+        method.projections["embeddings"].bias.copy_(target[mask].mean(dim=0))
+    assert means(method, teacher, corpus_batch)["embeddings"] == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("how_many", [1, 4])
+def test_the_variances_do_not_depend_on_batches_or_padding(
+    tiny: TinyWorld, corpus_batch: dict[str, torch.Tensor], how_many: int
+) -> None:
+    whole, cut = objective(tiny), objective(tiny)
+    teacher = teacher_of(tiny, whole)
+    whole.observe([(corpus_batch, teacher(corpus_batch))])
+    wider = {name: nn.functional.pad(tensor, (0, 5)) for name, tensor in corpus_batch.items()}
+    pieces = zip(*(tensor.chunk(how_many) for tensor in wider.values()), strict=True)
+    batches = [dict(zip(wider, piece, strict=True)) for piece in pieces]
+    cut.observe([(batch, teacher(batch)) for batch in batches])
+    torch.testing.assert_close(cut.hidden_variances_L, whole.hidden_variances_L, rtol=1e-4, atol=0)
+    torch.testing.assert_close(cut.attention_variances_L, whole.attention_variances_L, rtol=1e-4, atol=0)
+    assert cut.state_dict().keys() >= {"attention_variances_L", "hidden_variances_L"}  # so checkpoints hold them
+
+
+def test_attention_can_be_left_out_and_compat_means_the_published_scores() -> None:
+    assert TinyBertObjective(attention="none").weights()["attention"] == 0
+    published = TinyBertObjective(compat="huawei")
+    assert (published.attention_form(), published.is_relative()) == ("raw", False)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import ObjectiveSection
+from kd_dist.config.sections.objective import REFERENCE_WIDTH, ObjectiveSection
 from kd_dist.config.tasks import Task
 
 
@@ -26,6 +26,9 @@ class FinetuneObjective(ObjectiveSection):
             f"objective.class_weights={self.class_weights} is for data.task=single_label, but data.task={task}: set it "
             "to none"
         ]
+
+    def learning_rate(self, width: int, has_student: bool) -> float:
+        return (8e-5 if has_student else 4e-5) * REFERENCE_WIDTH / width
 
     def result_name(self, has_student: bool) -> str:
         return "student_alone" if has_student else "teacher"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import listed
-from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSection
+from kd_dist.config.sections.objective import REFERENCE_WIDTH, Compat, ModelConfig, ObjectiveSection
 
 
 class TinyBertObjective(ObjectiveSection):
@@ -16,9 +16,20 @@ class TinyBertObjective(ObjectiveSection):
         default=None,
         description="teacher layer (from 1) that each student layer imitates; none: evenly spaced",
     )
+    attention: Literal["centred", "raw", "none"] = Field(
+        default="centred",
+        description="attention scores to compare. centred: without each query's mean over its keys, which softmax "
+        "ignores; raw: as published; none: leave the term out",
+    )
+    units: Literal["relative", "absolute"] = Field(
+        default="relative",
+        description="relative: every term as a share of the teacher's own variance in that layer, 1 = as bad as its "
+        "mean; absolute: mean squared differences, as published",
+    )
     compat: Compat = Field(
         default="none",
-        description="huawei: the reduction of the published code (padded query rows included, plain means)",
+        description="huawei: the reduction of the published code (padded query rows included, plain means), with "
+        "objective.attention=raw and objective.units=absolute",
     )
     projection: Literal["paper", "shared", "per_layer"] = Field(
         default="paper",
@@ -30,9 +41,17 @@ class TinyBertObjective(ObjectiveSection):
     hidden_weight: float = Field(default=1.0, ge=0, description="weight of the hidden-state term")
     embeddings_weight: float = Field(default=1.0, ge=0, description="weight of the embedding term")
 
+    def attention_form(self) -> Literal["centred", "raw", "none"]:
+        """Return the scores that are compared: `attention`, but the published ones where the code's reduction is."""
+        return "raw" if self.compat == "huawei" and self.attention != "none" else self.attention
+
+    def is_relative(self) -> bool:
+        """Return whether terms are shares of the teacher's variance; the published reduction has no such form."""
+        return self.units == "relative" and self.compat == "none"
+
     def weights(self) -> dict[str, float]:
         return {
-            "attention": self.attention_weight,
+            "attention": 0.0 if self.attention == "none" else self.attention_weight,
             "hidden": self.hidden_weight,
             "embeddings": self.embeddings_weight,
         }
@@ -42,6 +61,9 @@ class TinyBertObjective(ObjectiveSection):
         if self.layer_map is not None:
             return self.layer_map
         return [layer * teacher_layers // student_layers for layer in range(1, student_layers + 1)]
+
+    def learning_rate(self, width: int, has_student: bool) -> float:
+        return 2e-4 * REFERENCE_WIDTH / width
 
     def problems(self, stage: Any) -> list[str]:
         if self.temperature == 1.0:
@@ -56,11 +78,11 @@ class TinyBertObjective(ObjectiveSection):
 
     def _head_problems(self, teacher: ModelConfig, student: ModelConfig) -> list[str]:
         heads = teacher["num_attention_heads"], student["num_attention_heads"]
-        if self.attention_weight == 0 or heads[0] == heads[1]:
+        if self.weights()["attention"] == 0 or heads[0] == heads[1]:
             return []
         return [
             f"the teacher has {heads[0]} attention heads and the student {heads[1]}: their scores cannot be compared. "
-            f"Choose a student with {heads[0]} heads (student.config), or set objective.attention_weight=0"
+            f"Choose a student with {heads[0]} heads (student.config), or set objective.attention=none"
         ]
 
     def _layer_problems(self, teacher: ModelConfig, student: ModelConfig) -> list[str]:

@@ -143,10 +143,19 @@ class PlainTokenData(Section):
     )
 
 
-class TokenData(PlainTokenData):
+class DistillationData(PlainTokenData):
+    """Tokenized rows that a teacher teaches on, with labels or without."""
+
+    PATHS: ClassVar[tuple[str, ...]] = ("tokens", "unlabelled_tokens")
+    unlabelled_tokens: Name = Field(
+        default=None, description="rows without labels to train on as well: a folder that an unlabelled stage wrote"
+    )
+
+
+class TokenData(DistillationData):
     """Tokenized rows to train on, and how they are batched."""
 
-    PATHS = ("tokens", "teacher_outputs")
+    PATHS = ("tokens", "unlabelled_tokens", "teacher_outputs")
     teacher_outputs: Name = Field(
         default=None, description="precomputed teacher logits for these rows; none: run the teacher during training"
     )

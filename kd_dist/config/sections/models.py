@@ -1,6 +1,6 @@
 """Settings that name models, one section for each role that a model has."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -36,11 +36,12 @@ class MultilingualEncoder(Section):
 
 
 class Donor(Section):
-    """The model whose layers a student starts from."""
+    """The model whose weights a student starts from."""
 
     MODELS = ("path",)
     path: str = Field(
-        description="Hugging Face directory or hub name of the model that student.teacher_layers takes layers from"
+        description="Hugging Face directory or hub name of the model whose weights the student starts from "
+        "(student.init=projected, student.teacher_layers)"
     )
 
 
@@ -78,7 +79,12 @@ class Student(Section):
     )
     path: Name = Field(
         default=None,
-        description="pretrained student to start from; it replaces student.config. none: random weights",
+        description="pretrained student to start from; it replaces student.config. none: as student.init says",
+    )
+    init: Literal["projected", "random"] = Field(
+        default="projected",
+        description="start of student.config. projected: the embeddings of donor.path or else the teacher, projected "
+        "onto the principal directions of its word embeddings; random: random weights throughout",
     )
     teacher_layers: Annotated[list[int] | None, BeforeValidator(listed)] = Field(
         default=None,

@@ -16,6 +16,9 @@ from kd_dist.config.tasks import Task
 Compat = Literal["none", "huawei"]
 ModelConfig = dict[str, Any]
 
+REFERENCE_WIDTH = 768
+"""The width of BERT-base, to which default learning rates refer."""
+
 
 class ObjectiveSection(Section):
     """The settings of one method, and the questions that the rest of the project asks about it."""
@@ -50,6 +53,15 @@ class ObjectiveSection(Section):
     def needs_word_starts(self) -> bool:
         """Return whether rows must hold word boundaries (`data.word_starts`)."""
         return False
+
+    def learning_rate(self, width: int, has_student: bool) -> float:
+        """Return the peak learning rate for a model of this width, where none is given: the wider, the lower.
+
+        Args:
+            width: Hidden size of the model that is trained.
+            has_student: Whether it is a student; otherwise it is a pretrained encoder that is fine-tuned.
+        """
+        return 1e-4 * REFERENCE_WIDTH / width
 
     def result_name(self, has_student: bool) -> str:
         """Return the name of the trained model in results; without a student, a fine-tuned encoder was trained."""

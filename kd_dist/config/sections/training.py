@@ -15,6 +15,9 @@ class Train(Section):
         default=None, ge=1, description="optimizer steps; none: as many as train.epochs takes"
     )
     epochs: float = Field(default=3.0, gt=0, description="passes over the data, unless train.steps is given")
+    min_steps: int = Field(
+        default=1, ge=1, description="optimizer steps at least, where train.epochs over few rows are fewer"
+    )
     global_batch_size: int = Field(default=256, ge=1, description="sequences per optimizer step, over all ranks")
     micro_batch_size: Annotated[int | None, BeforeValidator(optional)] = Field(
         default=None, ge=1, description="sequences per forward pass; none: at most 32, and at least 4 passes per step"
@@ -42,7 +45,7 @@ class Train(Section):
 
     def total_steps(self, num_rows: int) -> int:
         """Return the optimizer steps of the whole run over `num_rows` rows."""
-        return self.steps or max(1, math.ceil(self.epochs * num_rows / self.global_batch_size))
+        return self.steps or max(self.min_steps, math.ceil(self.epochs * num_rows / self.global_batch_size))
 
     def problems(self, world_size: int) -> list[str]:
         """Return why the batch size cannot be divided into micro-batches and among `world_size` ranks."""
@@ -63,7 +66,9 @@ class Train(Section):
 class Optim(Section):
     """AdamW and its learning-rate schedule."""
 
-    learning_rate: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
+    learning_rate: Annotated[float | None, BeforeValidator(optional)] = Field(
+        default=None, gt=0, description="peak learning rate of AdamW; none: by the objective and the model's width"
+    )
     warmup_fraction: float = Field(
         default=0.1, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
     )
