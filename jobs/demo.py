@@ -3,28 +3,42 @@
 from typing import Any
 
 from jobs.finetune import FINETUNE
-from jobs.tinybert_task import task_stages, with_equal_training
-from kd_dist.config.job import Job
-from kd_dist.config.sections.data import LabelledData, VocabularyData
+from jobs.tinybert_task import task_stages
+from kd_dist.config.job import Job, drop_stages
+from kd_dist.config.sections.data import LabelledData, UnlabelledData, VocabularyData
 from kd_dist.config.sections.models import Encoder, MultilingualEncoder, Student, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
-from kd_dist.config.sections.training import Cadence, Optim, Train
-from kd_dist.config.stages import AnyStage, CutVocabularyStage, LabelledStage, SampleTeacherStage, SampleTextStage
+from kd_dist.config.sections.training import Cadence, Train
+from kd_dist.config.stages import (
+    AnyStage,
+    CutVocabularyStage,
+    LabelledStage,
+    SampleTeacherStage,
+    SampleTextStage,
+    UnlabelledStage,
+)
 
 PRETRAINED = "@pretrained/export"
-CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=100, evaluate_every_n_steps=50)
+STUDENT = Student(config="bert_3l_192")
+CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=200, evaluate_every_n_steps=100)
 FEW_CORES = CpuResources(cpus=2, timeout_minutes=30)
 
 
-def _shortened(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
-    """Return the stages with `changes` of sections applied, by stage."""
-    changed = {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
-    return with_equal_training(stages | changed, given=())[0]
+def _changed(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
+    """Return the stages with sections of some replaced."""
+    return stages | {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
+
+
+def _distillation() -> dict[str, AnyStage]:
+    """Return the stages of task distillation in minutes: of the prediction alone, for as long as the student alone."""
+    stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
+    learning = {"student": STUDENT, "train": Train(steps=800, global_batch_size=32), "cadence": CADENCE}
+    return _changed(drop_stages(stages, "layers"), distill=learning, alone=learning)
 
 
 JOB = Job(
     name="demo",
-    description="few labels, much text: a pretrained teacher from a package, a student from it; minutes on two cores",
+    description="1,000 labelled reviews, 8,000 without labels and a pretrained encoder become a small classifier",
     stages={
         "texts": SampleTextStage(),
         "multilingual": SampleTeacherStage(),
@@ -43,25 +57,19 @@ JOB = Job(
             tokenizer=TokenizerSource(path=PRETRAINED),
             resources=FEW_CORES,
         ),
-        "finetune": FINETUNE.model_copy(
-            update={
-                "encoder": Encoder(path=PRETRAINED),
-                "train": Train(epochs=3, global_batch_size=32),
-                "optim": Optim(learning_rate=1e-4),
-                "cadence": CADENCE,
-            }
+        "unlabelled": UnlabelledStage(
+            data=UnlabelledData(unlabelled=["@texts/unlabelled.txt"], tokens="@labelled/tokens"), resources=FEW_CORES
         ),
-        **_shortened(
-            task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=Student()),
-            layers={"train": Train(epochs=2, global_batch_size=32), "optim": Optim(learning_rate=1e-3)},
-            distill={
-                "train": Train(epochs=2, global_batch_size=32),
-                "optim": Optim(learning_rate=1e-3),
+        **_changed(
+            {"finetune": FINETUNE},
+            finetune={
+                "encoder": Encoder(path=PRETRAINED),
+                "train": Train(epochs=4, global_batch_size=32),
                 "cadence": CADENCE,
             },
-            alone={"optim": Optim(learning_rate=1e-3), "cadence": CADENCE},
         ),
+        **drop_stages(_distillation(), "unlabelled"),
     },
     result="serving",
-    seeded=["layers", "distill", "alone"],
+    seeded=["distill", "alone"],
 )

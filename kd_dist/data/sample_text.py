@@ -9,13 +9,14 @@ from kd_dist.errors import UserError
 from kd_dist.files import write_text
 
 LABELS = {"positive": "pos.txt", "negative": "neg.txt"}
-ROWS = {"train": 1000, "validation": 500, "test": 2000}  # the others are texts without labels
+ROWS = {"train": 1000, "validation": 500, "test": 2000}
+UNLABELLED = 8000  # of the others
 
 
 def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:
-    """Write train.tsv, validation.tsv and test.tsv, with the label before each review, and unlabelled.txt.
+    """Write train.tsv, validation.tsv and test.tsv, with a label before each review, and others to unlabelled.txt.
 
-    Every review is in one of them, once; which one is decided by a hash of its text.
+    No review is in two of them; which one is decided by a hash of its text.
 
     Raises:
         UserError: the package is not installed.
@@ -25,7 +26,7 @@ def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:
     for name, count in ROWS.items():
         rows, texts = texts[:count], texts[count:]
         write_text(stage_dir / f"{name}.tsv", "".join(f"{labels[text]}\t{text}\n" for text in rows))
-    write_text(stage_dir / "unlabelled.txt", "".join(f"{text}\n" for text in texts))
+    write_text(stage_dir / "unlabelled.txt", "".join(f"{text}\n" for text in texts[:UNLABELLED]))
 
 
 def _labelled_reviews(folder: Path) -> dict[str, str]:
