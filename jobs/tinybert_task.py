@@ -105,7 +105,10 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
         UserError: The lengths of the two stages cannot be added, and none is given for `alone`.
     """
     layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
-    if own := [key for key in LENGTH if f"alone.train.{key}" in given]:
+    own = [key for key in LENGTH if f"alone.train.{key}" in given]
+    if own == ["global_batch_size"] and len({train.global_batch_size for train in (layers, distill, alone)}) == 1:
+        own = []  # it is what the stage gets without being set
+    if own:
         shown = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
         return stages, [f"the student without distillation is not trained for as long as the distilled one: {shown}"]
     unit, other = _unit(layers), _unit(distill)

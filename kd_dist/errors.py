@@ -1,12 +1,14 @@
 """Errors that a user can fix: one clear message, no traceback, and an exit status that says when they were found."""
 
+import contextlib
 import difflib
 import errno
 import os
+import re
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NoReturn
 
 
@@ -100,3 +102,24 @@ def _is_unread(descriptor: int) -> bool:
 
 class CorpusError(UserError):
     """Text files or a tokenizer cannot be used; the message names the file, the line and the way out."""
+
+
+@contextlib.contextmanager
+def options_in_messages(options: Mapping[str, str]) -> Iterator[None]:
+    """Name the options of a command in messages about data, which name the settings of a stage.
+
+    Args:
+        options: The option (`--bad-rows`) of each key of a setting (`bad_rows` of `data.bad_rows`).
+
+    Raises:
+        CorpusError: The block raises one; `data.bad_rows=skip` in its message becomes `--bad-rows skip`.
+    """
+    try:
+        yield
+    except CorpusError as error:
+        message = re.sub(
+            rf"\bdata\.({'|'.join(options)})(=?)",
+            lambda found: options[found[1]] + " " * len(found[2]),
+            str(error),
+        )
+        raise CorpusError(message) from error

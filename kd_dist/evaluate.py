@@ -12,10 +12,8 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -24,13 +22,24 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.examples import Examples, read_rows
 from kd_dist.data.labelled_rows import BadRows, left_out
-from kd_dist.errors import CorpusError, UserError, exit_with_message
+from kd_dist.data.separators import require_separator
+from kd_dist.errors import UserError, exit_with_message, options_in_messages
 from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.outputs import write_evaluation
 from kd_dist.evaluation.scoring import at_speeds, own_preprocessings, score_all
 from kd_dist.evaluation.tables import print_table
 from kd_dist.models.classifier import load_classifier, plain_preprocessing
 from kd_dist.serving.predictions import checked_speed
+
+SETTINGS = {
+    **dict.fromkeys(("train", "validation", "test"), "--data"),
+    "columns": "--columns",
+    "header": "--header",
+    "separator": "--separator",
+    "task": "--task",
+    "bad_rows": "--bad-rows",
+}
+"""The option of this command for each key of a stage's `data`."""
 
 
 def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, int]) -> Examples:
@@ -46,34 +55,22 @@ def read_examples(options: argparse.Namespace, task: Task, label2id: dict[str, i
     """
     if not options.label_separator:
         raise UserError("--label-separator: at least one character")
+    require_separator("--separator", options.separator)
     data = LabelledData(
         train=[options.data],
         columns=options.columns.split(","),
         header=options.header,
+        separator=options.separator,
         task=task,
         label_separator=options.label_separator,
         bad_rows=options.bad_rows,
     )
     bad_rows = BadRows(skip=data.bad_rows == "skip")
-    with _options_in_messages():
+    with options_in_messages(SETTINGS):
         examples = read_rows(data, label2id, bad_rows)
     if bad_rows.counts:
         print(left_out(bad_rows.counts), file=sys.stderr)
     return examples
-
-
-@contextmanager
-def _options_in_messages() -> Iterator[None]:
-    """Name the options of this command in messages about labelled rows, which name the settings of a stage."""
-    try:
-        yield
-    except CorpusError as error:
-        options = re.sub(
-            r"\bdata\.(columns|header|task|bad_rows)(=?)",
-            lambda found: f"--{found[1].replace('_', '-')}{' ' * len(found[2])}",
-            str(error),
-        )
-        raise CorpusError(options) from error
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:
@@ -120,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
     )
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="first row of tsv and csv")
+    parser.add_argument(
+        "--separator", metavar="X", help=r"between columns, such as ; or \t (default: tabs, commas in csv)"
+    )
     parser.add_argument("--task", choices=get_args(Task), help="default: what the first model was trained for")
     parser.add_argument("--label-separator", default="|", help="between the labels of a multi-label row (default: |)")
     parser.add_argument("--bad-rows", choices=("error", "skip"), default="error", help="rows that cannot be used")

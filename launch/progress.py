@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.data.prepared_rows import PreparedRows, num_training_rows
+from kd_dist.config.sections.training import Train
 from kd_dist.runs.completion import unfinished_shards
 from kd_dist.runs.layout import read_stage
 from launch.states import StageState
@@ -25,26 +25,22 @@ def progress(stage_dir: Path, state: StageState) -> list[str]:
         return []
     last = training[-1]
     step, speed = last["global_step"], last["speed/samples_per_second"]
-    total, is_exact = _total_steps(stage, last)
+    total = _total_steps(stage.train, last)
     left = (total - step) * stage.train.global_batch_size / speed
     return [
-        f"{step:,}/{'' if is_exact else '~'}{total:,}",
+        f"{step:,}/{total:,}",
         "not finite" if last["train/loss"] is None else f"{last['train/loss']:.4f}",
         f"{speed:,.1f}",
         "" if state.is_complete or state.has_failed else str(timedelta(seconds=round(left))),
     ]
 
 
-def _total_steps(stage: Any, last: dict[str, Any]) -> tuple[int, bool]:
-    """Return the steps of the whole training, and whether that is certain.
+def _total_steps(train: Train, last: dict[str, Any]) -> int:
+    """Return the steps of the whole training.
 
-    The length in epochs depends on the number of rows; where these are no longer there, it follows from how many
-    epochs a step was, roughly.
+    The length in epochs depends on the number of rows, which follows exactly from how many epochs a step was.
     """
-    rows = PreparedRows(Path(stage.data.tokens))
-    if stage.train.steps is not None or rows.exist():
-        return stage.train.total_steps(num_training_rows(stage.data) if rows.exist() else 0), True
-    return round(stage.train.epochs * last["global_step"] / max(last["epoch"], 1e-9)), False
+    return train.total_steps(round(last["global_step"] * train.global_batch_size / last["epoch"]))
 
 
 def _last_rows(path: Path) -> list[dict[str, Any]]:

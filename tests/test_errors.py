@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kd_dist.errors import CorpusError, RunError, UserError, nearest, report
+from kd_dist.errors import CorpusError, RunError, UserError, nearest, options_in_messages, report
 from tests.conftest import ROOT
 
 
@@ -89,3 +89,11 @@ def test_any_other_broken_pipe_is_raised_again() -> None:
     code = "from kd_dist.errors import exit_with_message\ndef main(): raise BrokenPipeError\nexit_with_message(main)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "BrokenPipeError" in result.stderr
+
+
+def test_settings_of_data_become_the_options_of_a_command() -> None:
+    said = "data.tsv, line 1: set data.columns=text,label or data.bad_rows=skip, see /a/data.txt and data.task"
+    with pytest.raises(CorpusError) as caught, options_in_messages({"columns": "--columns", "bad_rows": "--bad-rows"}):
+        raise CorpusError(said)
+    expected = "data.tsv, line 1: set --columns text,label or --bad-rows skip, see /a/data.txt and data.task"
+    assert str(caught.value) == expected

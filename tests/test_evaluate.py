@@ -113,6 +113,8 @@ def test_bad_rows_are_skipped_and_counted(teacher, tmp_path, monkeypatch, capsys
             "--columns names columns, which --header no rules",
         ),
         ("体育\t一\t二", [], "(put - in --columns for each that is not used)"),
+        ("体育;一\n财经;二", [], "separated by semicolons, expected tabs; set --separator ';'"),
+        ("体育\t一", ["--separator", '"'], "--separator: neither quotes nor line ends can separate columns"),
         ("体育\t一", ["--label-separator", ""], "--label-separator: at least one character"),
     ],
 )
@@ -124,6 +126,14 @@ def test_mistakes_name_the_options_of_the_command(
     shown = capsys.readouterr().err
     assert message in shown
     assert "data." not in shown
+
+
+@pytest.mark.parametrize(("separator", "typed"), [("||", "||"), ("\t", r"\t")])
+def test_a_separator_on_the_command_line(separator, typed, teacher, tmp_path, monkeypatch) -> None:
+    file, output = tmp_path / "test.txt", tmp_path / "output"
+    file.write_text(f"体育{separator}一\r财经{separator}二\r", encoding="utf-8", newline="")
+    assert evaluate(monkeypatch, teacher, file, "--separator", typed, "--output", str(output)) == 0
+    assert evaluation_of(output)["rows"] == 2
 
 
 def test_numbers_on_the_command_line(tiny, tmp_path, monkeypatch, capsys) -> None:

@@ -1,6 +1,7 @@
 """One answer for every line, in order, in any format; mistakes are one clear message."""
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -55,6 +56,21 @@ def test_a_filter_from_stdin_to_stdout(folder: Path) -> None:
     assert done.stderr.splitlines()[-1] == "note: 1 of 5 texts were longer than 32 tokens and were truncated"
 
 
+def test_lines_that_end_in_cr_alone(folder: Path, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "in.txt").write_bytes("\r".join(TEXTS).encode())
+    run(monkeypatch, folder, "--input", str(tmp_path / "in.txt"))
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == [label for label, _ in expected(folder)]
+
+
+@pytest.mark.parametrize("suffix", prediction_files.FORMATS)
+def test_halves_of_surrogate_pairs_are_left_out(suffix: str, folder: Path, tmp_path, monkeypatch) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
+    source.write_text("".join(json.dumps({"title": f"{text}\ud83d"}) + "\n" for text in TEXTS), encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(source), "--columns", "title", "--output", str(target))
+    assert read_labels(target) == [label for label, _ in expected(folder)]
+
+
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("体育\n" * 30_000, encoding="utf-8")
     script = f"{sys.executable} {REPOSITORY}/kd_dist/predict.py --model {folder} < {tmp_path}/texts.txt | head -1"
@@ -106,6 +122,60 @@ def test_every_format_in_and_out_in_chunks(suffix, folder, tmp_path, monkeypatch
     assert sorted(tmp_path.iterdir()) == [source, target]
 
 
+def test_files_and_folders_are_read_in_order_with_their_names(folder, tmp_path, monkeypatch, capsys) -> None:
+    """Labelled files, as for training: their labels are not read."""
+    labels = [label for label, _ in expected(folder)]
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    for name, texts in (("a.tsv", TEXTS[:2]), ("more/b.TSV", TEXTS[2:4]), ("more/c.tsv.gz", TEXTS[4:])):
+        rows = "".join(f"L\t{text}\n" for text in texts).encode()
+        (tmp_path / "in" / name).write_bytes(gzip.compress(rows) if name.endswith(".gz") else rows)
+    (tmp_path / "in" / "about.md").write_text("x")
+    source, output = tmp_path / "in", ["--columns", "label,text", "--header", "no", "--output"]
+    run(monkeypatch, folder, "--input", str(source), *output, str(tmp_path / "out.jsonl"))
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["label"] for row in found] == labels
+    assert [row["text"] for row in found] == TEXTS
+    files = [str(source / name) for name in ("a.tsv", "more/b.TSV", "more/c.tsv.gz")]
+    assert [row["file"] for row in found] == [files[0]] * 2 + [files[1]] * 2 + [files[2]]
+    unread = f"note: files in the given folders that are of no kind that is read here: 1 ({source}/about.md)"
+    assert unread in capsys.readouterr().err.splitlines()
+    run(monkeypatch, folder, "--input", *reversed(files), *output, str(tmp_path / "out.csv"))
+    assert read_labels(tmp_path / "out.csv") == labels[4:] + labels[2:4] + labels[:2]
+    run(monkeypatch, folder, "--input", str(source / "*" / "*.[tT][sS][vV]"), *output, str(tmp_path / "out.tsv"))
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[0] == "text\tlabel\tprobability"
+
+
+def test_documents_in_folders_of_labels_are_texts(folder, tmp_path, monkeypatch, capsys) -> None:
+    for number, text in enumerate(TEXTS):
+        (tmp_path / "in" / f"label{number % 2}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"label{number % 2}" / f"{number}.txt").write_text(text, encoding="utf-8")
+    run(monkeypatch, folder, "--input", str(tmp_path / "in"))
+    labels = [label for label, _ in expected(folder)]
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == labels[::2] + labels[1::2]
+
+
+def test_what_has_no_suffix_is_plain_text_even_a_pipe(folder, tmp_path) -> None:
+    (tmp_path / "texts").write_text("\n".join(TEXTS), encoding="utf-8")
+    script = f"{sys.executable} {REPOSITORY}/kd_dist/predict.py --model {folder} --input"
+    for source in ("texts", "<(cat texts)"):
+        done = subprocess.run(
+            ["bash", "-c", f"{script} {source}"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [label for label, _ in expected(folder)]
+
+
+def test_a_table_without_a_header_from_stdin(folder) -> None:
+    script = [sys.executable, str(REPOSITORY / "kd_dist" / "predict.py"), "--model", str(folder)]
+    text = "".join(f"{text};L\n" for text in TEXTS)
+    options = ["--columns", "text,label", "--separator", ";"]
+    done = subprocess.run([*script, *options], input=text, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [label for label, _ in expected(folder)]
+    assert "note: /dev/stdin, line 1 is taken for a text, not for a header; --header yes or no decides" in done.stderr
+
+
 def test_several_labels(tiny, tmp_path, monkeypatch, capsys) -> None:
     model = save_classifier(tmp_path / "model", tiny.tokenizer, problem_type="multi_label_classification")
     logits = torch.tensor([[1.0, -1.0, 3.0], [-1.0, -1.0, -1.0]])
@@ -149,16 +219,28 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
             ["--columns", "title"],
             "line 1: no column 'title'; the columns are titel; did you mean `titel`.*--columns",
         ),
+        ("in.xlsx", "PK\x03\x04 xl/", [], "in.xlsx: this is a spreadsheet .*; save the sheet as `CSV UTF-8`"),
         ("in.jsonl", '{"text": 3}', [], "line 1: 'text' holds int, expected text"),
         ("in.jsonl", "[1]", [], "record 1: a JSON int"),
         ("in.csv", "title\nx\n", [], "line 1: no column 'text'; the columns are title; name the column in --columns"),
         ("in.csv", "text\nx\na,b\n", [], r"in.csv, line 3: 2 columns, expected 1 .*commas needs quotes"),
         ("in.tsv", "id\ttext\n1\tx\ty\n", [], r"in.tsv, line 2: 3 columns, expected 2 .*a text must not contain a tab"),
-        ("in.parquet", "x", [], "not a readable parquet file"),
+        ("in.parquet", "x", [], "this is text, not parquet"),
         ("in.txt", "x", ["--output", "out.xlsx"], "cannot write `.xlsx`"),
         ("in.txt", "x", ["--output", "/nowhere/out.txt"], "no such folder"),
         ("in.txt", "x", ["--model", "nowhere"], "nowhere does not exist"),
-        ("in.txt", "x", ["--input", "other.txt"], "other.txt: no such file"),
+        ("in.txt", "x", ["--input", "other.txt"], "--input other.txt: no such file or folder"),
+        ("in.txt", "x", ["--input", "other*.txt"], "no text file matches 'other\\*.txt'"),
+        ("in.txt", "x", ["--separator", '"'], "--separator: neither quotes"),
+        ("in.tsv", "x\ty\n", [], r"no column 'text'.*in order \(--columns label,text\)"),
+        (
+            "in.tsv",
+            "x\ty\n",
+            ["--columns", "text:title,label"],
+            r"no column 'title'.*name it in --columns \(text:NAME\)",
+        ),
+        ("in.tsv", "x\ty\n", ["--columns", "title", "--header", "no"], "names columns, which --header no rules out"),
+        ("in.tsv", "x|y\nz|w\n", ["--columns", "label,text"], "separated by '\\|', expected tabs; set --separator '|'"),
     ],
 )
 def test_mistakes(name: str, content: str, options: list[Any], message: str, folder, tmp_path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from kd_dist.augmentation.word_vector_files import check_word_vectors
 from kd_dist.config.stages import AugmentStage
 from kd_dist.errors import RunError
 from kd_dist.model_files.model_folders import has_classifier_head, has_language_model_head
@@ -27,8 +28,8 @@ def sources_of(stage: AugmentStage) -> Sources:
             f"augment.mlm_path={settings.mlm_path} has no masked-language-model head, only an encoder: give a model "
             "saved with one (BertForMaskedLM and the like)"
         )
-    if settings.word_vectors is not None and not Path(settings.word_vectors).is_file():
-        raise RunError(f"augment.word_vectors={settings.word_vectors}: no such file")
+    if settings.word_vectors is not None:
+        check_word_vectors(Path(settings.word_vectors))
     if settings.keep_confidence is not None and (teacher is None or not has_classifier_head(teacher)):
         raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher or 'none'} is none")
     model = settings.mlm_path or (encoder if has_language_model_head(encoder) else None)

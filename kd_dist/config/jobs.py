@@ -61,7 +61,8 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
         typed = [*flatten(by_stage, "", options_of(job)), *typed]
     settings = job.model_dump()
-    apply_overrides(job, settings, typed, problems)
+    unknown = apply_overrides(job, settings, typed, problems)
+    problems += [_unknown_option(key, job) for key in unknown]
     settings["given"] = job.given | dict(typed)
     resolved = validated_job(settings, problems)
     if resolved is not None and not is_rerun:
@@ -70,10 +71,17 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         except UserError as error:  # one problem among others
             problems.append(str(error))
     if resolved is not None:
-        problems += [f"{stage}: {text}" for stage, part in resolved.stages.items() for text in part.problems()]
+        problems += [f"{name}: {text}" for name, stage in resolved.stages.items() for text in stage.problems(name)]
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems
     return resolved, problems
+
+
+def _unknown_option(key: str, job: Job) -> str:
+    """Return a message that names the nearest option of the job, and the jobs that have this very one."""
+    having = [f"`{name}`" for name in job_names() if key in options_of(find_job(name))]
+    others = f": {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, `{job.name}` has not" if having else ""
+    return f"unknown option `{key}`{others}{nearest(key, options_of(job))}"
 
 
 def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -> Job:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kd_dist.config.job import Job
 from kd_dist.config.stages import KINDS, OBJECTIVES
-from kd_dist.errors import UserError, nearest
+from kd_dist.errors import UserError
 
 
 def join_problems(problems: list[str]) -> str:
@@ -63,7 +63,7 @@ def flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Itera
             yield f"{prefix}{key}", value
 
 
-def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, Any]], problems: list[str]) -> None:
+def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, Any]], problems: list[str]) -> list[str]:
     """Put the given values into `settings`, and into the settings that follow one of them and are not given.
 
     `section.key` reaches every stage that has the key, except fields that an earlier stage feeds; `stage.section.key`
@@ -73,7 +73,10 @@ def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, A
         job: The job that is changed.
         settings: Its content (`Job.model_dump()`), changed in place.
         given: Keys and values in order; a later value replaces an earlier one.
-        problems: Receives a message for each key that cannot be set.
+        problems: Receives a message for each key that an earlier stage feeds everywhere.
+
+    Returns:
+        The keys that the job does not have.
     """
     values = dict(given)
     for key in (key for key in job.follows if key in values):  # in the job's order, not in that of the command line
@@ -85,20 +88,16 @@ def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, A
             continue  # it exists only for its followers
         for target, option in _targets(job, key, problems):
             _put(settings, target, option, value)
+    return [key for key, _ in given if key not in options_of(job)]
 
 
 def _targets(job: Job, key: str, problems: list[str]) -> list[tuple[str, str]]:
     """Return the (stage, `section.key`) of every field that the key sets."""
     stage, _, option = key.partition(".")
     if stage in job.stages:
-        if option in set(job.stages[stage].options()):
-            return [(stage, option)]
-        problems.append(_unknown(key, job))
-        return []
+        return [(stage, option)] if option in set(job.stages[stage].options()) else []
     having, free = _stages_with(job, key), _unwired(job, key)
-    if not having:
-        problems.append(_unknown(key, job))
-    elif not free:
+    if having and not free:
         exact = " or ".join(f"{name}.{key}=..." for name in having)
         problems.append(f"`{key}` is fed by an earlier stage; {exact} replaces the output of that stage")
     return [(name, key) for name in free]
@@ -115,10 +114,6 @@ def _unwired(job: Job, key: str) -> list[str]:
 def _put(settings: dict[str, Any], stage: str, option: str, value: Any) -> None:
     section, field = option.split(".")
     settings["stages"][stage][section][field] = value
-
-
-def _unknown(key: str, job: Job) -> str:
-    return f"unknown option `{key}`{nearest(key, options_of(job))}"
 
 
 def validated_job(settings: dict[str, Any], problems: list[str]) -> Job | None:

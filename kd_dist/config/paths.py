@@ -1,12 +1,14 @@
 """Locate files of the repository, and make paths in settings absolute."""
 
+import glob
+import re
 from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import WIRE
-from kd_dist.errors import UserError, nearest
+from kd_dist.errors import CorpusError, UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -44,3 +46,38 @@ def with_absolute_paths(job: Job) -> Job:
 
 def _absolute(path: str) -> str:
     return path if path.startswith(WIRE) else str(Path(path).expanduser().absolute())
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the file or folder that a pattern names or, of a glob, those that match it, sorted.
+
+    The suffix of a glob matches in any case: `*.tsv` matches B.TSV too.
+
+    Raises:
+        CorpusError: a name that is not UTF-8.
+    """
+    path = Path(pattern).expanduser()
+    if path.exists():
+        return [require_utf8(str(path))]
+    any_case = re.sub(r"(\.[A-Za-z]+)+$", lambda suffix: "".join(map(_either_case, suffix[0])), str(path))
+    found = glob.glob(any_case if glob.has_magic(pattern) else str(path), recursive=True)
+    return sorted(map(require_utf8, found))
+
+
+def require_utf8(path: str) -> str:
+    """Return a path that can be written to reports.
+
+    Raises:
+        CorpusError: it is not UTF-8, as archives from Windows leave Chinese names.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{ascii(path)}: the name is not UTF-8; rename it, or unpack the archive again with `unzip -O GBK`"
+        ) from error
+    return path
+
+
+def _either_case(letter: str) -> str:
+    return f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter

@@ -117,8 +117,12 @@ class Stage(Section):
         """Return whether the stage runs on all ranks, with a GPU for each where there are any."""
         return False
 
-    def problems(self) -> list[str]:
-        """Return what is wrong with the settings by themselves, without looking at files or other stages."""
+    def problems(self, name: str) -> list[str]:
+        """Return what is wrong with the settings by themselves, without looking at files or other stages.
+
+        Args:
+            name: What the stage is called in its job, for settings that the messages propose.
+        """
         return []
 
 
@@ -238,7 +242,7 @@ class CalibrateStage(Stage):
     calibrate: Calibrate = Calibrate()
     resources: TaskResources = TaskResources()
 
-    def problems(self) -> list[str]:
+    def problems(self, name: str) -> list[str]:
         if self.calibrate.patience is not None and self.calibrate.target_speedup is not None:
             return [
                 "calibrate.patience exits without thresholds, so none can be chosen for calibrate.target_speedup: set "
@@ -291,8 +295,8 @@ class TrainStage(Stage):
             content["cadence"] = {"evaluate_every_n_steps": self.cadence.evaluate_every_n_steps}
         return content
 
-    def problems(self) -> list[str]:
-        return [*self.train.problems(self.resources.world_size()), *self.objective.problems(self)]
+    def problems(self, name: str) -> list[str]:
+        return [*self.train.problems(name, self.resources.world_size()), *self.objective.problems(self)]
 
     def learning_rate(self, width: int) -> float:
         """Return the peak learning rate for a model of this width: the given one, or the objective's default."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd_dist.data.records import column_name
 from kd_dist.errors import CorpusError, nearest
 
 ROLES = ("label", "text", "text_pair")
@@ -63,7 +64,7 @@ def columns_in_header(columns: Columns, header: str, first_row: list[str], file:
     Raises:
         CorpusError: a name that is not in the header.
     """
-    found, wanted = [cell.strip() for cell in first_row], columns.wanted()
+    found, wanted = list(map(column_name, first_row)), columns.wanted()
     if header == "no":
         if columns.by_name:
             raise CorpusError("data.columns names columns, which data.header=no rules out: give the roles in order")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kd_dist.config.stages import CorpusStage
 from kd_dist.data.corpus_cache import cached_prepare
-from kd_dist.data.discovery import find_files
+from kd_dist.data.discovery import find_files, unread_files, unread_note
 from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.data.unknown_words import unknown_words_note
 
@@ -32,6 +32,8 @@ def run(stage: CorpusStage, stage_dir: Path, shard: int) -> None:
     )
     how = "found in the cache" if statistics["cached"] else f"built in {statistics['seconds']:.0f} s"
     print(f"{stage_dir.name}: {statistics['rows']:,} rows, {statistics['tokens']:,} tokens, {how}", flush=True)
+    if unread := unread_files(data.corpus, files):
+        print(f"note: {unread_note(unread)}", flush=True)
     if note := unknown_words_note(statistics):
         print(f"note: {note}", flush=True)
 

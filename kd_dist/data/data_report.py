@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kd_dist.data.arrow_rows import percentiles
+from kd_dist.data.discovery import unread_note
 from kd_dist.data.labelled_rows import BadRows, RawRow, left_out
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import SPLITS
@@ -36,6 +37,8 @@ def summary(name: str, report: Report) -> str:
         lines.append(f"  {report['duplicates_in_train']:,} training rows repeat an earlier one: kept")
     if skipped:
         lines.append(f"  {left_out(skipped)}")
+    if unread := report["unread_files"]:
+        lines.append(f"  {unread_note(unread)}")
     if truncated := sum(report[split]["truncated"] for split in SPLITS):
         lines.append(f"  {truncated:,} rows are longer than data.max_length and were truncated")
     if note := unknown_words_note(total(report[split] for split in SPLITS)):

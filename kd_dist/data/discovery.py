@@ -1,11 +1,12 @@
 """Find the files that patterns name."""
 
-import glob
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from kd_dist.config.paths import matching_paths, require_utf8
 from kd_dist.errors import CorpusError
 
 JSON_SUFFIXES = (".jsonl", ".json")
@@ -19,6 +20,8 @@ RECORD_SUFFIXES = (*CELL_SUFFIXES, *NAMED_SUFFIXES)
 TEXT_SUFFIXES = (".txt", *NAMED_SUFFIXES)
 
 LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
+
+UNREAD_SHOWN = 10
 
 DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # files about the tables beside them
 
@@ -35,9 +38,11 @@ def find_files(patterns: Sequence[str], suffixes: Sequence[str] = TEXT_SUFFIXES)
     matches = {pattern: _match(pattern, suffixes) for pattern in patterns}
     if bad := [pattern for pattern, files in matches.items() if not files]:
         names = ", ".join(repr(pattern) for pattern in bad)
+        others = [str(file) for file in unread_files(bad, [])]
         raise CorpusError(
             f"no text file matches {names} (working directory: {Path.cwd()}); "
             f"give existing files, globs, or folders with {', '.join(suffixes)} files (plain or .gz)"
+            + (f"; there is {', '.join(others[:UNREAD_SHOWN])}" if others else "")
         )
     unique: dict[str, Path] = {}
     for file in itertools.chain.from_iterable(matches.values()):
@@ -46,8 +51,7 @@ def find_files(patterns: Sequence[str], suffixes: Sequence[str] = TEXT_SUFFIXES)
 
 
 def _match(pattern: str, suffixes: Sequence[str]) -> list[Path]:
-    path = Path(pattern).expanduser()
-    found = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    found = map(Path, matching_paths(pattern))
     return [file for entry in found for file in (_files_inside(entry, suffixes) if entry.is_dir() else [entry])]
 
 
@@ -56,11 +60,37 @@ def _files_inside(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(file for file in found if file.name not in DESCRIPTIONS)
 
 
+def unread_files(patterns: Sequence[str], read: Iterable[Path]) -> list[Path]:
+    """Return the files inside folders that patterns name which are not among those that are read.
+
+    Hidden files and descriptions of tables do not count.
+    """
+    known = {os.path.abspath(file) for file in read}
+    folders = (Path(path) for pattern in patterns for path in matching_paths(pattern) if os.path.isdir(path))
+    inside = {os.path.abspath(file): file for folder in folders for file in visible_files(folder)}
+    unread = [file for path, file in inside.items() if path not in known and file.is_file()]
+    return sorted(file for file in unread if file.name not in DESCRIPTIONS)
+
+
+def unread_note(files: Sequence[Path | str]) -> str:
+    """Return what a user is told of files that folders hold and nobody reads."""
+    names = ", ".join(map(str, files[:UNREAD_SHOWN])) + " ..." * (len(files) > UNREAD_SHOWN)
+    return f"files in the given folders that are of no kind that is read here: {len(files):,} ({names})"
+
+
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, without hidden files and folders, which editors and notebooks leave."""
-    for inside, folders, names in os.walk(folder):
+    """Yield the files below a folder, without hidden files and folders, which editors and notebooks leave.
+
+    Raises:
+        CorpusError: a folder that may not be read, or a name that is not UTF-8.
+    """
+    for inside, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(inside, name) for name in names if not name.startswith("."))
+        yield from (Path(require_utf8(os.path.join(inside, name))) for name in names if not name.startswith("."))
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise CorpusError(f"{error.filename}: {error.strerror}; make the folder readable for you (`chmod u+rx`)") from error
 
 
 def format_suffix(path: Path) -> str:

@@ -1,11 +1,10 @@
 """Load jieba's dictionary."""
 
-import contextlib
 import functools
 import logging
-import os
-from pathlib import Path
 from typing import Any
+
+from kd_dist.runs.caches import cache_folder
 
 
 @functools.cache
@@ -14,10 +13,7 @@ def word_cutter() -> Any:
     import jieba
 
     # jieba caches its dictionary in /tmp under the same name for every user: another user's file would be in the
-    # way, or would be loaded. If the folder cannot be created, jieba works without a cache.
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd_dist"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    jieba.dt.tmp_dir = str(folder)
-    jieba.setLogLevel(logging.WARNING)
+    # way, or would be loaded. Where it cannot write, it works without a cache, but would log a traceback.
+    jieba.dt.tmp_dir = str(cache_folder())
+    jieba.setLogLevel(logging.CRITICAL)
     return jieba.dt

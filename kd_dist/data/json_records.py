@@ -18,6 +18,8 @@ _DECODER = json.JSONDecoder()
 
 _NO_SPACE = re.compile(r"[^ \t\r\n]")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def read_json_records(path: Path) -> Iterator[Record]:
     """Yield the objects of a file of JSON lines or of one list; blank lines between objects do not count.
@@ -44,12 +46,27 @@ def _line_items(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in numbered_lines(path):
         if line.strip():
             try:
-                yield f"line {number}", json.loads(line)
-            except ValueError as error:
+                yield f"line {number}", _whole_characters(json.loads(line), line)
+            except (ValueError, RecursionError) as error:
                 raise _not_json(path, number, error) from error
 
 
-def _not_json(path: Path, line: int, error: ValueError) -> CorpusError:
+def _whole_characters(value: Any, source: str) -> Any:
+    """Leave halves of surrogate pairs, which nothing can write, out of a value that was read from `source`."""
+    return _without_surrogates(value) if "\\ud" in source or "\\uD" in source else value
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("", value)
+    if isinstance(value, list):
+        return list(map(_without_surrogates, value))
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _not_json(path: Path, line: int, error: Exception) -> CorpusError:
     return CorpusError(f"{path}, line {line}: not JSON ({error}); expected one object a line, or one list")
 
 
@@ -62,7 +79,7 @@ def _list_items(path: Path) -> Iterator[tuple[str, Any]]:
             for _ in numbered_lines(path):  # raises, with the place
                 pass
             raise
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _not_json(path, text.line, error) from error
 
 
@@ -111,6 +128,7 @@ class _Text:
                 if not self._read_on():
                     raise ValueError(error.msg) from error
             else:
+                item = _whole_characters(item, self._text[self._position : end])
                 self._move(end)
                 return item
 

@@ -16,6 +16,7 @@ from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix,
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
 from kd_dist.data.records import Record, no_column
+from kd_dist.data.separators import refuse_other_separator, usual_separator
 from kd_dist.errors import CorpusError
 
 Records = Iterator[Record]  # with values by role instead of column; None: no value
@@ -93,7 +94,8 @@ class RowReader:
     def _records(self, file: Path) -> Records:
         if format_suffix(file) in NAMED_SUFFIXES:
             return self._named_records(file)
-        return self._table_records(file, ((line, cells) for line, cells in read_cells(file) if cells))
+        separator = checked_separator(file, self.data, self.columns)
+        return self._table_records(file, ((line, cells) for line, cells in read_cells(file, separator) if cells))
 
     def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
         """Return the row of a record, or None for a bad one that is skipped."""
@@ -138,7 +140,9 @@ class RowReader:
         rows = itertools.chain([(line, first_row)], cells) if positions is None else cells
         positions = positions or self.columns.positions()
         for line, row in rows:
-            if len(row) <= max(positions.values()):
+            if row == first_row and rows is cells:
+                self._refuse(file, f"line {line}", "repeated header", "the header again, as in files that were joined")
+            elif len(row) <= max(positions.values()):
                 self._refuse(file, f"line {line}", "missing column", f"{len(row)} columns, expected {width}")
             elif any(row[width:]):
                 way_out = "put - in data.columns for each that is not used"
@@ -157,6 +161,17 @@ class RowReader:
                 yield Record(place, {role: values[name] for role, name in wanted.items()})
 
 
+def checked_separator(file: Path, data: LabelledData, columns: Columns) -> str:
+    """Return what separates the columns of a table.
+
+    Raises:
+        CorpusError: its first lines have another separator.
+    """
+    separator = data.separator or usual_separator(file)
+    refuse_other_separator(file, separator, max(2, len(columns.wanted())))
+    return separator
+
+
 def _is_label(value: Any) -> bool:
     return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
 
@@ -164,7 +179,7 @@ def _is_label(value: Any) -> bool:
 def _label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # tables with missing values store integers as 1.0
-    return str(value).strip()
+    return clean(str(value))
 
 
 def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:

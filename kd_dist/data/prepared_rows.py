@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_dist.config.sections.data import DistillationData
 from kd_dist.data.labels import Labels
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing
 from kd_dist.errors import RunError
@@ -142,12 +141,6 @@ class PreparedRows:
 
         report = self.data_report["train"]
         return report["rows"], np.array([report["labels"][name] for name in self.labels.names()])
-
-
-def num_training_rows(data: DistillationData) -> int:
-    """Return how many rows a stage trains on, those without labels included."""
-    folders = filter(None, (data.tokens, data.unlabelled_tokens))
-    return sum(PreparedRows(Path(folder)).num_rows("train") for folder in folders)
 
 
 def _no_labels(folder: Path) -> RunError:

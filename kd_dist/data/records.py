@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from kd_dist.data.cleaning import INVISIBLE
 from kd_dist.errors import nearest
 
 
@@ -11,6 +12,11 @@ class Record(NamedTuple):
 
     place: str
     values: dict[str, Any]
+
+
+def column_name(cell: str) -> str:
+    """Return the name of a column in a header, without what is invisible in it."""
+    return INVISIBLE.sub("", cell).strip()
 
 
 def no_column(name: str, found: Iterable[str], way_out: str) -> str:

@@ -17,7 +17,7 @@ from kd_dist.config.sections.data import UnlabelledData
 from kd_dist.config.stages import UnlabelledStage
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.cleaning import clean
-from kd_dist.data.discovery import find_files
+from kd_dist.data.discovery import find_files, unread_files, unread_note
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held_out, write_encoding, write_statistics
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
@@ -104,6 +104,7 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
             **asdict(counts),
             "texts_held_out": counts.texts - len(rows),
             "files": [str(file) for file in files],
+            "files_unread": list(map(str, unread_files(data.unlabelled, files))),
             "seconds": round(time.monotonic() - started, 3),
         }
         write_statistics(output, statistics)
@@ -134,6 +135,8 @@ def summary(name: str, statistics: Statistics) -> str:
     words = "".join(f", {count:,} {what}" for what, count in left_out.items() if count)
     if statistics["files_empty"]:
         words += f"; {statistics['files_empty']:,} of {len(statistics['files']):,} files hold no text"
+    if statistics["files_unread"]:
+        words += f"; {unread_note(statistics['files_unread'])}"
     if note := unknown_words_note(statistics):
         words += f"; {note}"
     return (

@@ -1,5 +1,6 @@
 """Facts about a model read from its folder, without torch."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,12 @@ def task_of(config: Config) -> Task:
 
 
 def label_names(config: Config) -> list[str]:
-    """Return the names of a classifier's outputs in order; LABEL_0, LABEL_1 and so on where they have none."""
+    """Return the names of a classifier's outputs in order; LABEL_0, LABEL_1 and so on where they have none.
+
+    Half a surrogate pair, which nothing can write, is left out of a name.
+    """
     if names := config.get("id2label"):
-        return [str(names[key]) for key in sorted(names, key=int)]
+        return [re.sub("[\ud800-\udfff]", "", str(names[key])) for key in sorted(names, key=int)]
     return [f"LABEL_{index}" for index in range(config.get("num_labels", 2))]
 
 

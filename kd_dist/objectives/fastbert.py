@@ -18,7 +18,7 @@ from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.losses import prediction_divergence
+from kd_dist.objectives.prediction_losses import prediction_divergence
 
 README = """\
 # A text classifier with early exit (FastBERT)

@@ -19,7 +19,7 @@ from kd_dist.errors import RunError
 from kd_dist.models.students import build_classifier, output_layer
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.losses import label_count, label_error
+from kd_dist.objectives.prediction_losses import label_count, label_error
 
 
 class Finetune(Objective):

@@ -15,7 +15,7 @@ from kd_dist.config.stages import TrainStage
 from kd_dist.models.students import build_masked_language_model
 from kd_dist.models.teacher import Batch, Encoded
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.losses import masked_language_model_error
+from kd_dist.objectives.prediction_losses import masked_language_model_error
 
 KEPT = -100
 

@@ -18,7 +18,13 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.finetune import build_labelled_classifier
-from kd_dist.objectives.losses import label_count, label_error, logit_error, soft_label_count, soft_label_error
+from kd_dist.objectives.prediction_losses import (
+    label_count,
+    label_error,
+    logit_error,
+    soft_label_count,
+    soft_label_error,
+)
 
 
 class SoftLabels(Objective):

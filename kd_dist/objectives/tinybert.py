@@ -22,7 +22,7 @@ from kd_dist.models.loading import load_config
 from kd_dist.models.students import build_encoder, projections_start
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.losses import (
+from kd_dist.objectives.layer_losses import (
     attention_score_count,
     attention_score_error,
     centred_keys,

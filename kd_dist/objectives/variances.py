@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kd_dist.models.attention import Attention
-from kd_dist.objectives.losses import attention_score_count, attention_score_moments
+from kd_dist.objectives.layer_losses import attention_score_count, attention_score_moments
 
 
 @dataclass

@@ -32,13 +32,11 @@ from kd_dist.model_files.model_folders import (
 )
 
 
-def directory_problems(key: str, path: str) -> list[str]:
+def directory_problems(path: str) -> list[str]:
     """Return a message for a path that is neither a folder nor the form of a hub name (`organization/name`)."""
     if Path(path).is_dir() or (path.count("/") <= 1 and not path.startswith((".", "~", "/"))):
         return []
-    return [
-        f"{key}={path}: no such folder (a Hugging Face directory, or a hub name like google-bert/bert-base-chinese)"
-    ]
+    return [f"{path}: no such folder (a Hugging Face directory, or a hub name like google-bert/bert-base-chinese)"]
 
 
 def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
@@ -153,8 +151,8 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
     if path.startswith(WIRE):
         source = job.stages[wired_stage(path)]
         return _trained_config(job, source) if isinstance(source, TrainStage) else None
-    if problems := directory_problems(key, path):
-        raise UserError(problems[0])
+    if problems := directory_problems(path):
+        raise UserError(f"{key}={problems[0]}")
     if not Path(path).is_dir():
         return None
     if (file := config_file(Path(path))) is None:

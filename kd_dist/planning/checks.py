@@ -29,7 +29,7 @@ from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
-from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems
+from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems, with_data_notes
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
 from kd_dist.planning.vocabulary_checks import vocabulary_problems
 
@@ -51,12 +51,15 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
     """
     job, problems = resolve_job(name, overrides, overlay)
     if job is not None:
+        told = tuple(_broken_models(job)) if problems else ()
+        problems = [problem for problem in problems if not problem.endswith(told)]
         reads_files = not (plan_only and _corpora(find_job(name)) == _corpora(job))
         job = with_absolute_paths(job)
         problems += _job_problems(job, reads_files)
     if problems or job is None:
         raise UserError(join_problems(problems))
-    return with_folder_notes(job)
+    job = with_folder_notes(job)
+    return with_data_notes(job) if reads_files else job
 
 
 def check_job(job: Job, reads_files: bool = True) -> None:
@@ -74,11 +77,31 @@ def check_job(job: Job, reads_files: bool = True) -> None:
 
 
 def _job_problems(job: Job, reads_files: bool) -> list[str]:
-    return [
+    """Return every problem, that of a model's folder once for all settings that name it."""
+    broken = _broken_models(job)
+    told = tuple(broken)  # and may be met again while something else is looked for in the folder
+    return [_setting(settings) + problem for problem, settings in broken.items()] + [
         f"{name}: {problem}"
         for name, stage in job.stages.items()
-        for problem in stage_problems(job, stage, reads_files)
+        for problem in _other_problems(job, stage, reads_files)
+        if not problem.endswith(told)
     ]
+
+
+def _broken_models(job: Job) -> dict[str, list[tuple[str, str]]]:
+    """Return what is wrong with the models that a job names, with the (stage, `section.key`) of all that name one."""
+    broken: dict[str, list[tuple[str, str]]] = {}
+    for name, stage in job.stages.items():
+        for key, problem in _model_problems(stage):
+            settings = broken.setdefault(problem, [])
+            settings += [] if (name, key) in settings else [(name, key)]
+    return broken
+
+
+def _setting(settings: list[tuple[str, str]]) -> str:
+    if len(settings) == 1:
+        return ": ".join(settings[0]) + "="
+    return ", ".join(".".join(setting) for setting in settings) + "="
 
 
 def _corpora(job: Job) -> set[str]:
@@ -89,23 +112,29 @@ def _corpora(job: Job) -> set[str]:
 
 def stage_problems(job: Job, stage: Stage, reads_files: bool = True) -> list[str]:
     """Return every problem of a stage, without repetitions."""
+    of_models = [f"{key}={problem}" for key, problem in _model_problems(stage)]
+    return list(dict.fromkeys([*of_models, *_other_problems(job, stage, reads_files)]))
+
+
+def _other_problems(job: Job, stage: Stage, reads_files: bool) -> list[str]:
+    """Return the problems of a stage except those of its models' folders."""
     kind = type(stage)
     checks = [FILES[kind]] if reads_files and kind in FILES else []
-    checks += [_model_problems, *CHECKS.get(kind, ())]
+    checks += CHECKS.get(kind, ())
     return list(dict.fromkeys(problem for check in checks for problem in check(job, stage)))
 
 
-def _model_problems(job: Job, stage: Stage) -> list[str]:
-    """Return a message for each model whose folder is missing, incomplete or damaged."""
+def _model_problems(stage: Stage) -> list[tuple[str, str]]:
+    """Return (`section.key`, message) for each model whose folder is missing, incomplete or damaged.
+
+    The message begins with the folder.
+    """
     return [
-        problem
+        (f"{name}.{key}", problem)
         for name, section in stage.sections()
         for key, value in section.named(section.MODELS)
         if not value.startswith(WIRE)
-        for problem in (
-            *directory_problems(f"{name}.{key}", value),
-            *folder_problems(section, f"{name}.{key}={value}", value),
-        )
+        for problem in (*directory_problems(value), *folder_problems(section, value))
     ]
 
 

@@ -1,11 +1,16 @@
-"""Find input files that are missing or misnamed, without reading them."""
+"""Find input files that are missing or misnamed, from their names and how they begin."""
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 from kd_dist.config.job import Job
-from kd_dist.config.stages import WIRE, CorpusStage, LabelledStage, UnlabelledStage
-from kd_dist.data.columns import parse_columns
-from kd_dist.data.discovery import find_files, labelled_files
+from kd_dist.config.sections.data import LabelledData
+from kd_dist.config.stages import WIRE, CorpusStage, LabelledStage, Stage, UnlabelledStage
+from kd_dist.data.columns import Columns, parse_columns
+from kd_dist.data.discovery import NAMED_SUFFIXES, find_files, format_suffix, labelled_files, unread_files, unread_note
+from kd_dist.data.labelled_rows import checked_separator
+from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.readers import find_plain_texts
 from kd_dist.errors import CorpusError
 
@@ -13,14 +18,15 @@ from kd_dist.errors import CorpusError
 def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
     """Return what is wrong with the columns and the files of labelled data."""
     problems = []
+    columns = None
     try:
-        parse_columns(stage.data.columns)
+        columns = parse_columns(stage.data.columns)
     except CorpusError as error:
         problems.append(str(error))
     for split in ("train", "validation", "test"):
-        patterns = [pattern for pattern in getattr(stage.data, split) if not pattern.startswith(WIRE)]
+        patterns = _outside(getattr(stage.data, split))
         try:
-            next(iter(labelled_files(patterns)), None)
+            _refuse_other_beginnings(labelled_files(patterns), stage.data, columns)
         except CorpusError as error:
             problems.append(f"data.{split}: {error}")
     for key in ("label_names", "hint_words"):
@@ -32,14 +38,27 @@ def labelled_problems(job: Job, stage: LabelledStage) -> list[str]:
     return problems
 
 
+def _refuse_other_beginnings(
+    files: Iterable[tuple[Path, str | None]], data: LabelledData, columns: Columns | None
+) -> None:
+    """Refuse labelled files that are something else than their names say, or have another separator."""
+    named = [file for file, label in files if label is None]
+    refuse_other_kinds(named)
+    for file in named:
+        if columns and format_suffix(file) not in NAMED_SUFFIXES:
+            checked_separator(file, data, columns)
+
+
 def corpus_problems(job: Job, stage: CorpusStage) -> list[str]:
     """Return what is wrong with the files of a corpus."""
     problems = []
-    patterns = [pattern for pattern in stage.data.corpus if not pattern.startswith(WIRE)]
+    patterns = _outside(stage.data.corpus)
     if not stage.data.corpus:
         problems.append("data.corpus is empty: name text files, for example data.corpus='corpus/*.txt.gz'")
     try:
-        if patterns and not any(file.stat().st_size for file in find_files(patterns)):
+        files = find_files(patterns)
+        refuse_other_kinds(files)
+        if patterns and not any(file.stat().st_size for file in files):
             problems.append(f"data.corpus={','.join(patterns)}: these files have no text, all are empty")
     except CorpusError as error:
         problems.append(f"data.corpus: {error}")
@@ -50,10 +69,35 @@ def unlabelled_problems(job: Job, stage: UnlabelledStage) -> list[str]:
     """Return what is wrong with the files of texts without labels."""
     if not stage.data.unlabelled:
         return ["data.unlabelled is empty: name files of texts, for example data.unlabelled='texts/*.parquet'"]
-    patterns = [pattern for pattern in stage.data.unlabelled if not pattern.startswith(WIRE)]
+    patterns = _outside(stage.data.unlabelled)
     try:
         if patterns:
-            find_plain_texts(patterns)
+            refuse_other_kinds(find_plain_texts(patterns))
     except CorpusError as error:
         return [f"data.unlabelled: {error}"]
     return []
+
+
+def with_data_notes(job: Job) -> Job:
+    """Add to a job's notes which files in the folders of its texts nobody reads."""
+    notes = []
+    for name, stage in job.stages.items():
+        unread = _unread(stage)
+        notes += [f"{name}: {unread_note(unread)}"] if unread else []
+    return job.model_copy(update={"notes": [*job.notes, *notes]})
+
+
+def _unread(stage: Stage) -> list[Path]:
+    if isinstance(stage, LabelledStage):
+        data = stage.data
+        patterns = _outside(itertools.chain(data.train, data.validation, data.test))
+        return unread_files(patterns, (file for file, _ in labelled_files(patterns)))
+    if isinstance(stage, CorpusStage | UnlabelledStage):
+        patterns = _outside(stage.data.corpus if isinstance(stage, CorpusStage) else stage.data.unlabelled)
+        return unread_files(patterns, find_files(patterns))
+    return []
+
+
+def _outside(patterns: Iterable[str]) -> list[str]:
+    """Return the patterns without what earlier stages of the job write."""
+    return [pattern for pattern in patterns if not pattern.startswith(WIRE)]

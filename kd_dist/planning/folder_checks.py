@@ -19,28 +19,28 @@ ONLY_TOKENIZERS = (Tokenizer, TokenizerSource)
 WITH_TOKENIZERS = (*ONLY_TOKENIZERS, Augment, Evaluate, FilterTeacher, Model)
 
 
-def folder_problems(section: Section, key: str, path: str) -> list[str]:
+def folder_problems(section: Section, path: str) -> list[str]:
     """Find what a local folder lacks that this section needs: a tokenizer, weights, every tensor of the encoder.
 
     Args:
         section: What the folder is used for.
-        key: The setting that names it, for messages.
         path: The folder; a hub name has no problems yet.
+
+    Returns:
+        Messages that begin with the folder.
     """
     folder = Path(path)
     if not folder.is_dir():
         return []
     try:
         if problem := pointer_problem(folder, weights=not isinstance(section, ONLY_TOKENIZERS)):
-            return [f"{key}/{problem}"]
+            return [f"{path}/{problem}"]
         if isinstance(section, WITH_TOKENIZERS):
             require_tokenizer(folder)
         problem = None if isinstance(section, ONLY_TOKENIZERS) else _weight_problem(folder)
     except UserError as error:
         problem = str(error)
-    # The setting ends with the folder, with which most messages begin.
-    begins_with_folder = problem and problem.startswith(path)
-    return [f"{key}{problem.removeprefix(path) if begins_with_folder else f': {problem}'}"] if problem else []
+    return [problem if problem.startswith(path) else f"{path}: {problem}"] if problem else []
 
 
 def _weight_problem(folder: Path) -> str | None:

@@ -72,6 +72,7 @@ def _left_out(report: Row) -> dict[str, Any]:
         "test rows that also appear in validation": leaks["test_rows_in_validation"],
         "duplicate training rows, kept": report["duplicates_in_train"],
         "skipped rows": sum(skipped.values()),
+        "files that are not read": len(report.get("unread_files", [])),
         "largest label": share(report["largest_share"]) if report["train"]["labels"] else None,
         "largest ÷ smallest label": report["largest_to_smallest"],
     }

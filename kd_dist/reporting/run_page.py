@@ -14,6 +14,7 @@ from kd_dist.evaluation.comparison import score_name
 from kd_dist.files import write_text
 from kd_dist.reporting.curves import Line, Mark, curves
 from kd_dist.reporting.data import data_sections
+from kd_dist.reporting.diagnosis import diagnosis
 from kd_dist.reporting.diagram import class_of, diagram
 from kd_dist.reporting.early_exit import by_speed, calibration
 from kd_dist.reporting.page import (
@@ -93,6 +94,7 @@ def _evaluation(run: RunRecord, compared: Sequence[StageComparison]) -> list[Htm
     """Return the sections about evaluation, the comparison first; nothing for a run that evaluates nothing."""
     return [
         *(side_by_side(comparison) for comparison in compared),
+        *(diagnosis(run, comparison) for comparison in compared),
         *(by_speed(comparison) for comparison in compared),
         *(calibration(stage) for stage in run.of_kind("calibrate")),
         *(by_class(comparison) for comparison in compared),

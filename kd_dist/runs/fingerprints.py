@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.paths import model_config_file
+from kd_dist.config.paths import matching_paths, model_config_file
 from kd_dist.files import read_json
 
 
@@ -37,7 +36,7 @@ def input_files(stage: Any) -> list[list[Any]]:
 
 def _files_at(pattern: str) -> list[str]:
     """Return the files that a path, folder or glob stands for, folders with all that is below them."""
-    found = [pattern] if os.path.exists(pattern) else sorted(glob(pattern, recursive=True))
+    found = matching_paths(pattern)
     nested = [
         sorted(str(file) for file in Path(path).rglob("*") if file.is_file()) for path in found if os.path.isdir(path)
     ]

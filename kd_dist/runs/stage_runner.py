@@ -11,6 +11,7 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import Stage
 from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json
+from kd_dist.runs.caches import keep_caches_in
 from kd_dist.runs.completion import complete, is_complete, mark_complete, shard_marker, unfinished_shards
 from kd_dist.runs.layout import read_stage
 from kd_dist.runs.results import gather_results
@@ -29,6 +30,7 @@ def run_stage(stage_dir: Path, shard: int | None = None) -> None:
     if is_complete(stage_dir):
         return
     stage = read_stage(stage_dir)
+    keep_caches_in(stage_dir.parent)
     if isinstance(stage.resources, ShardResources):
         _run_shards(stage, stage_dir, shard)
         return

@@ -15,6 +15,9 @@ from kd_dist.serving.predictions import Record
 
 FORMATS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
 
+# A tab, and all that ends a line for one reader or another (`str.splitlines`).
+_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+
 Write = Callable[[list[Record]], None]
 
 
@@ -55,17 +58,18 @@ def _writer(file: Path, suffix: str, fields: list[str], results: list[str], clas
 
 
 def _write_csv(stream: Any, rows: list[list[str]]) -> None:
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    """Write rows as csv; inside a text lines end with LF, since a CR would end the row without being quoted."""
+    csv.writer(stream, lineterminator="\n").writerows([re.sub(r"\r\n?", "\n", cell) for cell in row] for row in rows)
 
 
 def _write_tsv(stream: Any, rows: list[list[str]]) -> None:
-    """Write rows without quoting, as tsv is read: a tab or line break inside a text becomes a space."""
-    stream.writelines("\t".join(" ".join(re.split(r"[\t\r\n]+", cell)) for cell in row) + "\n" for row in rows)
+    """Write rows without quoting, as tsv is read: tabs and line breaks inside a cell become a space."""
+    stream.writelines("\t".join(_BREAKS.sub(" ", cell) for cell in row) + "\n" for row in rows)
 
 
 def _cell_writer(stream: Any, results: list[str]) -> Write:
     def write(records: list[Record]) -> None:
-        stream.writelines("\t".join(_cell(record[name]) for name in results) + "\n" for record in records)
+        _write_tsv(stream, [[_cell(record[name]) for name in results] for record in records])
         stream.flush()
 
     return write

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.readers import Texts
-from kd_dist.errors import UserError
+from kd_dist.errors import RunError, UserError
 from kd_dist.evaluation.scores import predictions, probabilities
 from kd_dist.models.classifier import Classifier
 from kd_dist.models.classifier import predict as answers_to
@@ -28,12 +28,17 @@ def predict(
 
     A record has `label` and `probability`: for multi-label models lists of the labels above one half, the most probable
     first; for regression only `label`, a number. A model with branches adds `exit_layer`, counted from 1.
+
+    Raises:
+        RunError: there are more or fewer answers than texts.
     """
     firsts = [row[0] for row in rows]
     seconds = [row[1] for row in rows] if len(rows[0]) == 2 else None
     encodings, cut = classifier.encode(preprocessing, firsts, seconds)
-    answers = answers_to(classifier, encodings, batch_size)
-    return _records(classifier, answers), cut
+    records = _records(classifier, answers_to(classifier, encodings, batch_size))
+    if len(records) != len(rows):
+        raise RunError(f"{len(records):,} answers to {len(rows):,} texts: which belongs to which is not known")
+    return records, cut
 
 
 def _records(classifier: Classifier, answers: ClassifierOutput) -> list[Record]:

@@ -28,6 +28,7 @@ def test_heads_are_seen_without_loading(world, tmp_path):
     ("settings", "message"),
     [
         ({"word_vectors": None}, r"no masked-language-model head. Set augment.mlm_path .* or augment.word_vectors"),
+        ({"word_vectors": __file__}, r"augment.word_vectors=.* is not a word2vec file \(it begins with"),
         ({"word_vectors": "/no/such.txt"}, r"augment.word_vectors=/no/such.txt: no such file"),
         ({"mlm_path": "ENCODER"}, r"augment.mlm_path=.*encoder has no masked-language-model head"),
         ({"multi_piece": "mask"}, r"augment.multi_piece=mask needs a masked language model: set augment.mlm_path"),

@@ -52,7 +52,7 @@ def test_value_may_hold_an_equals_sign() -> None:
         ("train.stepz", "train.steps"),
         ("distill.optim.learning_rte", "distill.optim.learning_rate"),
         ("learning_rate", "optim.learning_rate"),
-        ("resources.gpus", "resources.cpus"),
+        ("resources.cpu", "resources.cpus"),
     ],
 )
 def test_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> None:
@@ -62,6 +62,19 @@ def test_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> None:
 @pytest.mark.parametrize("key", ["distill", "distill.", "train", "objective.name", "distill.kind", "", "."])
 def test_what_is_no_setting_is_unknown(key: str) -> None:
     assert f"unknown option `{key}`" in refusal(f"{key}=1")
+
+
+@pytest.mark.parametrize(
+    ("key", "job", "having"),
+    [
+        ("guards.teacher", "finetune", "`demo`, `fastbert`, `tinybert`, `tinybert_task` have it"),
+        ("calibrate.patience", "tinybert", "`fastbert` has it"),
+        ("layers.train.steps", "finetune", "`demo`, `tinybert`, `tinybert_task` have it"),
+    ],
+)
+def test_option_of_other_jobs_is_answered_with_their_names(key: str, job: str, having: str) -> None:
+    message = refusal(f"{key}=1", job=job)
+    assert message.startswith(f"unknown option `{key}`: {having}, `{job}` has not; did you mean `")
 
 
 def test_override_without_equals_sign_is_explained() -> None:

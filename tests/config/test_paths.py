@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.paths import model_config_file, with_absolute_paths
+from kd_dist.config.paths import matching_paths, model_config_file, with_absolute_paths
 from kd_dist.config.sections.data import LabelledData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate
 from kd_dist.config.sections.models import TokenizerSource
@@ -56,3 +56,17 @@ def test_relative_paths_of_a_job_become_absolute(tmp_path: Path, monkeypatch: py
 def test_names_of_shipped_and_hub_models_stay() -> None:
     stage = with_absolute_paths(load_job("tinybert_general", [])).stages["distill"]
     assert (stage.student.config, stage.teacher.path) == ("tinybert_4l_312", "google-bert/bert-base-chinese")
+
+
+def test_a_pattern_stands_for_paths(tmp_path: Path) -> None:
+    for name in ("a.tsv", "B.TSV", "[c].tsv", "d.TSV"):
+        (tmp_path / name).touch()
+
+    def names(pattern: str) -> list[str]:
+        return [Path(path).name for path in matching_paths(str(tmp_path / pattern))]
+
+    assert names("*.tsv") == ["B.TSV", "[c].tsv", "a.tsv", "d.TSV"]
+    assert names("[c].tsv") == ["[c].tsv"]  # a file of that name is no glob
+    assert names("d.tsv") == []  # neither is a name that is misspelt
+    assert names("a*") == ["a.tsv"]
+    assert matching_paths(str(tmp_path)) == [str(tmp_path)]

@@ -5,7 +5,7 @@ import pytest
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
-from kd_dist.config.sections.data import LabelledData, PlainTokenData, TokenData
+from kd_dist.config.sections.data import DistillationData, LabelledData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate, ReportOptions
 from kd_dist.config.sections.models import Student, Teacher, TokenizerSource
 from kd_dist.config.sections.training import Train
@@ -29,7 +29,7 @@ def training(**changes: object) -> TrainStage:
 
 @pytest.fixture
 def job() -> Job:
-    rows = PlainTokenData(tokens=TOKENS)
+    rows = DistillationData(tokens=TOKENS)
     models = {"teacher": "teacher", "student": "@distill/export", "alone": "@alone/export"}
     return Job(
         name="task",

@@ -64,7 +64,7 @@ def test_problems_of_a_train_stage_are_those_of_its_sections() -> None:
     stage = training(
         train=Train(global_batch_size=10, micro_batch_size=4), objective=TinyBertObjective(temperature=2.0)
     )
-    assert [problem.split("=")[0] for problem in stage.problems()] == [
+    assert [problem.split("=")[0] for problem in stage.problems("distill")] == [
         "train.global_batch_size",
         "objective.temperature",
     ]
@@ -74,7 +74,7 @@ def test_patience_and_a_target_exclude_each_other() -> None:
     rows = PlainTokenData(tokens="tokens")
     for calibrate, number in ((Calibrate(patience=2), 0), (Calibrate(patience=2, target_speedup=3), 1)):
         stage = CalibrateStage(model=Model(path="m"), data=rows, calibrate=calibrate)
-        assert len(stage.problems()) == number
+        assert len(stage.problems("calibrate")) == number
 
 
 def test_every_entry_is_a_function_of_stage_folder_and_shard() -> None:

@@ -59,3 +59,33 @@ def test_columns_are_found_by_their_names(tmp_path: Path):
 def test_tables_that_do_not_fit_their_header(name: str, content: str, message: str, tmp_path: Path):
     with pytest.raises(CorpusError, match=message):
         list(read_table(write(tmp_path / name, content), ["text"], "choose another"))
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t", "\x01", ","])
+def test_quotes_count_in_csv_whatever_separates_its_columns(separator: str, tmp_path: Path):
+    content = f'x{separator}"one{separator} ""two""\nthree"\n'
+    file = write(tmp_path / "a.csv", content)
+    assert list(read_cells(file, separator)) == [(1, ["x", f'one{separator} "two"\nthree'])]
+
+
+def test_a_separator_of_several_characters_or_without_quotes(tmp_path: Path):
+    expected = [(1, ["x", '"a', ' b"']), (2, ["y"])]
+    assert list(read_cells(write(tmp_path / "a.csv", 'x||"a|| b"\ny\n'), "||")) == expected
+    assert list(read_cells(write(tmp_path / "a.txt", 'x;"a; b"\ny\n'), ";")) == expected
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_rows_that_end_in_cr_alone(name: str, tmp_path: Path):
+    separator = "," if name == "a.csv" else "\t"
+    (tmp_path / name).write_bytes(f"x{separator}一\r\ry{separator}二\r".encode())
+    assert list(read_cells(tmp_path / name)) == [(1, ["x", "一"]), (2, []), (3, ["y", "二"])]
+
+
+def test_a_cell_with_cr_inside_quotes(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes(b'x,"one\rtwo"\ry,three\r')
+    assert list(read_cells(tmp_path / "a.csv")) == [(1, ["x", "one\ntwo"]), (3, ["y", "three"])]
+
+
+def test_quotes_behind_a_byte_order_mark(tmp_path: Path):
+    file = write(tmp_path / "a.csv", '\ufeff"x","a, b"\n\ufeff"y","c, d"\n')
+    assert [cells for _, cells in read_cells(file)] == [["x", "a, b"], ["y", "c, d"]]

@@ -37,6 +37,7 @@ def test_columns_have_a_place_and_a_name():
     [
         (["label", "text"], "auto", ["x", "一"], None),
         (["label", "text"], "auto", ["id", " text ", "label"], {"label": 2, "text": 1}),
+        (["label", "text"], "auto", ["\ufefflabel", "te\u200bxt"], {"label": 0, "text": 1}),
         (["label", "text"], "no", ["label", "text"], None),
         (["label", "text"], "yes", ["text", "label"], {"label": 1, "text": 0}),
         (["label:y", "text:x"], "auto", ["x", "y"], {"label": 1, "text": 0}),

@@ -23,9 +23,11 @@ def test_importing_is_cheap():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-def stage_at(folder: Path, tokenizer: Tokenizer, tiny: TinyWorld, **settings: object) -> Path:
+def stage_at(
+    folder: Path, tokenizer: Tokenizer, tiny: TinyWorld, corpus: Path | None = None, **settings: object
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    data = CorpusData(corpus=[str(tiny.corpus)], max_length=32, num_workers=1, **settings)
+    data = CorpusData(corpus=[str(corpus or tiny.corpus)], max_length=32, num_workers=1, **settings)
     stage = CorpusStage(data=data, tokenizer=tokenizer)
     (folder / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
     return folder
@@ -53,3 +55,13 @@ def test_a_tokenizer_is_trained_once(tiny: TinyWorld, tmp_path: Path, monkeypatc
     assert PreparedRows(folder / "tokens").statistics["vocabulary_size"] == 300
     monkeypatch.setattr(corpus, "train_tokenizer", None)  # would fail
     run_entry(folder)
+
+
+def test_files_that_nobody_reads_are_named(tiny: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "A.TXT").write_bytes(tiny.corpus.read_bytes())
+    (texts / "b.docx").touch()
+    folder = tmp_path / "runs" / "pretrain" / "one" / "corpus"
+    run_entry(stage_at(folder, Tokenizer(path=str(tiny.tokenizer)), tiny, texts))
+    assert capsys.readouterr().out.endswith(f"that is read here: 1 ({texts / 'b.docx'})\n")

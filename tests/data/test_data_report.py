@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import TinyWorld
 from tests.data.files import write_lines
@@ -31,3 +32,15 @@ def test_the_report(tmp_path: Path, tiny: TinyWorld):
     assert report["samples"] == {"x": ["x 0", "x 1"], "y": ["y 1"]}
     assert report["train"]["character_percentiles"]["50"] == 3
     assert report["train"]["token_percentiles"]["100"] == np.load(tokens / "train_lengths.npy").max()
+
+
+def test_files_that_nobody_reads(tmp_path: Path, tiny: TinyWorld, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "files"
+    write_lines(folder / "a.tsv", [*numbered("x", 6), *numbered("y", 6)])
+    write_lines(folder / "B.TSV", [*numbered("x", 9)[6:], *numbered("y", 9)[6:]])
+    (folder / "c.xlsx").touch()
+    report = content(run_stage(tmp_path / "data", tiny, train=str(folder)), "data_report")
+    assert sum(report[split]["rows"] for split in ("train", "validation", "test")) == 18
+    assert report["unread_files"] == [str(folder / "c.xlsx")]
+    note = f"  files in the given folders that are of no kind that is read here: 1 ({folder / 'c.xlsx'})\n"
+    assert note in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Patterns name files, each once and in order; hidden files and descriptions of tables do not count."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,34 @@ def test_folders_are_searched_for_suffixes_of_any_case_but_not_for_descriptions(
     assert [file.name for file in discovery.find_files([str(tmp_path)])] == names[:3]
 
 
+def test_globs_match_suffixes_of_any_case(tmp_path: Path):
+    for name in ("a.tsv", "B.TSV", "c.Tsv.GZ", "d.csv"):
+        (tmp_path / name).touch()
+    assert [file.name for file in discovery.find_files([str(tmp_path / "*.tsv")])] == ["B.TSV", "a.tsv"]
+    assert [file.name for file in discovery.find_files([str(tmp_path / "*.tsv.gz")])] == ["c.Tsv.GZ"]
+
+
+def test_files_in_folders_that_nobody_reads(tmp_path: Path):
+    for name in ("a.txt", "b.xlsx", "c.log", "deep/d.TSV", "deep/e", ".hidden/f.doc", "dataset_info.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    patterns = [str(tmp_path), str(tmp_path / "c.log"), str(tmp_path / "d*")]
+    unread = discovery.unread_files(patterns, discovery.find_files(patterns))
+    assert unread == [tmp_path / "b.xlsx", tmp_path / "deep" / "d.TSV", tmp_path / "deep" / "e"]
+    labelled = discovery.unread_files(patterns, discovery.find_files(patterns, discovery.LABELLED_SUFFIXES))
+    assert labelled == [tmp_path / "b.xlsx", tmp_path / "deep" / "e"]
+    assert discovery.unread_note(labelled) == (
+        f"files in the given folders that are of no kind that is read here: 2 ({tmp_path}/b.xlsx, {tmp_path}/deep/e)"
+    )
+    assert discovery.unread_note(["x"] * 1234).endswith(f": 1,234 ({', '.join('x' * 10)} ...)")
+
+
+def test_a_folder_without_a_file_to_read_says_what_it_holds(tmp_path: Path):
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(CorpusError, match=r"no text file matches .*; there is .*a.xlsx$"):
+        discovery.find_files([str(tmp_path)])
+
+
 def test_a_folder_for_each_class_holds_documents_and_no_table(tmp_path: Path):
     for name in ("tree/a/1.txt", "tree/b/2", "tables/a/1.arrow", "tables/b/2.txt", "files/1.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -63,3 +92,18 @@ def test_a_folder_for_each_class_holds_documents_and_no_table(tmp_path: Path):
         (tmp_path / "tree" / "b" / "2", "b"),
     ]
     assert [label for _, label in discovery.labelled_files([str(tmp_path / "tables")])] == [None, None]
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path):
+    folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), "体育".encode("gb18030")))
+    os.mkdir(folder)
+    Path(folder, "1.txt").touch()
+    for patterns in ([str(tmp_path)], [str(tmp_path / "*")], [folder]):
+        for find in (discovery.find_files, discovery.labelled_files):
+            with pytest.raises(CorpusError, match=r"\\udccc.*the name is not UTF-8; rename it, or unpack the archive"):
+                find(patterns)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path):
+    with pytest.raises(CorpusError, match="gone: No such file or directory; make the folder readable"):
+        list(discovery.visible_files(tmp_path / "gone"))

@@ -57,6 +57,8 @@ def test_blank_lines_between_objects_do_not_count(tmp_path: Path):
         ('[{"a": 1}]\n{"a": 2}', "line 2: not JSON ('{' after the end of the list)"),
         ('[{"a": 1}, [2]]', "record 2: a JSON list, expected an object with named fields"),
         ('{"a": 1}\n{"a"', "line 2: not JSON"),
+        ('{"a": ' + "[" * 200_000, "line 1: not JSON (maximum recursion depth exceeded"),
+        ('[{"a": ' + "[" * 200_000, "line 1: not JSON (maximum recursion depth exceeded"),
         ('{"a": 1}\n3', "line 2: a JSON int, expected an object with named fields"),
     ],
 )
@@ -95,3 +97,23 @@ def test_a_long_item_is_not_parsed_again_for_every_piece(monkeypatch: pytest.Mon
     monkeypatch.setattr(json_records, "_DECODER", Counting())
     assert [len(item) for item in text.items()] == [1_000_000]
     assert next(attempts) < 10
+
+
+@pytest.mark.parametrize("form", ["%s", "[%s]"])
+def test_half_a_surrogate_pair_is_left_out(form: str, tmp_path: Path):
+    source = r'{"a\ud83d": "\uD83D天\udE00", "b": ["x\udfff", {"c": "\ud83d"}], "d": "\ud83d\ude00", "e": "\\ud83d"}'
+    records = list(read_json_records(write(tmp_path / "a.json", form % source)))
+    assert [record.values for record in records] == [{"a": "天", "b": ["x", {"c": ""}], "d": "😀", "e": "\\ud83d"}]
+
+
+def test_lines_that_end_in_cr_alone(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\r{"a": 2}\r')
+    assert list(read_json_records(tmp_path / "a.jsonl")) == [("line 1", {"a": 1}), ("line 2", {"a": 2})]
+    (tmp_path / "a.jsonl").write_bytes(b'[\r{"a": 1},\r{"a"]\r')
+    with pytest.raises(CorpusError, match="line 3: not JSON"):
+        list(read_json_records(tmp_path / "a.jsonl"))
+
+
+def test_files_that_were_joined_have_marks_inside(tmp_path: Path):
+    file = write(tmp_path / "a.jsonl", '\ufeff{"a": 1}\n\ufeff{"a": 2}\n')
+    assert [record.values for record in read_json_records(file)] == [{"a": 1}, {"a": 2}]

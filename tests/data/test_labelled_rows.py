@@ -79,6 +79,36 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path):
         assert found(file) == [("好", "天气"), ("坏", "很好")]
 
 
+def test_lines_that_end_in_cr_alone(tmp_path: Path):
+    for name, separator in (("a.tsv", "\t"), ("b.csv", ","), ("c.csv.gz", ",")):
+        content = f"label{separator}text\r好{separator}天气\r坏{separator}很好\r".encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        assert found(tmp_path / name) == [("好", "天气"), ("坏", "很好")]
+
+
+def test_halves_of_surrogate_pairs_make_no_labels(tmp_path: Path):
+    file = write(
+        tmp_path / "a.jsonl", r'{"label": "科技\ud83d", "text": "一\ude00"}' + '\n{"label": "科技", "text": "二"}'
+    )
+    assert found(file) == [("科技", "一"), ("科技", "二")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt"])
+@pytest.mark.parametrize("separator", [";", "||", "_!_"])
+def test_a_separator_that_is_set_or_found(name: str, separator: str, tmp_path: Path):
+    file = write(tmp_path / name, f"label{separator}text\n好{separator}天气\n坏{separator}很好\n")
+    assert found(file, separator=separator) == [("好", "天气"), ("坏", "很好")]
+    for settings in ({}, {"skip": True}):
+        assert f"set data.separator='{separator}'" in message_of(file, **settings)
+
+
+def test_the_header_of_a_file_that_was_joined_is_no_row(tmp_path: Path):
+    file = write(tmp_path / "a.tsv", "label\ttext\nx\t一\n\ufefflabel\ttext\ny\t二\n")
+    rows, bad_rows = read(file, skip=True)
+    assert ([row.text for row in rows], bad_rows.counts) == (["一", "二"], {"repeated header": 1})
+    assert f"{file}, line 3: the header again, as in files that were joined" in message_of(file)
+
+
 def test_csv_cells_may_hold_commas_quotes_and_lines(tmp_path: Path):
     file = write(tmp_path / "a.csv", '1,"one, ""two""\nthree"\n0,four\n')
     rows, _ = read(file)
@@ -241,7 +271,9 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x,y\n" * 9999)[:-20])
     assert "a.csv.gz: damaged or truncated gzip" in message_of(tmp_path / "a.csv.gz")
     (tmp_path / "a.parquet").write_bytes(b"plain text, long enough")
-    assert "a.parquet: not a readable parquet file" in message_of(tmp_path / "a.parquet")
+    assert "a.parquet: this is text, not parquet; give it the suffix of its format" in message_of(
+        tmp_path / "a.parquet"
+    )
     pq.write_table(pa.table({"labels": [1], "text": ["一"]}), tmp_path / "b.parquet")
     assert "no column 'label'; the columns are labels, text; did you mean `labels`?" in message_of(
         tmp_path / "b.parquet"

@@ -113,8 +113,8 @@ def test_a_null_in_a_table_is_an_empty_line(tmp_path: Path):
         ("a.jsonl", b'{"text": "a"}\n{"text": 3}', "line 2: 'text' holds int, expected text"),
         ("a.txt.gz", gzip.compress(os.urandom(5000).hex().encode())[:-3000], "damaged or truncated gzip"),
         ("a.json.gz", gzip.compress(b"[" + os.urandom(5000).hex().encode())[:-3000], "damaged or truncated gzip"),
-        ("a.txt.GZ", b"plain text", "damaged or truncated gzip"),
-        ("a.parquet", b"plain text, long enough", "not a readable parquet file"),
+        ("a.txt.GZ", b"plain text", "this is text, not gzip; take .gz off its name"),
+        ("a.parquet", b"plain text, long enough", "this is text, not parquet"),
     ],
 )
 def test_bad_input_names_file_and_line(tmp_path: Path, name: str, content: bytes, expected: str):

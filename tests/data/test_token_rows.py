@@ -1,5 +1,6 @@
 """Rows are collated with their padding, labels and stored logits, and known by what a model is fed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,24 @@ def test_stored_logits_come_by_what_a_row_says(tmp_path: Path):
     assert len(logits) == 3
     batch = TokenRows(tmp_path, "train", 0, Stored()).collate(np.array([1, 2, 0]))
     assert batch["teacher_logits"].tolist() == [[1], [2], [0]]  # other rows, other padding, the same keys
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "missing"),
+    [
+        ("single_label", [1, 0, 2], -100),
+        ("multi_label", [[1.0, 0.0, 1.0]] * 3, [float("nan")] * 3),
+        ("regression", [0.5, 1.5, 2.5], float("nan")),
+    ],
+)
+def test_rows_without_labels_follow_those_with_labels(task: str, labels: list[Any], missing: Any, tmp_path: Path):
+    names = {} if task == "regression" else {"a": 0, "b": 1, "c": 2}
+    labelled = write_rows(tmp_path / "labelled", labels=labels)
+    (labelled / "statistics.json").write_text(json.dumps({"task": task}), encoding="utf-8")
+    (labelled / "label2id.json").write_text(json.dumps(names), encoding="utf-8")
+    rows = TokenRows(labelled, "train", 0, unlabelled_dir=write_rows(tmp_path / "unlabelled"))
+    assert len(rows) == 6
+    assert rows.lengths.tolist() == [4, 2, 3, 4, 2, 3]
+    batch = rows.collate(np.array([4, 0]))
+    assert batch["input_ids"].tolist() == [[2, 3, 0, 0], [2, 5, 6, 3]]
+    torch.testing.assert_close(batch["labels"], torch.tensor([missing, labels[0]]), equal_nan=True)

@@ -116,10 +116,24 @@ def test_the_stage_writes_what_training_reads(run: Run, labelled: LabelledWorld,
     assert found == {name: theirs[name] for name in (*kept, *held_out)} | {
         "train_rows": len(lines), "rows": len(lines), "tokens": int(lengths.sum()), "truncated_rows": truncated,
         "texts": len(lines), "texts_empty": 2, "texts_held_out": 0, "files_empty": 0, "files": [str(text_file)],
+        "files_unread": [],
     }  # fmt: skip
     said = capsys.readouterr().out
     assert f"unlabelled: {len(lines)} train and {theirs['validation_rows']} validation rows, " in said
     assert f"of {len(lines)} texts, {truncated} longer than a row and truncated, 2 empty and left out; built in" in said
+
+
+def test_files_that_nobody_reads_are_named(run: Run, tmp_path: Path, lines, capsys):
+    write(tmp_path / "texts" / "A.TXT", lines)
+    (tmp_path / "texts" / "b.docx").touch()
+    tokens = run(tmp_path / "texts")
+    assert statistics(tokens)["files_unread"] == [str(tmp_path / "texts" / "b.docx")]
+    assert f"that is read here: 1 ({tmp_path / 'texts' / 'b.docx'}); " in capsys.readouterr().out
+
+
+def test_texts_that_end_in_cr_alone(run: Run, tmp_path: Path, labelled: LabelledWorld, lines):
+    (tmp_path / "texts.txt").write_bytes("\r".join(lines).encode())
+    assert ids(run(tmp_path / "texts.txt")) == [row.input_ids for row in encoded(labelled.tokens, lines)]
 
 
 def test_the_rows_are_read_as_any_others(run: Run, labelled: LabelledWorld, text_file, lines):
@@ -314,7 +328,7 @@ def test_shards_without_texts_are_counted(run: Run, text_file, tmp_path, lines, 
             r"a.jsonl, line 1: no column 'text'; the columns are title; set data.text_field",
         ),
         ("a.jsonl", b'{"text": 3}', r"a.jsonl, line 1: 'text' holds int"),
-        ("a.txt.gz", b"no gzip", r"a.txt.gz: damaged or truncated gzip"),
+        ("a.txt.gz", b"no gzip", r"a.txt.gz: this is text, not gzip"),
         ("a.tsv", b"x\ta", r"a.tsv: a table does not say which of its columns is the text"),
     ],
 )

@@ -13,11 +13,26 @@ def tinybert(*overrides: str) -> Job:
     return load_job("tinybert", ["teacher.path=DIR", *overrides])
 
 
-def test_without_a_corpus_general_distillation_reads_the_training_texts() -> None:
+def test_general_distillation_needs_a_corpus() -> None:
     job = tinybert()
-    assert job.stages["corpus"].data.corpus == ["@labelled/texts"]
-    assert any("training texts" in note for note in job.notes)
-    assert tinybert("data.corpus=more.txt").stages["corpus"].data.corpus == ["more.txt"]
+    assert not {"corpus", "general"} & set(job.stages)
+    assert any("no general distillation" in note for note in job.notes)
+    assert job.stages["layers"].projected_from() == job.stages["alone"].projected_from() == "DIR"
+    with_corpus = tinybert("data.corpus=more.txt")
+    assert with_corpus.stages["corpus"].data.corpus == ["more.txt"]
+    assert with_corpus.stages["layers"].student.path == "@general/export"
+
+
+def test_text_without_labels_is_distilled_on_beside_the_rows_and_left_out_without_any() -> None:
+    job = tinybert("data.unlabelled=more.txt")
+    assert job.stages["unlabelled"].data.unlabelled == ["more.txt"]
+    rows = {name: job.stages[name].data.unlabelled_tokens for name in ("outputs", "layers", "distill", "alone")}
+    assert rows == dict.fromkeys(("outputs", "layers", "distill"), "@unlabelled/tokens") | {"alone": None}
+    assert {job.stages[name].data.tokens for name in rows} == {"@labelled/tokens"}
+    plain = tinybert()
+    assert "unlabelled" not in plain.stages
+    assert {plain.stages[name].data.unlabelled_tokens for name in rows} == {None}
+    assert job.wire_problems() == plain.wire_problems() == []
 
 
 def test_a_given_student_needs_no_general_distillation() -> None:
@@ -60,7 +75,7 @@ def test_a_filter_asks_the_trained_teacher() -> None:
 
 
 def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model(tmp_path: Path) -> None:
-    (tmp_path / "vectors.txt").touch()
+    (tmp_path / "vectors.txt").write_text("the 0.1 0.2\n")
     settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]
     assert sources_of(tinybert(*settings).stages["augmentation"]).masked_language_model is None
     assert sources_of(tinybert(*settings, "encoder.path=MLM").stages["augmentation"]).masked_language_model == "MLM"

@@ -31,8 +31,8 @@ def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=3.0 cannot be added"),
-        (["distill.train.steps=500"], "layers.train.epochs=5.0 and distill.train.steps=500 cannot be added"),
+        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=4.0 cannot be added"),
+        (["distill.train.steps=500"], "layers.train.epochs=4.0 and distill.train.steps=500 cannot be added"),
         (
             ["layers.train.global_batch_size=256"],
             "layers.train.global_batch_size=256 and distill.train.global_batch_size=32 cannot be added",
@@ -56,6 +56,14 @@ def test_a_length_that_is_set_for_the_student_alone_stays(setting: str) -> None:
     assert any(f"alone.train.{setting}" in note for note in job.notes)
 
 
+def test_the_batch_size_of_all_stages_does_not_change_the_length_of_the_student_alone() -> None:
+    stages = ("layers", "distill", "alone")
+    job = load_job("tinybert_task", [f"{stage}.train.global_batch_size=28" for stage in stages])
+    train = job.stages["alone"].train
+    assert (train.global_batch_size, train.epochs) == (28, 8.0)
+    assert not any("not trained for as long" in note for note in job.notes)
+
+
 def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
     assert load_job("tinybert_task", ["teacher.path=DIR"]).stages["check"].evaluate.models == {"teacher": "DIR"}
     named = load_job("tinybert_task", ["teacher.path=DIR", "check.evaluate.models=teacher:TRAINED"])
@@ -67,6 +75,7 @@ def test_the_note_names_the_weights_that_the_student_alone_starts_from() -> None
     def start(*settings: str) -> str:
         return load_job("tinybert_task", ["teacher.path=DIR", *settings]).notes[0]
 
-    assert start() == "the student without distillation starts from random weights (alone.student.path)"
+    assert "starts from the embeddings of DIR, projected to its width (" in start()
+    assert "starts from random weights (" in start("alone.student.init=random")
     assert "starts from STUDENT (" in start("alone.student.path=STUDENT")
     assert "starts from layers [3, 6] of DIR (" in start("alone.student.teacher_layers=3,6")

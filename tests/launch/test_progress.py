@@ -1,15 +1,20 @@
-"""Steps, loss, speed and time left, and how exactly the steps are known."""
+"""Steps, loss, speed and time left."""
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kd_dist.config.job import Job
+from kd_dist.config.jobs import find_job, job_names
+from kd_dist.config.stages import TrainStage
 from kd_dist.files import read_json, write_json
 from kd_dist.runs.layout import open_run
+from kd_dist.training.batches import BatchPlan
 from launch.progress import progress
 from launch.states import StageState
-from tests.launch.launching import CORPUS, DISTILL, finish_shard, general_job, metrics
+from tests.launch.launching import CORPUS, DISTILL, finish_shard, metrics
 
 RUNNING, COMPLETED, FAILED = (StageState(DISTILL, [word]) for word in ("RUNNING", "COMPLETED", "FAILED"))
 
@@ -35,21 +40,30 @@ def test_before_the_first_step_nothing_is_known(run_dir: Path) -> None:
     assert progress(run_dir / CORPUS, RUNNING) == []
 
 
-@pytest.mark.parametrize(("rows", "epochs", "steps"), [(31_873, 3, 374), (1, 3, 1), (256, 2.5, 3)])
-def test_the_steps_of_epochs_follow_from_the_rows(
-    tmp_path: Path, settings: list[str], rows: int, epochs: float, steps: int
-) -> None:
-    run_dir = open_run(general_job(settings, f"train.epochs={epochs}"), tmp_path / "runs", "b")
-    (run_dir / CORPUS / "tokens").mkdir()
-    write_json(run_dir / CORPUS / "tokens" / "statistics.json", {"train_rows": rows})
-    metrics(run_dir / DISTILL, step=steps, speed=256.0, epoch=epochs)
-    assert progress(run_dir / DISTILL, COMPLETED)[0] == f"{steps}/{steps}"
+ROWS = (1, 31, 256, 31_873, 1_000_003)
 
 
-def test_without_the_rows_the_steps_are_an_estimate(tmp_path: Path, settings: list[str]) -> None:
-    run_dir = open_run(general_job(settings), tmp_path / "runs", "b")
-    metrics(run_dir / DISTILL, step=50, speed=256.0)
-    assert progress(run_dir / DISTILL, RUNNING)[0] == "50/~300"
+@pytest.mark.parametrize("job", job_names())
+def test_the_steps_of_epochs_are_those_of_the_training(tmp_path: Path, job: str) -> None:
+    """Whether it has begun, was resumed or is complete, and whether its rows are still there."""
+    trained = {name: stage for name, stage in find_job(job).stages.items() if isinstance(stage, TrainStage)}
+    for (name, stage), rows in itertools.product(trained.items(), ROWS):
+        plan, total = batch_plan(stage, rows), stage.train.total_steps(rows)
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_json(tmp_path / name / "config.json", stage.model_dump())
+        for step, state in ((1, RUNNING), (total // 2 + 1, RUNNING), (total, RUNNING), (total, COMPLETED)):
+            metrics(tmp_path / name, step=step, speed=256.0, epoch=plan.epoch(step))
+            assert progress(tmp_path / name, state)[0] == f"{step:,}/{total:,}"
+
+
+def batch_plan(stage: TrainStage, rows: int) -> BatchPlan:
+    return BatchPlan(
+        np.broadcast_to(np.int64(8), rows),
+        global_batch_size=stage.train.global_batch_size,
+        micro_batch_size=1,
+        bucket_steps=1,
+        seed=0,
+    )
 
 
 def test_shards_are_counted(tmp_path: Path, sharded: Job) -> None:

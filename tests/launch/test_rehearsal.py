@@ -37,7 +37,7 @@ def test_training_is_two_steps_on_one_rank() -> None:
     settings = ["resources.nodes=4", "resources.gpus_per_node=8", "train.epochs=20", "train.micro_batch_size=8"]
     before = load_job("tinybert_general", settings)
     stage = reduced(before).stages["distill"]
-    assert (stage.train.total_steps(10**9), stage.resources.world_size(), stage.problems()) == (2, 1, [])
+    assert (stage.train.total_steps(10**9), stage.resources.world_size(), stage.problems("distill")) == (2, 1, [])
     assert stage.optim == before.stages["distill"].optim
 
 

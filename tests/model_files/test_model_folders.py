@@ -74,6 +74,7 @@ def test_the_encoder_inside_a_model_with_branches_is_described() -> None:
 def test_labels_are_in_the_order_of_their_numbers() -> None:
     names = {str(number): f"l{number}" for number in (10, 9, 1, 0)}
     assert label_names({"id2label": names}) == ["l0", "l1", "l9", "l10"]
+    assert label_names({"id2label": {"0": "科技\ud83d", "1": "😀"}}) == ["科技", "😀"]
     assert label_names({"num_labels": 3}) == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 

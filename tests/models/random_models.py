@@ -19,7 +19,7 @@ from kd_dist.config.families import FAMILIES
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
-from kd_dist.objectives.losses import prediction_divergence
+from kd_dist.objectives.prediction_losses import prediction_divergence
 
 LABELS = ["体育", "财经", "旅游"]
 NUM_LAYERS, NUM_BRANCHES = 4, 3

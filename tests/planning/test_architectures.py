@@ -37,7 +37,7 @@ def test_distilbert_names_are_understood(tmp_path: Path) -> None:
 def test_heads_that_do_not_match_are_refused(tmp_path: Path) -> None:
     message = problems(f"teacher.path={model(tmp_path, num_attention_heads=16)}")
     assert "the teacher has 16 attention heads and the student 12" in message
-    assert "Choose a student with 16 heads (student.config), or set objective.attention_weight=0" in message
+    assert "Choose a student with 16 heads (student.config), or set objective.attention=none" in message
 
 
 def test_heads_need_not_match_without_the_attention_term(tmp_path: Path) -> None:

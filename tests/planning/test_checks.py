@@ -98,7 +98,10 @@ def test_whole_words_need_word_borders() -> None:
 
 def test_batch_that_does_not_divide_among_the_ranks_is_refused() -> None:
     message = problems("resources.nodes=3", "resources.gpus_per_node=2")
-    assert "do not divide among 6 ranks: set train.global_batch_size to a multiple of 6" in message
+    assert (
+        "do not divide among 6 ranks: set distill.train.global_batch_size=192 distill.train.micro_batch_size=32"
+        in message
+    )
 
 
 # ------------------------------------------------------------ early exit
@@ -174,7 +177,7 @@ def test_stored_outputs_are_for_the_stage_that_learns_from_predictions(tmp_path:
 
 @pytest.fixture
 def vectors(tmp_path: Path) -> str:
-    (tmp_path / "vectors.txt").write_text("词 0.1\n", encoding="utf-8")
+    (tmp_path / "vectors.txt").write_text("词 0.1 0.2\n", encoding="utf-8")
     return f"augment.word_vectors={tmp_path / 'vectors.txt'}"
 
 

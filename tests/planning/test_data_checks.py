@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kd_dist.planning.checks import load_checked_job
 from tests.planning.refusals import classifier, model, problems
 
 
@@ -34,6 +35,7 @@ def test_every_missing_corpus_is_named(corpus: Path) -> None:
     [
         (["data.train="], "data.train is empty: name labelled files, for example data.train=train.tsv"),
         (["data.columns=label,words"], "words"),
+        (["data.separator=;"], "data.train: "),
         (["data.hint_words=none.txt"], "none.txt: no such file"),
         (["data.label_names=none.txt"], "none.txt: no such file"),
         (["data.validation=none.tsv"], "data.validation: "),
@@ -53,3 +55,28 @@ def test_texts_without_labels_must_be_there(tmp_path: Path) -> None:
     message = problems(path, f"data.unlabelled={tmp_path / 'none.txt'}", job="fastbert_stage1", plan_only=False)
     assert message.startswith("unlabelled: data.unlabelled: ")
     assert "none.txt" in message
+
+
+@pytest.mark.parametrize(
+    ("job", "key", "name"),
+    [
+        ("tinybert_general", "data.corpus", "a.txt"),
+        ("finetune", "data.train", "a.csv"),
+        ("fastbert_stage1", "data.unlabelled", "a.txt"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, job: str, key: str, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + b"xl/workbook.xml".center(60, b"\0"))
+    own = [f"encoder.path={model(tmp_path)}"] if job == "finetune" else []
+    message = problems(f"{key}={tmp_path / name}", *own, job=job, plan_only=False)
+    assert f"{key}: {tmp_path / name}: this is a spreadsheet (.xlsx, .ods), not text; save the sheet" in message
+
+
+def test_files_that_nobody_reads_are_noted(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "A.TSV").write_text("a\t一\nb\t二\n", encoding="utf-8")
+    (rows / "b.xlsx").touch()
+    job = load_checked_job("finetune", [f"data.train={rows}", f"encoder.path={model(tmp_path)}"])
+    expected = "labelled: files in the given folders that are of no kind that is read here: "
+    assert f"{expected}1 ({rows / 'b.xlsx'})" in job.notes

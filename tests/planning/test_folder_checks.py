@@ -99,6 +99,41 @@ def test_weights_of_another_framework(make: Make, refusal: Callable[[Path], str]
     assert f"={folder} holds only TensorFlow's weights (tf_model.h5): " in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("job", "key", "settings"),
+    [
+        (
+            "tinybert",
+            "encoder.path",
+            "finetune.encoder.path, general.teacher.path, augmentation.encoder.path, augmentation.teacher.path, "
+            "alone.donor.path",
+        ),
+        ("tinybert_task", "teacher.path", "check.evaluate.models, alone.donor.path"),
+        ("tinybert_general", "student.path", "distill: student.path"),
+    ],
+)
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_folder_that_several_settings_name_is_refused_once(
+    job: str, key: str, settings: str, is_relative: bool, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make("bad")
+    (folder / "model.safetensors").write_text(POINTER)
+    given = overrides(tmp_path, job, key, Path("bad") if is_relative else folder, make)
+    with pytest.raises(UserError) as caught:
+        load_checked_job(job, given)
+    assert f"{settings}={folder}/model.safetensors: only a pointer of Git LFS" in str(caught.value)
+    assert str(caught.value).count("only a pointer") == 1
+
+
+def test_a_folder_that_is_not_there_is_refused_once(tmp_path: Path, make: Make) -> None:
+    with pytest.raises(UserError) as caught:
+        load_checked_job("tinybert_task", overrides(tmp_path, "tinybert_task", "teacher.path", tmp_path / "no", make))
+    settings = "labelled.tokenizer.path, check.evaluate.models, alone.donor.path"
+    assert str(caught.value).startswith(f"{settings}={tmp_path}/no: no such folder")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_prefix_and_an_old_configuration_are_notes(tmp_path: Path, make: Make) -> None:
     folder = make("old", front="module.bert.", model_type=None)
     (folder / "config.json").rename(folder / "bert_config.json")

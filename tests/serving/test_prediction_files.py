@@ -40,6 +40,19 @@ def test_what_is_written_can_be_read(suffix: str, tmp_path: Path) -> None:
     assert [row["text"] for row in found] == texts
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\t"])
+def test_a_text_or_label_of_several_lines_is_one_record(end: str, tmp_path: Path) -> None:
+    records = [{"text": f"a{end}b", "label": f"c{end}d", "probability": 0.5} for _ in range(3)]
+    lines = written(tmp_path / "out.txt", records, model("single_label")).read_text(encoding="utf-8")
+    assert lines.splitlines() == ["c d\t0.5000"] * 3
+    lines = written(tmp_path / "out.tsv", records, model("single_label")).read_text(encoding="utf-8")
+    assert lines.splitlines()[1:] == ["a b\tc d\t0.5000"] * 3
+    file = written(tmp_path / "out.csv", records, model("single_label"))
+    found = [values for _, values in read_records(file, ["text", "label"], "")]
+    kept = "\n" if end in ("\r", "\r\n") else end
+    assert found == [{"text": f"a{kept}b", "label": f"c{kept}d"}] * 3
+
+
 def test_lines_of_text_hold_the_results_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = "体育\t0.9877\n财经\t0.5000\n"
     assert written(tmp_path / "out.txt", RECORDS, model("single_label")).read_text(encoding="utf-8") == expected

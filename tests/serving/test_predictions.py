@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kd_dist.data.preprocessing import Preprocessing
-from kd_dist.errors import UserError
+from kd_dist.errors import RunError, UserError
 from kd_dist.models.classifier import load_classifier
+from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.serving.predictions import checked_speed, predict
 from tests.models.random_models import LABELS, save_classifier
 
@@ -54,3 +56,12 @@ def test_a_speed_is_a_number_from_0_to_1() -> None:
     for text in ("-0.1", "1.01", "nan", "inf", "fast", ""):
         with pytest.raises(UserError, match=rf"--speed {text}: a speed is a number from 0 \(all layers\) to 1"):
             checked_speed("--speed", text)
+
+
+def test_another_number_of_answers_than_of_texts_is_an_error(tiny, tmp_path: Path, monkeypatch) -> None:
+    classifier = load_classifier(save_classifier(tmp_path / "model", tiny.tokenizer))
+    one_answer = ClassifierOutput(torch.zeros(1, len(LABELS)))
+    monkeypatch.setattr("kd_dist.serving.predictions.answers_to", lambda *_: one_answer)
+    with pytest.raises(RunError, match="1 answers to 3 texts") as caught:
+        predict(classifier, Preprocessing(max_length=16), [("a",), ("b",), ("c",)], batch_size=2)
+    assert caught.value.exit_status == 1

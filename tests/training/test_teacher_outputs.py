@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kd_dist.config.job import Job
-from kd_dist.config.sections.data import PlainTokenData
+from kd_dist.config.sections.data import DistillationData
 from kd_dist.config.sections.models import Teacher as TeacherSettings
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import TeacherOutputsStage
@@ -30,7 +30,7 @@ from tests.stages import run_entry
 def stage_dir(labelled: LabelledWorld, runs_dir: Path, shards: int = 1) -> Path:
     stage = TeacherOutputsStage(
         teacher=TeacherSettings(path=str(labelled.teacher)),
-        data=PlainTokenData(tokens=str(labelled.tokens)),
+        data=DistillationData(tokens=str(labelled.tokens)),
         resources=ShardResources(shards=shards),
     )
     job = Job(name="outputs", description="", stages={"outputs": stage}, result="outputs")

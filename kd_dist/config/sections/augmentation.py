@@ -21,7 +21,8 @@ class Augment(Section):
     )
     word_vectors: Name = Field(
         default=None,
-        description="word2vec file (text or binary, plain or .gz) of nearest words, for words of several pieces",
+        description="word vectors (word2vec as text or binary, GloVe; plain or packed by gzip, bzip2 or xz) of nearest "
+        "words, for words of several pieces",
     )
     multi_piece: Literal["vectors", "mask"] = Field(
         default="vectors",

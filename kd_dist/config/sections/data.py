@@ -1,6 +1,6 @@
 """Settings of the data: what is read and how it is tokenized."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -8,6 +8,15 @@ from kd_dist.config.sections.base import Name, Section, Words, optional
 
 # Texts without labels: this many rows give a precise loss, and every evaluation reads all of them.
 MAX_HELD_OUT_ROWS = 10_000
+
+
+def _separator(value: Any) -> Any:
+    value = optional(value)
+    return value.replace("\\t", "\t") if isinstance(value, str) else value
+
+
+# Typed as \t in a shell, a tab is a tab.
+Separator = Annotated[Annotated[str, Field(pattern=r'^[^"\r\n]+$')] | None, BeforeValidator(_separator)]
 
 
 class CorpusData(Section):
@@ -71,6 +80,11 @@ class LabelledData(Section):
         default="auto",
         description="whether tsv and csv files start with a header; auto: if the first row has the names in "
         "data.columns",
+    )
+    separator: Separator = Field(
+        default=None,
+        description="separates the columns of tsv, csv and txt files, in place of tabs (commas in csv), for example "
+        "`;`, `||` or `\\t`; quotes count in csv only",
     )
     task: Literal["single_label", "multi_label", "regression"] = Field(
         default="single_label",

@@ -47,20 +47,39 @@ class Train(Section):
         """Return the optimizer steps of the whole run over `num_rows` rows."""
         return self.steps or max(self.min_steps, math.ceil(self.epochs * num_rows / self.global_batch_size))
 
-    def problems(self, world_size: int) -> list[str]:
-        """Return why the batch size cannot be divided into micro-batches and among `world_size` ranks."""
+    def problems(self, stage: str, world_size: int) -> list[str]:
+        """Return why the batch of the stage of that name cannot be divided into micro-batches and among the ranks."""
         micro, total = self.sequences_per_micro_batch(), self.global_batch_size
         if total % micro:
-            return [f"train.global_batch_size={total} is not a multiple of train.micro_batch_size={micro}"]
-        if (total // micro) % world_size:
-            sizes = [s for s in range(1, total + 1) if total % s == 0 and (total // s) % world_size == 0]
-            smaller = f"set train.micro_batch_size={max(sizes, default=1)} (or a divisor of it)"
-            way_out = smaller if sizes else f"set train.global_batch_size to a multiple of {world_size}"
-            return [
+            problem = f"train.global_batch_size={total} is not a multiple of train.micro_batch_size={micro}"
+        elif (total // micro) % world_size:
+            problem = (
                 f"train.global_batch_size={total} is {total // micro} micro-batches of {micro} sequences, which do not "
-                f"divide among {world_size} ranks: {way_out}"
-            ]
-        return []
+                f"divide among {world_size} ranks"
+            )
+        else:
+            return []
+        return [f"{problem}: set {', or '.join(self._ways_out(stage, world_size))}"]
+
+    def _ways_out(self, stage: str, world_size: int) -> list[str]:
+        """Return settings that can be divided: a smaller micro-batch where there is one, and a near global batch."""
+        total = self.global_batch_size
+        micro = min(self.sequences_per_micro_batch(), max(1, total // world_size))
+        passes = max(1, round(total / (micro * world_size)))
+        near = passes * micro * world_size
+        sizes = [size for size in range(1, micro + 1) if total % (size * world_size) == 0]
+        ways = []
+        if sizes:
+            passes_of_smaller = total // (max(sizes) * world_size)
+            ways.append(f"{stage}.train.micro_batch_size={max(sizes)} ({_accumulated(passes_of_smaller)})")
+        if near != total:
+            settings = f"{stage}.train.global_batch_size={near} {stage}.train.micro_batch_size={micro}"
+            ways.append(f"{settings} ({_accumulated(passes)})")
+        return ways
+
+
+def _accumulated(passes: int) -> str:
+    return f"each rank then accumulates {passes} micro-batch{'es' if passes > 1 else ''} a step"
 
 
 class Optim(Section):

@@ -16,6 +16,8 @@ from tests.config.refusals import assert_one_value_is_refused
         (CorpusData, {"corpus": ["a"], "validation_fraction": 0.6}),
         (LabelledData, {"train": ["a"], "test_fraction": 0}),
         (LabelledData, {"train": ["a"], "label_separator": ""}),
+        (LabelledData, {"train": ["a"], "separator": '"'}),
+        (LabelledData, {"train": ["a"], "separator": "\r\n"}),
         (LabelledData, {"train": ["a"], "max_rows": 0}),
         (UnlabelledData, {"num_workers": -1}),
         (TokenData, {"tokens": "t", "bucket_steps": 0}),
@@ -28,6 +30,13 @@ def test_a_value_out_of_bounds_is_refused(section: type[Section], settings: dict
 
 def test_none_means_no_value() -> None:
     assert LabelledData(train="a.tsv,b.tsv", max_rows="none").train == ["a.tsv", "b.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "separator"), [(r"\t", "\t"), ("\t", "\t"), (";", ";"), (" ", " "), ("none", None), ("", None)]
+)
+def test_a_separator_as_it_is_typed(typed: str, separator: str | None) -> None:
+    assert LabelledData(train="a.tsv", separator=typed).separator == separator
 
 
 @pytest.mark.parametrize(

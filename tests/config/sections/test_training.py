@@ -1,23 +1,28 @@
 """Batch sizes, ranks and the number of steps."""
 
+import re
+
 import pytest
 
+from kd_dist.config.jobs import resolve_job
 from kd_dist.config.sections.training import Train
 from tests.config.refusals import refusal
 from tests.loading import load_job
+
+WAY_OUT = re.compile(r"(\S+\.train\.\w+_batch_size=\d+(?: \S+\.train\.micro_batch_size=\d+)?) \([^)]* (\d+) micro")
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
 def test_micro_batch_does_not_depend_on_the_ranks(world_size: int) -> None:
     train = Train(global_batch_size=256)
-    assert train.problems(world_size) == []
+    assert train.problems("distill", world_size) == []
     steps = train.accumulation_steps(world_size)
     assert steps * world_size * train.sequences_per_micro_batch() == 256
 
 
 @pytest.mark.parametrize("global_batch_size", [1, 2, 3, 7, 64, 96, 1000, 4096])
 def test_default_micro_batch_divides_the_global_batch(global_batch_size: int) -> None:
-    assert Train(global_batch_size=global_batch_size).problems(world_size=1) == []
+    assert Train(global_batch_size=global_batch_size).problems("distill", world_size=1) == []
 
 
 def test_micro_batch_that_does_not_divide_is_refused() -> None:
@@ -25,17 +30,40 @@ def test_micro_batch_that_does_not_divide_is_refused() -> None:
     assert "train.global_batch_size=100 is not a multiple of train.micro_batch_size=32" in message
 
 
-@pytest.mark.parametrize(
-    ("overrides", "way_out"),
-    [
-        (["train.global_batch_size=96", "train.micro_batch_size=32"], ["train.micro_batch_size=24"]),
-        (["train.global_batch_size=6"], ["train.global_batch_size=8"]),
-    ],
-)
-def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(overrides: list[str], way_out: list[str]) -> None:
-    ranks = ["resources.gpus_per_node=4"]
-    assert "do not divide among 4 ranks: set " + way_out[0].split("=")[0] in refusal(*ranks, *overrides)
-    load_job("tinybert_general", ranks + overrides + way_out)
+BATCHES = [[], ["train.global_batch_size=96", "train.micro_batch_size=32"], ["train.global_batch_size=6"]]
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=",".join)
+@pytest.mark.parametrize("job", ["tinybert_general", "tinybert", "fastbert", "demo"])
+def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(job: str, batch: list[str]) -> None:
+    for ranks in range(1, 17):
+        settings = [f"resources.gpus_per_node={ranks}", *batch]
+        _, problems = resolve_job(job, settings)
+        ways = [WAY_OUT.findall(problem) for problem in problems if f"do not divide among {ranks} ranks" in problem]
+        assert len(ways) == len(problems)
+        assert all(ways)
+        for choose in (0, -1):
+            chosen = [setting for way in ways for setting in way[choose][0].split()]
+            stages = load_job(job, settings + chosen).stages
+            for setting, accumulated in (way[choose] for way in ways):
+                stage = stages[setting.partition(".")[0]]
+                assert stage.train.accumulation_steps(ranks) == int(accumulated)
+
+
+def test_way_out_keeps_the_global_batch_where_it_can_and_else_is_near() -> None:
+    assert refusal("resources.gpus_per_node=4", *BATCHES[1]).endswith(
+        "do not divide among 4 ranks: set distill.train.micro_batch_size=24 (each rank then accumulates 1 micro-batch "
+        "a step)"
+    )
+    assert refusal("resources.gpus_per_node=3").endswith(
+        "do not divide among 3 ranks: set distill.train.global_batch_size=288 "
+        "distill.train.micro_batch_size=32 (each rank then accumulates 3 micro-batches a step)"
+    )
+    assert refusal("train.global_batch_size=100", "train.micro_batch_size=32").endswith(
+        "set distill.train.micro_batch_size=25 (each rank then accumulates 4 micro-batches a step), or "
+        "distill.train.global_batch_size=96 distill.train.micro_batch_size=32 (each rank then accumulates 3 "
+        "micro-batches a step)"
+    )
 
 
 @pytest.mark.parametrize(

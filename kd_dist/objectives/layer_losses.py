@@ -1,4 +1,4 @@
-"""Losses as pure functions that return plain sums, each with a function that returns the number of summed terms.
+"""Losses of layers: pure functions that return plain sums, each with one that returns the number of summed terms.
 
 Sums and counts are separate because the trainer adds both over all ranks and micro-batches before it divides: a mean
 taken here would depend on how a global batch is split. Sums are scalars in float32 whatever precision the model runs in
@@ -9,23 +9,19 @@ taken here would depend on how a global batch is split. Sums are scalars in floa
     "huawei"  as in the published TinyBERT code, padding contributes; see each function.
 
 Equations are those of TinyBERT (Jiao et al. 2020).
-Shapes: B batch, S sequence, D width, H heads, C classes, N rows; of one head: K student's size, L teacher's size.
+Shapes: B batch, S sequence, D width, H heads; of one head: K student's size, L teacher's size.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kd_dist.config.objectives.fastbert import Direction
 from kd_dist.config.sections.objective import Compat
-from kd_dist.config.tasks import Task
-from kd_dist.data.labels import NO_LABEL
 from kd_dist.models.attention import Attention
+from kd_dist.objectives.precision import at_least_float32, full_precision
 
 # Return a value, and a function that computes its gradients with respect to the student's queries and keys.
 _Form = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]]
@@ -106,7 +102,7 @@ def centred_keys(attention: Attention, mask_BS: Tensor) -> Attention:
     subtract from each key the mean of the valid ones; every form of `attention_score_error` then stays as it is.
     """
     valid_B1S1 = mask_BS.bool()[:, None, :, None]
-    key_BHSK = _at_least_float32(attention.key_BHSK).masked_fill(~valid_B1S1, 0.0)
+    key_BHSK = at_least_float32(attention.key_BHSK).masked_fill(~valid_B1S1, 0.0)
     mean_BH1K = key_BHSK.sum(dim=2, keepdim=True) / valid_B1S1.sum(dim=2, keepdim=True)
     return Attention(attention.query_BHSK, key_BHSK - mean_BH1K, attention.scaling)
 
@@ -139,7 +135,7 @@ def hidden_state_error(student_BSD: Tensor, teacher_BSD: Tensor, mask_BS: Tensor
             f"Hidden states of student and teacher and the mask disagree: {tuple(student_BSD.shape)}, "
             f"{tuple(teacher_BSD.shape)}, {tuple(mask_BS.shape)}"
         )
-    difference_BSD = _at_least_float32(student_BSD) - _at_least_float32(teacher_BSD.detach())
+    difference_BSD = at_least_float32(student_BSD) - at_least_float32(teacher_BSD.detach())
     if compat == "none":
         difference_BSD = difference_BSD.masked_fill(~mask_BS.bool()[..., None], 0.0)
     return difference_BSD.square().sum()
@@ -153,116 +149,6 @@ def hidden_state_count(mask_BS: Tensor, width: int, compat: Compat) -> Tensor:
     if compat == "huawei":
         return _count(mask_BS.numel() * width, mask_BS)
     return mask_BS.bool().sum() * width
-
-
-def masked_language_model_error(logits_ND: Tensor, labels_N: Tensor) -> Tensor:
-    """Return the summed cross-entropy of N predicted tokens (0 for none); D is the vocabulary size. Divide by N.
-
-    The caller passes only the positions to predict; there is no mask.
-    """
-    return F.cross_entropy(_at_least_float32(logits_ND), labels_N, reduction="sum")
-
-
-def label_error(logits_BC: Tensor, labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """Return the sum of the errors against true labels. Divide by `label_count`. Rows without a label add nothing.
-
-    single_label: cross-entropy with `labels` (B), each sample weighted by its class (`class_weights_C`); no label: -100
-    multi_label:  binary cross-entropy with `labels` (B, C) of 0 and 1, summed over samples and classes; NaN: no label.
-    regression:   squared difference of the single output and `labels` (B); NaN: no label.
-    """
-    logits_BC = _at_least_float32(logits_BC)
-    if task == "single_label":
-        return F.cross_entropy(logits_BC, labels, weight=class_weights_C, reduction="sum", ignore_index=NO_LABEL)
-    known, labels = (~labels.isnan()).to(logits_BC.dtype), labels.nan_to_num().to(logits_BC.dtype)
-    if task == "multi_label":
-        return F.binary_cross_entropy_with_logits(logits_BC, labels, weight=known, reduction="sum")
-    return ((logits_BC[:, 0] - labels).square() * known).sum()
-
-
-def label_count(labels: Tensor, task: Task, class_weights_C: Tensor | None = None) -> Tensor:
-    """Return the divisor of `label_error`: the sum of the samples' class weights (1 each by default), or B x C.
-
-    Rows without a label do not count.
-    """
-    if task != "single_label":
-        return (~labels.isnan()).sum()
-    known = labels != NO_LABEL
-    if class_weights_C is None:
-        return known.sum()
-    return (class_weights_C[labels.clamp(min=0)] * known).sum()
-
-
-def soft_label_error(
-    student_BC: Tensor, teacher_BC: Tensor, task: Task, *, temperature: float, compat: Compat
-) -> Tensor:
-    """Return the sum of the errors against the teacher's prediction, eq. 10 before its mean.
-
-    Divide by `soft_label_count`. The logits of both are divided by the temperature T:
-    single_label: cross-entropy of the student's softmax with the teacher's, summed over samples.
-    multi_label:  binary cross-entropy of the student's sigmoid with the teacher's, summed over samples and classes.
-    regression:   squared difference of the outputs, without temperature. (The published code compares with the true
-                  label there, which `label_error` does.)
-
-    The sum is multiplied by T squared, so that gradients keep their size (Hinton et al. 2015, section 2). No gradient
-    flows to the teacher.
-
-    compat="huawei": as published, without the factor T squared.
-    """
-    student_BC, teacher_BC = _at_least_float32(student_BC), _at_least_float32(teacher_BC.detach())
-    if task == "regression":
-        return (student_BC - teacher_BC).square().sum()
-    student_BC, teacher_BC = student_BC / temperature, teacher_BC / temperature
-    scale = 1.0 if compat == "huawei" else temperature**2
-    if task == "multi_label":
-        return scale * F.binary_cross_entropy_with_logits(student_BC, teacher_BC.sigmoid(), reduction="sum")
-    return scale * F.cross_entropy(student_BC, teacher_BC.softmax(dim=1), reduction="sum")
-
-
-def soft_label_count(num_samples: int, num_classes: int, task: Task, compat: Compat) -> int:
-    """Return the divisor of `soft_label_error`: samples, times classes where the sum runs over classes.
-
-    compat="huawei": samples x classes in every task, so that single_label has 1 / C of the usual gradient.
-    """
-    return num_samples * (num_classes if task == "multi_label" or compat == "huawei" else 1)
-
-
-def prediction_divergence(student_BC: Tensor, teacher_BC: Tensor, task: Task, direction: Direction) -> Tensor:
-    """Return the KL divergence between two predictions, summed over samples (FastBERT, Liu et al. 2020, equation 7).
-
-    Divide by the number of samples. In a multi_label task, every label is a distribution over yes and no, and the sum
-    runs over labels too. No gradient flows to the teacher.
-
-    Args:
-        student_BC: Logits of the student.
-        teacher_BC: Logits of the teacher.
-        task: single_label or multi_label.
-        direction: "teacher_student": KL(t || s), the sum of p_t (log p_t - log p_s), as in the authors' code, which
-            makes the student cover everything that the teacher considers possible. "student_teacher": KL(s || t), as
-            in the paper.
-    """
-    student = _log_probabilities(_at_least_float32(student_BC), task)
-    teacher = _log_probabilities(_at_least_float32(teacher_BC.detach()), task)
-    first, second = (teacher, student) if direction == "teacher_student" else (student, teacher)
-    return (first.exp() * (first - second)).sum()
-
-
-def _log_probabilities(logits_BC: Tensor, task: Task) -> Tensor:
-    """Return log-probabilities of the classes, (B, C), or of yes and no for every label, (B, 2C)."""
-    if task == "multi_label":
-        return torch.cat([F.logsigmoid(logits_BC), F.logsigmoid(-logits_BC)], dim=1)
-    return logits_BC.log_softmax(dim=1)
-
-
-def logit_error(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
-    """Return the sum of squared differences of the logits (Ba and Caruana 2014). Divide by B x C.
-
-    No gradient flows to the teacher.
-    """
-    return (_at_least_float32(student_BC) - _at_least_float32(teacher_BC.detach())).square().sum()
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _count(number: int, mask_BS: Tensor) -> Tensor:
@@ -289,7 +175,7 @@ def _evaluate(form: _Form, student: Attention, teacher: Attention, mask_BS: Tens
 
     def prepared(tensor_BHSK: Tensor) -> Tensor:
         # Fill instead of multiplying, so that not even NaN in padding reaches the value or the gradient.
-        return _at_least_float32(tensor_BHSK).masked_fill(padding_B1S1, 0.0)
+        return at_least_float32(tensor_BHSK).masked_fill(padding_B1S1, 0.0)
 
     return _ValueWithGradient.apply(
         form,
@@ -316,7 +202,7 @@ class _ValueWithGradient(torch.autograd.Function):
         teacher_query_BHSL: Tensor,
         teacher_key_BHSL: Tensor,
     ) -> Tensor:
-        with _full_precision(query_BHSK.device.type):
+        with full_precision(query_BHSK.device.type):
             value, gradients = form(query_BHSK, key_BHSK, teacher_query_BHSL, teacher_key_BHSL)
             if any(ctx.needs_input_grad):
                 ctx.save_for_backward(*gradients())
@@ -327,21 +213,6 @@ class _ValueWithGradient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
         grad_query_BHSK, grad_key_BHSK = ctx.saved_tensors
         return None, grad * grad_query_BHSK, grad * grad_key_BHSK, None, None
-
-
-@contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
-    """Turn off autocast, TF32 and their CPU counterparts within the context."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    with torch.autocast(device_type, enabled=False):
-        try:
-            for backend in backends:
-                backend.fp32_precision = "ieee"
-            yield
-        finally:
-            for backend, precision in zip(backends, before, strict=True):
-                backend.fp32_precision = precision
 
 
 def _direct(
