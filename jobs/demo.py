@@ -8,7 +8,7 @@ from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.sections.data import LabelledData, UnlabelledData, VocabularyData
 from kd_dist.config.sections.models import Encoder, MultilingualEncoder, Student, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
-from kd_dist.config.sections.training import Cadence, Train
+from kd_dist.config.sections.training import Cadence, Optim, Train
 from kd_dist.config.stages import (
     AnyStage,
     CutVocabularyStage,
@@ -38,7 +38,7 @@ def _distillation() -> dict[str, AnyStage]:
 
 JOB = Job(
     name="demo",
-    description="1,000 labelled reviews, 8,000 without labels and a pretrained encoder become a small classifier",
+    description="1,000 labelled reviews, 10,000 without labels and a pretrained encoder become a small classifier",
     stages={
         "texts": SampleTextStage(),
         "multilingual": SampleTeacherStage(),
@@ -64,7 +64,8 @@ JOB = Job(
             {"finetune": FINETUNE},
             finetune={
                 "encoder": Encoder(path=PRETRAINED),
-                "train": Train(epochs=4, global_batch_size=32),
+                "train": Train(epochs=3, global_batch_size=32),
+                "optim": Optim(learning_rate=1e-4),
                 "cadence": CADENCE,
             },
         ),

@@ -10,7 +10,7 @@ from kd_dist.files import write_text
 
 LABELS = {"positive": "pos.txt", "negative": "neg.txt"}
 ROWS = {"train": 1000, "validation": 500, "test": 2000}
-UNLABELLED = 8000  # of the others
+UNLABELLED = 10_000  # of the others
 
 
 def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:

@@ -25,7 +25,7 @@ def test_few_labelled_reviews_and_many_without_labels(tmp_path: Path):
         assert min(counts.values()) > 0.4 * len(found)
     unlabelled = [text for (text,) in rows(tmp_path / "unlabelled.txt")]
     texts = [*unlabelled, *(text for found in labelled.values() for _, text in found)]
-    assert len(unlabelled) == 8000
+    assert len(unlabelled) == 10_000
     assert len(set(texts)) == len(texts)
     assert all(text == " ".join(text.split()) and text for text in texts)
 
