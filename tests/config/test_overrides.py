@@ -69,7 +69,7 @@ def test_what_is_no_setting_is_unknown(key: str) -> None:
     [
         ("guards.teacher", "finetune", "`demo`, `fastbert`, `tinybert`, `tinybert_task` have it"),
         ("calibrate.patience", "tinybert", "`fastbert` has it"),
-        ("layers.train.steps", "finetune", "`demo`, `tinybert`, `tinybert_task` have it"),
+        ("layers.train.steps", "finetune", "`tinybert`, `tinybert_task` have it"),
     ],
 )
 def test_option_of_other_jobs_is_answered_with_their_names(key: str, job: str, having: str) -> None:
