@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data", required=True, metavar="FILE", help="labelled rows: tsv, csv, txt, json lines, parquet, plain or .gz"
     )
     parser.add_argument(
-        "--columns", default="label,text", help="what the columns are: label,text[,text_pair], or text:NAME,label:NAME"
+        "--columns",
+        default="label,text",
+        help="as data.columns: label,text[,text_pair], text:NAME,label:NAME, or text:NAME,labels:*",
     )
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="first row of tsv and csv")
     parser.add_argument(

@@ -147,6 +147,29 @@ def test_numbers_on_the_command_line(tiny, tmp_path, monkeypatch, capsys) -> Non
     assert pq.read_table(output / "predictions_model.parquet")["label"].to_pylist() == [1.5, 3.0]
 
 
+def test_a_column_for_each_label_on_the_command_line(tiny, tmp_path, monkeypatch) -> None:
+    settings: dict[str, Any] = {"problem_type": "multi_label_classification"}
+    model = save_classifier(tmp_path / "model", tiny.tokenizer, **settings)
+    file, output = tmp_path / "test.csv", tmp_path / "output"
+    file.write_text("comment,财经,体育,旅游\n一,1,0,1\n二,0,0,0\n", encoding="utf-8")
+    columns = ["--columns", "text:comment,labels:*"]
+    assert evaluate(monkeypatch, model, file, *columns, "--output", str(output)) == 0
+    table = pq.read_table(output / "predictions_model.parquet")
+    assert [set(labels) for labels in table["label"].to_pylist()] == [{"财经", "旅游"}, set()]
+
+
+def test_splits_and_columns_in_another_order_on_the_command_line(teacher, tmp_path, monkeypatch, capsys) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "rows" / split / "体育").mkdir(parents=True)
+        (tmp_path / "rows" / split / "体育" / "1.txt").write_text("一", encoding="utf-8")
+    assert evaluate(monkeypatch, teacher, tmp_path / "rows") == 2
+    assert f"name each: --data {tmp_path}/rows/train --data {tmp_path}/rows/test" in capsys.readouterr().err
+    file = tmp_path / "test.tsv"
+    file.write_text("".join(f"新闻{row}\t{LABELS[row % 3]}\n" for row in range(12)), encoding="utf-8")
+    assert evaluate(monkeypatch, teacher, file, "--bad-rows", "skip") == 2
+    assert "set --columns text,label" in capsys.readouterr().err
+
+
 def test_numbers_of_labels_without_names(tiny, tmp_path, monkeypatch) -> None:
     names = ["LABEL_0", "LABEL_1", "LABEL_2"]
     options: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}

@@ -51,7 +51,7 @@ def _quoted(path: Path, separator: str) -> Cells:
         ) from error
 
 
-def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+def read_table(path: Path, columns: Sequence[str] | None, way_out: str) -> Iterator[Record]:
     """Yield the rows below a header. Cells that are missing at the end of a row are empty, as all are of an empty line.
 
     Raises:
@@ -62,10 +62,10 @@ def read_table(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
     if not header:
         return
     names = list(map(column_name, header))
-    for name in columns:
+    for name in columns or ():
         if name not in names:
             raise CorpusError(f"{path}, line {number}: {no_column(name, names, way_out)}")
-    positions = {name: names.index(name) for name in columns}
+    positions = {name: names.index(name) for name in (names if columns is None else columns)}
     yield from records_below_header(path, rows, positions, len(names))
 
 

@@ -1,12 +1,13 @@
 """Report on labelled rows, for people to read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kd_dist.data.arrow_rows import percentiles
+from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import unread_note
 from kd_dist.data.labelled_rows import BadRows, RawRow, left_out
 from kd_dist.data.labels import Labels
@@ -43,9 +44,19 @@ def summary(name: str, report: Report) -> str:
         lines.append(f"  {truncated:,} rows are longer than data.max_length and were truncated")
     if note := unknown_words_note(total(report[split] for split in SPLITS)):
         lines.append(f"  {note}")
+    if alike := report["alike_labels"]:
+        lines.append("  labels that differ by case, width, spaces, invisible characters or .0 alone:")
+        lines += [f"    {_alike_in_words(group)}" for group in alike[:10]]
+        lines += [f"    and {len(alike) - 10:,} more (data_report.json)"] if len(alike) > 10 else []
     if rare := report["rare_labels"]:
         lines.append(f"  labels with fewer than two training rows: {', '.join(rare[:10])}{' ...' * (len(rare) > 10)}")
     return "\n".join(lines)
+
+
+def _alike_in_words(group: Mapping[str, int]) -> str:
+    num_labels = len({clean(spelling) for spelling in group})
+    shown = ", ".join(f"{spelling!r} ({rows:,} rows)" for spelling, rows in group.items())
+    return f"{shown}: {'read as one' if num_labels == 1 else f'{num_labels} labels, rename those that mean the same'}"
 
 
 def _labels_in_words(report: Report) -> str:

@@ -23,6 +23,15 @@ LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
 
 UNREAD_SHOWN = 10
 
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "dev": "validation", "eval": "validation", "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+UNLABELLED_FOLDERS = ("unsup", "unsupervised", "unlabelled", "unlabeled")
+
 DESCRIPTIONS = ("manifest.json", "dataset_info.json", "state.json")  # files about the tables beside them
 
 
@@ -110,23 +119,47 @@ def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
     that is a document. Files beside the class folders and hidden files are ignored.
 
     Returns:
-        (file, None) for a table, (file, label) for a document.
+        (file, None) for a table, (file, label) for a document; `is_unlabelled` tells documents without a label.
 
     Raises:
-        CorpusError: a pattern that matches nothing, or a class folder without documents.
+        CorpusError: a pattern that matches nothing, a folder that holds a whole data set in its splits, or a class
+            folder without documents.
     """
     found: dict[str, tuple[Path, str | None]] = {}
     for pattern in patterns:
         folder = Path(pattern).expanduser()
+        _refuse_splits(folder)
         tables = [] if is_class_tree(folder) else find_files([pattern], LABELLED_SUFFIXES)
         for file, label in _documents(folder) if not tables else ((table, None) for table in tables):
             found.setdefault(os.path.abspath(file), (file, label))
     return list(found.values())
 
 
+def is_unlabelled(label: str | None) -> bool:
+    """Return whether documents in a folder of this name have no label, such as those of aclImdb/train/unsup."""
+    return label is not None and label.lower() in UNLABELLED_FOLDERS
+
+
+def _refuse_splits(folder: Path) -> None:
+    """Refuse a folder that holds the splits of a data set: they are neither classes nor, read as one, what is meant."""
+    if not folder.is_dir():
+        return
+    folders = [entry for entry in _class_folders(folder) if not is_unlabelled(entry.name)]
+    files = [entry for entry in sorted(folder.iterdir()) if format_suffix(entry) in LABELLED_SUFFIXES]
+    found: dict[str, list[str]] = {split: [] for split in ("train", "validation", "test")}
+    for entry in (*folders, *files):
+        if split := SPLIT_NAMES.get(entry.name.lower().partition(".")[0]):
+            found[split].append(str(entry))
+    found = {split: entries for split, entries in found.items() if entries}
+    if len(found) > 1 or (folders and all(entry.name.lower() in SPLIT_NAMES for entry in folders)):
+        names = [Path(entry).name for entries in found.values() for entry in entries]
+        settings = " ".join(f"data.{split}={','.join(entries)}" for split, entries in found.items())
+        raise CorpusError(f"{folder}: {', '.join(names)} are splits, not classes of one split; name each: {settings}")
+
+
 def is_class_tree(folder: Path) -> bool:
     """Return whether this is a folder of folders, without a table anywhere inside."""
-    if not folder.is_dir() or not _class_folders(folder):
+    if not folder.is_dir() or all(is_unlabelled(entry.name) for entry in _class_folders(folder)):
         return False
     return not any(format_suffix(file) in RECORD_SUFFIXES for file in visible_files(folder))
 
@@ -138,6 +171,6 @@ def _class_folders(folder: Path) -> list[Path]:
 def _documents(folder: Path) -> Iterator[tuple[Path, str]]:
     for class_folder in _class_folders(folder):
         documents = sorted(file for file in visible_files(class_folder) if file.is_file())
-        if not documents:
+        if not documents and not is_unlabelled(class_folder.name):
             raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
         yield from ((document, class_folder.name) for document in documents)

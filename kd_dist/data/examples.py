@@ -12,10 +12,10 @@ import numpy as np
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.columns import parse_columns
-from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, left_out
-from kd_dist.data.labels import Labels, has_generic_names
+from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, left_out, refuse_swapped_columns
+from kd_dist.data.labels import Labels, by_clean_name, has_generic_names
 from kd_dist.data.prepared_rows import PreparedRows
-from kd_dist.data.row_labels import number_problem
+from kd_dist.data.row_labels import number_problem, refuse_shifted_indices
 from kd_dist.errors import CorpusError, RunError, nearest
 
 
@@ -55,7 +55,7 @@ def read_split(tokens: Path, split: str) -> Examples:
         label2id=prepared.label2id,
         texts=rows["text"][:],
         text_pairs=rows["text_pair"][:] if "text_pair" in rows.column_names else None,
-        labels=np.array(rows["labels"][:]),
+        labels=rows.with_format("numpy")["labels"][:],  # as lists, thousands of labels a row take gigabytes
     )
 
 
@@ -64,12 +64,15 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
 
     Raises:
         CorpusError: files that cannot be read, no usable row, or, unless bad rows are skipped, a row without text, with
-            a label that the model does not have, or without a finite number for regression.
+            a label that the model does not have, or without a finite number for regression; labels and texts in each
+            other's columns, and numbers that are counted from 1 for labels without names.
     """
     labels, split = Labels(data.task, label2id), ", ".join(Path(file).name for file in data.train)
-    rows = RowReader(data, parse_columns(data.columns), bad_rows).read(data.train)
+    columns = parse_columns(data.columns)
+    rows = RowReader(data, columns, bad_rows).read(data.train)
+    refuse_swapped_columns(rows, data, columns)
     kept = []
-    for row in _with_generic_names(rows, labels):
+    for row in _as_the_model_names_them(rows, labels):
         if problem := _problem(row, labels):
             bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
         else:
@@ -81,15 +84,16 @@ def read_rows(data: LabelledData, label2id: dict[str, int], bad_rows: BadRows) -
     return Examples(split, data.task, label2id, [row.text for row in kept], pairs or None, numbers)
 
 
-def _with_generic_names(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
-    """Take numbers as the labels of a model that has no names for its own."""
-    if labels.task == "regression" or not has_generic_names(labels.ids):
+def _as_the_model_names_them(rows: Sequence[RawRow], labels: Labels) -> Sequence[RawRow]:
+    """Find names that are not clean by their clean form, and take numbers for the labels of a model without names."""
+    if labels.task == "regression":
         return rows
-
-    def named(label: str) -> str:
-        return f"LABEL_{label}" if label.isdecimal() else label
-
-    return [replace(row, labels=tuple(map(named, row.labels))) for row in rows]
+    names = labels.names()
+    model_names = {name: names[index] for name, index in by_clean_name(labels.ids).items()}
+    if has_generic_names(labels.ids):
+        refuse_shifted_indices(rows, labels.ids, "the model")
+        model_names |= {str(index): name for index, name in enumerate(names)}
+    return [replace(row, labels=tuple(model_names.get(label, label) for label in row.labels)) for row in rows]
 
 
 def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:

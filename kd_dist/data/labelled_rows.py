@@ -9,22 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.sections.data import LabelledData
+from kd_dist.config.tasks import Task
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
 from kd_dist.data.columns import Columns, columns_in_header
-from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix, labelled_files
+from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix, is_unlabelled, labelled_files
+from kd_dist.data.labels import is_finite_number
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
-from kd_dist.data.records import Record, no_column
+from kd_dist.data.records import Record, column_name, no_column
 from kd_dist.data.separators import refuse_other_separator, usual_separator
 from kd_dist.errors import CorpusError
 
+FEW_ROWS = 4  # say nothing about the order of columns
+
 Records = Iterator[Record]  # with values by role instead of column; None: no value
+
+MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}  # in a column that is a label
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A cleaned text with its labels as the file has them: one, or any number for multi-label rows."""
+    """A cleaned text with its cleaned labels: one, or any number for multi-label rows."""
 
     text: str
     text_pair: str | None
@@ -68,11 +74,20 @@ def left_out(counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class RowReader:
-    """Read the rows of files; those that cannot be used go to `bad_rows`."""
+    """Read the rows of files.
+
+    Attributes:
+        data: the settings.
+        columns: what `data.columns` says.
+        bad_rows: gets the rows that cannot be used.
+        spellings: counts the labels as the files write them, before they are cleaned; a label with a column of its own
+            is there even if no row has it.
+    """
 
     data: LabelledData
     columns: Columns
     bad_rows: BadRows
+    spellings: Counter[str] = field(default_factory=Counter)
 
     def read(self, patterns: Sequence[str]) -> list[RawRow]:
         """Return the rows of files, folders and globs (see `labelled_files`), in order, with cleaned texts.
@@ -83,6 +98,9 @@ class RowReader:
         """
         rows: list[RawRow] = []
         for file, label in labelled_files(patterns):
+            if is_unlabelled(label):
+                self.bad_rows.counts[f"document in a folder {label!r}, which is no class"] += 1
+                continue
             for place, values in self._records(file) if label is None else _document(file, label):
                 row = self._row(file, place, values)
                 rows += [row] if row else []
@@ -100,10 +118,17 @@ class RowReader:
     def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
         """Return the row of a record, or None for a bad one that is skipped."""
         texts = {role: clean(text) for role, text in values.items() if role != "label" and isinstance(text, str)}
-        if problem := self._problem(values | texts):
+        problem = self._problem(values | texts)
+        spellings = [] if problem else self._spellings(values["label"])
+        labels = tuple(dict.fromkeys(filter(None, map(clean, spellings))))
+        if not problem and len(labels) != 1 and self.data.task != "multi_label":
+            message = f"{len(labels)} labels, expected one (data.task={self.data.task}; multi_label takes any number)"
+            problem = "no single label", message
+        if problem:
             self._refuse(file, place, *problem)
             return None
-        return RawRow(texts["text"], texts.get("text_pair"), self._labels(values["label"]), file, place)
+        self.spellings.update(list(dict.fromkeys(spellings)))
+        return RawRow(texts["text"], texts.get("text_pair"), labels, file, place)
 
     def _problem(self, values: dict[str, Any]) -> tuple[str, str] | None:
         """Return (reason, message) if a record cannot be a row."""
@@ -117,48 +142,66 @@ class RowReader:
                 return "not a text", f"{name!r} holds {type(value).__name__}, expected text"
             if role != "label" and not value:
                 return "empty text", f"{name!r} is empty"
-        num_labels = len(self._labels(values["label"]))
-        if num_labels != 1 and self.data.task != "multi_label":
-            return "no single label", f"{num_labels} labels, expected one (data.task={self.data.task})"
-        return None
+        return _marks_problem(values["label"]) if self.columns.has_label_columns else None
 
     def _refuse(self, file: Path, place: str, reason: str, message: str) -> None:
         self.bad_rows.refuse(reason, f"{file}, {place}: {message}")
 
-    def _labels(self, value: Any) -> tuple[str, ...]:
+    def _spellings(self, value: Any) -> list[str]:
+        """Return the labels of a row as the file writes them."""
+        if self.columns.has_label_columns:
+            return [name for name, mark in value.items() if MARKS[_mark(mark)]]
         if isinstance(value, str) and self.data.task == "multi_label":
-            value = value.split(self.data.label_separator)
-        names = map(_label_name, value if isinstance(value, list) else [value])
-        return tuple(dict.fromkeys(name for name in names if name))
+            value = [part.strip() for part in value.split(self.data.label_separator)]
+        return [_label_name(item) for item in (value if isinstance(value, list) else [value])]
 
     def _table_records(self, file: Path, cells: Cells) -> Records:
         line, first_row = next(cells, (0, []))
         if not line:
             return
         positions = columns_in_header(self.columns, self.data.header, first_row, file)
+        label_positions = self._label_positions(list(map(column_name, first_row)))
         width = len(self.columns.names) if positions is None else len(first_row)
         rows = itertools.chain([(line, first_row)], cells) if positions is None else cells
         positions = positions or self.columns.positions()
         for line, row in rows:
             if row == first_row and rows is cells:
                 self._refuse(file, f"line {line}", "repeated header", "the header again, as in files that were joined")
-            elif len(row) <= max(positions.values()):
+            elif len(row) <= max([*positions.values(), *label_positions.values()]):
                 self._refuse(file, f"line {line}", "missing column", f"{len(row)} columns, expected {width}")
             elif any(row[width:]):
-                way_out = "put - in data.columns for each that is not used"
-                message = f"{len(row)} columns, expected {width} ({way_out})"
+                message = f"{len(row)} columns, expected {width} (put - in data.columns for each that is not used)"
+                if row is first_row:
+                    message += (
+                        "; if this is a header, name the columns as they are called there, data.columns=label:NAME,"
+                        "text:NAME or, where every label has a column of its own, text:NAME,labels:*"
+                    )
                 self._refuse(file, f"line {line}", "too many columns", message)
             else:
-                yield Record(f"line {line}", {role: row[position] for role, position in positions.items()})
+                values: dict[str, Any] = {role: row[position] for role, position in positions.items()}
+                if self.columns.has_label_columns:
+                    values["label"] = {name: row[position] for name, position in label_positions.items()}
+                yield Record(f"line {line}", values)
+
+    def _label_positions(self, header: list[str]) -> dict[str, int]:
+        """Return the position of each column that is a label, and remember the label."""
+        names = self.columns.label_columns(header)
+        self.spellings.update(dict.fromkeys(names, 0))
+        return {name: header.index(name) for name in names}
 
     def _named_records(self, file: Path) -> Records:
         wanted, way_out = self.columns.wanted(), "name it in data.columns (label:NAME,text:NAME)"
-        for place, values in read_records(file, list(wanted.values()), way_out):
-            missing = [name for name in wanted.values() if name not in values]
-            if missing:
+        columns = None if self.columns.has_label_columns else list(wanted.values())
+        for place, values in read_records(file, columns, way_out):
+            labels = self.columns.label_columns(values)
+            if missing := [name for name in (*wanted.values(), *labels) if name not in values]:
                 self._refuse(file, place, "missing column", no_column(missing[0], values, way_out))
-            else:
-                yield Record(place, {role: values[name] for role, name in wanted.items()})
+                continue
+            by_role = {role: values[name] for role, name in wanted.items()}
+            if self.columns.has_label_columns:
+                self.spellings.update(dict.fromkeys(labels, 0))
+                by_role["label"] = {name: values[name] for name in labels}
+            yield Record(place, by_role)
 
 
 def checked_separator(file: Path, data: LabelledData, columns: Columns) -> str:
@@ -179,7 +222,48 @@ def _is_label(value: Any) -> bool:
 def _label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # tables with missing values store integers as 1.0
-    return clean(str(value))
+    return str(value)
+
+
+def _mark(value: Any) -> str:
+    return str(value).strip().lower()
+
+
+def _marks_problem(marks: dict[str, Any]) -> tuple[str, str] | None:
+    """Return (reason, message) if a column that is a label does not say whether the row has it."""
+    for name, mark in marks.items():
+        if _mark(mark) not in MARKS:
+            message = f"the label {name!r} holds {mark!r}"[:200]
+            return "not 0 or 1", f"{message}, expected 0 or 1 (-:{name} in data.columns, if it is no label)"
+    return None
+
+
+def refuse_swapped_columns(rows: Sequence[RawRow], data: LabelledData, columns: Columns) -> None:
+    """Refuse rows with a text for a label and a label for a text, as those of files in another order of columns.
+
+    Raises:
+        CorpusError: the labels are nearly all different and the texts nearly all alike or, for regression, the texts
+            are the numbers.
+    """
+    labels = [label for row in rows for label in row.labels]
+    if len(rows) < FEW_ROWS or not _are_texts(labels, data.task):
+        return
+    for role in columns.text_roles():
+        texts = [getattr(row, role) for row in rows]
+        if not _are_texts(texts, data.task):
+            by_name = columns.by_name or not _is_first_line(rows[0])
+            raise CorpusError(
+                f"{rows[0].where}: the label is {labels[0][:40]!r}, the text {texts[0][:40]!r}; of {len(rows):,} rows "
+                f"{len(set(labels)):,} labels and {len(set(texts)):,} texts differ, so the columns seem to be in "
+                f"another order: set data.columns={columns.with_label_in_place_of(role, by_name=by_name)}"
+            )
+
+
+def _are_texts(values: Sequence[str], task: Task) -> bool:
+    """Return whether most are no numbers, or most are different where labels are names."""
+    if task == "regression":
+        return 2 * sum(map(is_finite_number, values)) < len(values)
+    return 2 * len(set(values)) > len(values)
 
 
 def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.tasks import Task
+from kd_dist.data.cleaning import clean
 from kd_dist.data.lines import numbered_lines
 from kd_dist.errors import CorpusError, UserError
 
@@ -33,12 +34,12 @@ def is_finite_number(text: str) -> bool:
 
 
 def read_label_names(path: Path) -> list[str]:
-    """Read label names, one per line, in the order of their indices; only the last lines may be empty.
+    """Read label names, one per line, in the order of their indices, cleaned; only the last lines may be empty.
 
     Raises:
         CorpusError: an empty line in between, a repeated name, or a file without names.
     """
-    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
+    lines = [(number, clean(line)) for number, line in numbered_lines(path)]
     while lines and not lines[-1][1]:
         lines.pop()
     if not lines:
@@ -107,6 +108,11 @@ class Labels:
 NAMES_SHOWN = 8
 
 
+def by_clean_name(ids: Mapping[str, int]) -> dict[str, int]:
+    """Return the ids by the names as data has them, cleaned; of two that are then equal, by the one that was clean."""
+    return {clean(name): index for name, index in ids.items()} | {n: i for n, i in ids.items() if clean(n) == n}
+
+
 def columns_by_name(id2label: Mapping[int, str]) -> dict[str, int]:
     """Return the column of a model's logits for each label, from `config.id2label`; `label2id` may be missing."""
     return {str(name): index for index, name in id2label.items()}
@@ -115,14 +121,17 @@ def columns_by_name(id2label: Mapping[int, str]) -> dict[str, int]:
 def align_labels(model_labels: Mapping[str, int], data_labels: Mapping[str, int]) -> list[int]:
     """Return the columns of a model's logits in the order of the data's labels, for `logits_BC[:, columns]`.
 
-    Labels are matched by name, so their order may differ. A model that only numbers its labels (LABEL_0, LABEL_1, ...)
-    is assumed to use the order of the data, which a line on stderr says.
+    Labels are matched by name, so their order may differ; names that are equal once they are cleaned match. A model
+    that only numbers its labels (LABEL_0, LABEL_1, ...) is assumed to use the order of the data, which a line on stderr
+    says.
 
     Raises:
         UserError: the names or their number differ.
     """
-    if set(model_labels) == set(data_labels):
-        return [model_labels[name] for name, _ in sorted(data_labels.items(), key=lambda item: item[1])]
+    cleaned = by_clean_name(model_labels), by_clean_name(data_labels)
+    for of_model, of_data in ((model_labels, data_labels), cleaned):
+        if set(of_model) == set(of_data) and len(of_model) == len(model_labels) == len(data_labels):
+            return [of_model[name] for name, _ in sorted(of_data.items(), key=lambda item: item[1])]
     if has_generic_names(model_labels) and len(model_labels) == len(data_labels):
         print(
             f"note: the model numbers its {len(model_labels)} labels without naming them; they are assumed to be in "

@@ -49,14 +49,14 @@ def _size(path: Path) -> int:
         refuse_missing(path, error)
 
 
-def read_records(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+def read_records(path: Path, columns: Sequence[str] | None, way_out: str) -> Iterator[Record]:
     """Yield the records of a file that names its columns, one at a time: the file is never in memory as a whole.
 
     The suffix says how to read it: .jsonl and .json (lines or one list), .parquet, .arrow (stream or file), .tsv and
     .csv (with a header), each plain or .gz.
 
     Args:
-        columns: those that are wanted; others may be left out of the records.
+        columns: those that are wanted; others may be left out of the records. None: all.
         way_out: what to do when a column does not exist, the end of the message.
 
     Raises:

@@ -1,10 +1,12 @@
 """The labels of raw rows: which there are, and which name each row means."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kd_dist.config.sections.data import LabelledData
+from kd_dist.data.cleaning import clean
 from kd_dist.data.labelled_rows import BadRows, RawRow
 from kd_dist.data.labels import Labels, is_finite_number, label_order, read_label_names
 from kd_dist.errors import CorpusError, nearest
@@ -12,8 +14,13 @@ from kd_dist.errors import CorpusError, nearest
 Problem = tuple[str, str]  # the reason, by which bad rows are counted, and the message
 
 
-def find_labels(data: LabelledData, train: Sequence[RawRow]) -> Labels:
+def find_labels(data: LabelledData, train: Sequence[RawRow], spellings: Iterable[str]) -> Labels:
     """Return the labels that rows may have: those of the file of names or, without it, all of the training rows.
+
+    Args:
+        data: the settings.
+        train: the training rows.
+        spellings: their labels as the files write them (see `RowReader`).
 
     Raises:
         CorpusError: a bad file of names, or fewer than two labels to tell apart.
@@ -23,11 +30,51 @@ def find_labels(data: LabelledData, train: Sequence[RawRow]) -> Labels:
     if data.label_names:
         names = read_label_names(Path(data.label_names))
     else:
-        names = label_order(label for row in train for label in row.labels)
+        names = label_order(filter(None, map(clean, spellings)))
     if len(names) < 2:
         found = f"only one label, {names[0]!r}" if names else "no label"
         raise CorpusError(f"data.train: {found} in {len(train):,} rows: there is nothing to tell apart")
     return Labels(data.task, {name: index for index, name in enumerate(names)})
+
+
+def alike_labels(spellings: Mapping[str, int]) -> list[dict[str, int]]:
+    """Group the labels that differ by case, width, spaces, invisible characters or `.0` alone, with their rows.
+
+    Args:
+        spellings: the rows of each label as files write it (see `RowReader`).
+    """
+    groups: dict[str, dict[str, int]] = defaultdict(dict)
+    for spelling, count in spellings.items():
+        groups["".join(clean(spelling).casefold().split()).removesuffix(".0")][spelling] = count
+    return [group for name, group in groups.items() if name and len(group) > 1]
+
+
+def refuse_shifted_indices(rows: Iterable[RawRow], names: Mapping[str, int], names_of: str) -> None:
+    """Refuse indices that are not counted from 0, or are one more than the names: rows would get names of others.
+
+    Any other index that is too large is that of a bad row.
+
+    Args:
+        rows: of all splits.
+        names: the indices of the names; a label that is a name is no index.
+        names_of: what has these names.
+
+    Raises:
+        CorpusError: such indices, for example counted from 1.
+    """
+    first_rows: dict[int, RawRow] = {}
+    for row in rows:
+        for label in row.labels:
+            if label not in names and _index(label) >= 0:
+                first_rows.setdefault(_index(label), row)
+    largest = max(first_rows, default=0)
+    if largest >= len(names) and (0 not in first_rows or len(names) in first_rows):
+        problem = "there is a name too few" if 0 in first_rows else f"they are counted from {min(first_rows)}"
+        raise CorpusError(
+            f"{first_rows[largest].where}: the label '{largest}' is not a name in {names_of} or an index from 0 to "
+            f"{len(names) - 1}; the indices run from {min(first_rows)} to {largest}, so {problem} and rows would get "
+            "the names of others: count from 0 with a name for each, or write names in place of indices"
+        )
 
 
 def resolve_labels(
@@ -46,7 +93,7 @@ def resolve_labels(
         elif data.task == "regression" or all(label in labels.ids for label in row.labels):
             kept.append(row)
         else:
-            resolved = (label if label in labels.ids else names[int(label)] for label in row.labels)
+            resolved = (label if label in labels.ids else names[_index(label)] for label in row.labels)
             kept.append(dataclasses.replace(row, labels=tuple(dict.fromkeys(resolved))))
     return kept
 
@@ -54,7 +101,7 @@ def resolve_labels(
 def _problem(row: RawRow, labels: Labels, data: LabelledData, split: str, num_indices: int) -> Problem | None:
     if data.task == "regression":
         return number_problem(row)
-    unknown = [label for label in row.labels if label not in labels.ids and not _is_index(label, num_indices)]
+    unknown = [label for label in row.labels if label not in labels.ids and _index(label) not in range(num_indices)]
     if not unknown:
         return None
     near = nearest(unknown[0], labels.ids)
@@ -64,8 +111,10 @@ def _problem(row: RawRow, labels: Labels, data: LabelledData, split: str, num_in
     return f"label only in {split}", f"the label {unknown[0]!r} is only in {split}, no training row has it{near}"
 
 
-def _is_index(label: str, num_indices: int) -> bool:
-    return label.isdecimal() and int(label) < num_indices
+def _index(label: str) -> int:
+    """Return the index that a label is, also as `3.0`, which tables with missing values write; -1 for a name."""
+    number = label.removesuffix(".0")
+    return int(number) if number.isdecimal() else -1
 
 
 def number_problem(row: RawRow) -> Problem | None:

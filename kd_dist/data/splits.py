@@ -1,17 +1,18 @@
 """Split labelled rows without leaks."""
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.data_report import Report, describe_rows, label_report
-from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row
+from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row, refuse_swapped_columns
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, SPLITS
-from kd_dist.data.row_labels import find_labels, resolve_labels
+from kd_dist.data.row_labels import alike_labels, find_labels, refuse_shifted_indices, resolve_labels
 from kd_dist.errors import CorpusError
 
 Splits = dict[str, list[RawRow]]
@@ -25,18 +26,24 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     same files, settings and seed give the same rows.
 
     Raises:
-        CorpusError: what `RowReader.read`, `refuse_header_as_row` and `find_labels` refuse; a label without a training
-            row (if bad rows are skipped it only keeps its index); no row for training or none for validation.
+        CorpusError: what `RowReader.read`, `refuse_swapped_columns`, `refuse_header_as_row`, `find_labels` and
+            `refuse_shifted_indices` refuse; a label without a training row (if bad rows are skipped it only keeps its
+            index); no row for training or none for validation.
     """
     columns = parse_columns(data.columns)
     bad_rows = {split: BadRows(skip=data.bad_rows == "skip") for split in SPLITS}
     given = [split for split in SPLITS if getattr(data, split)]
-    splits = {split: RowReader(data, columns, bad_rows[split]).read(getattr(data, split)) for split in given}
+    readers = {split: RowReader(data, columns, bad_rows[split]) for split in given}
+    splits = {split: reader.read(getattr(data, split)) for split, reader in readers.items()}
+    refuse_swapped_columns(splits["train"], data, columns)
     refuse_header_as_row(splits["train"], data)
-    labels = find_labels(data, splits["train"])
+    labels = find_labels(data, splits["train"], readers["train"].spellings)
+    if data.label_names:
+        refuse_shifted_indices(itertools.chain.from_iterable(splits.values()), labels.ids, data.label_names)
     splits = {split: resolve_labels(rows, labels, data, split, bad_rows[split]) for split, rows in splits.items()}
     splits = split_off(splits, data)
     report: Report = {"task": data.task, "duplicates_in_train": _num_duplicates(splits["train"])}
+    report["alike_labels"] = _alike_labels(readers.values())
     report["leaks"] = {**count_leaks(splits), "removed": data.remove_leaked}
     if data.remove_leaked:
         held_out = {row.key for split in HELD_OUT for row in splits[split]}
@@ -45,6 +52,10 @@ def load_splits(data: LabelledData) -> tuple[Splits, Labels, Report]:
     _check(splits, labels, data)
     report |= {split: describe_rows(rows, labels, bad_rows[split]) for split, rows in splits.items()}
     return splits, labels, report | label_report(splits["train"], report["train"]["labels"])
+
+
+def _alike_labels(readers: Iterable[RowReader]) -> list[dict[str, int]]:
+    return alike_labels(sum((reader.spellings for reader in readers if reader.data.task != "regression"), Counter()))
 
 
 def split_off(splits: Splits, data: LabelledData) -> Splits:

@@ -15,7 +15,7 @@ ARROW_FILE = b"ARROW1"  # how an Arrow file begins; the other form, the stream, 
 BATCH_ROWS = 1024
 
 
-def read_parquet(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+def read_parquet(path: Path, columns: Sequence[str] | None, way_out: str) -> Iterator[Record]:
     """Yield the rows of a parquet file, plain or .gz.
 
     Raises:
@@ -26,12 +26,12 @@ def read_parquet(path: Path, columns: Sequence[str], way_out: str) -> Iterator[R
     with open_input(path) as stream, _damage_explained(path, "parquet"):
         # A small buffer and no pre-buffering: a row group may hold gigabytes.
         file = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
-        _check_columns(path, columns, file.schema_arrow.names, way_out)
-        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False)
+        columns = _checked(path, columns, file.schema_arrow.names, way_out)
+        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)
         yield from _records(batches, path, columns)
 
 
-def read_arrow(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Record]:
+def read_arrow(path: Path, columns: Sequence[str] | None, way_out: str) -> Iterator[Record]:
     """Yield the rows of both forms of Arrow's IPC format: the stream, which `datasets` writes, and the file.
 
     Raises:
@@ -43,7 +43,7 @@ def read_arrow(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Rec
         is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
         stream.seek(0)
         reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
-        _check_columns(path, columns, reader.schema.names, way_out)
+        columns = _checked(path, columns, reader.schema.names, way_out)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         yield from _records(batches, path, columns)
 
@@ -61,10 +61,12 @@ def _damage_explained(path: Path, name: str) -> Iterator[None]:
         raise CorpusError(f"{path}: not a readable {name} file ({error}); write it again") from error
 
 
-def _check_columns(path: Path, columns: Sequence[str], found: list[str], way_out: str) -> None:
-    for name in columns:
+def _checked(path: Path, columns: Sequence[str] | None, found: list[str], way_out: str) -> list[str]:
+    """Return the columns to read; None: all."""
+    for name in columns or ():
         if name not in found:
             raise CorpusError(f"{path}: {no_column(name, found, way_out)}")
+    return found if columns is None else list(columns)
 
 
 def _records(batches: Iterable[Any], path: Path, columns: Sequence[str]) -> Iterator[Record]:

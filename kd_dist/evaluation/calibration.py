@@ -5,7 +5,6 @@ All branches classify every row once; what a choice of thresholds would give is 
 Shapes: N rows, C classes, L layers, E layers with a branch (all but the last).
 """
 
-import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ from kd_dist.data.labels import align_labels
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import RunError
 from kd_dist.evaluation.operations import Operations
-from kd_dist.evaluation.scores import scores
+from kd_dist.evaluation.scores import num_not_finite, refuse_not_finite, scores_of
 from kd_dist.files import read_json, replaced_folder, write_json
 from kd_dist.models.classifier import Classifier, by_length, load_classifier, load_preprocessing, read_manifest
 from kd_dist.models.early_exit import FastBertForSequenceClassification
@@ -43,22 +42,18 @@ class BranchOutputs:
 
     Args:
         task: of the labels.
-        logits_LNC: in the order of the data's labels.
+        predicted: (L, N) classes in the order of the data's labels, or (L, N, C) which labels. The logits of all
+            layers would be far larger.
         uncertainty_EN: of each branch, from 0 to 1.
         lengths_N: in tokens.
         labels: as `scores` takes them.
     """
 
     task: Task
-    logits_LNC: np.ndarray
+    predicted: torch.Tensor
     uncertainty_EN: np.ndarray
     lengths_N: np.ndarray
     labels: np.ndarray
-
-    @functools.cached_property
-    def predicted(self) -> torch.Tensor:
-        """(L, N) classes, or (L, N, C) which labels."""
-        return torch.stack([predicted_classes(torch.from_numpy(logits_NC), self.task) for logits_NC in self.logits_LNC])
 
 
 @dataclass(frozen=True)
@@ -143,17 +138,22 @@ def run_branches(classifier: Classifier, examples: Examples, default: Preprocess
     model: FastBertForSequenceClassification = classifier.model
     columns = align_labels(classifier.label2id, examples.label2id)
     rows, _ = classifier.encode(load_preprocessing(classifier, default), examples.texts, examples.text_pairs)
-    logits_LNC = np.empty((classifier.num_layers, len(rows), len(columns)), dtype=np.float32)
-    for numbers in by_length(rows, BATCH_SIZE):
-        logits_LBC = model.all_logits(classifier.batch([rows[number] for number in numbers]))
-        logits_LNC[:, numbers] = logits_LBC[:, :, columns].cpu().numpy()
-    config = model.config
-    uncertainties = [
-        uncertainty(torch.from_numpy(logits_NC), model.task, config.uncertainty, config.top_k).numpy()
-        for logits_NC in logits_LNC[:-1]
-    ]
-    lengths_N = np.array([len(row.input_ids) for row in rows])
-    return BranchOutputs(examples.task, logits_LNC, np.stack(uncertainties), lengths_N, examples.labels)
+    config, batches, predicted, uncertainties = model.config, list(by_length(rows, BATCH_SIZE)), [], []
+    for numbers in batches:
+        logits_LBC = model.all_logits(classifier.batch([rows[number] for number in numbers]))[:, :, columns].cpu()
+        for logits_BC in logits_LBC:
+            refuse_not_finite(num_not_finite(logits_BC.numpy()), len(numbers))
+        predicted.append(torch.stack([predicted_classes(logits_BC, model.task) for logits_BC in logits_LBC]))
+        measured = [uncertainty(one_BC, model.task, config.uncertainty, config.top_k) for one_BC in logits_LBC[:-1]]
+        uncertainties.append(torch.stack(measured))
+    places = torch.from_numpy(np.argsort(np.concatenate(batches)))
+    return BranchOutputs(
+        examples.task,
+        torch.cat(predicted, dim=1)[:, places],
+        torch.cat(uncertainties, dim=1)[:, places].numpy(),
+        np.array([len(row.input_ids) for row in rows]),
+        examples.labels,
+    )
 
 
 def candidate_rules(outputs: BranchOutputs, no_exits: ExitRule, settings: Calibrate) -> list[ExitRule]:
@@ -207,13 +207,14 @@ def _halfway_to_the_next(sorted_N: np.ndarray) -> np.ndarray:
 def simulate(outputs: BranchOutputs, operations: Operations, rules: Sequence[ExitRule]) -> list[RuleOutcome]:
     """Compute what each rule gives; operations are compared with those of the first."""
     metric, rows = main_metric(outputs.task), np.arange(len(outputs.lengths_N))
+    predicted = outputs.predicted.numpy()
     outcomes: list[RuleOutcome] = []
     full = None
     for rule in rules:
         layers_N = exit_layers(outputs, rule)
         cost = operations.per_row(outputs.lengths_N, layers_N, rule).mean()
         full = full or cost
-        quality = scores(outputs.task, outputs.logits_LNC[layers_N - 1, rows], outputs.labels)[metric]
+        quality = scores_of(outputs.task, predicted[layers_N - 1, rows], outputs.labels)[metric]
         outcomes.append(RuleOutcome(rule, quality, float(full / cost), float(layers_N.mean())))
     return outcomes
 
@@ -222,7 +223,7 @@ def exit_layers(outputs: BranchOutputs, rule: ExitRule) -> np.ndarray:
     """Return (N) the layer, from 1, at which each row exits."""
     num_rows = len(outputs.lengths_N)
     tracker, numbers_N = ExitTracker(rule, num_rows), torch.arange(num_rows)
-    layers_N = np.full(num_rows, len(outputs.logits_LNC))
+    layers_N = np.full(num_rows, len(outputs.predicted))
     for layer, uncertainty_N in enumerate(outputs.uncertainty_EN, start=1):
         exits = tracker.exits(layer, numbers_N, torch.from_numpy(uncertainty_N), outputs.predicted[layer - 1])
         layers_N[exits.numpy() & (layers_N > layer)] = layer

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-MAX_WRITTEN_CLASSES = 1000
-"""A matrix of all classes is written up to here: above, its size would run away."""
+MAX_WRITTEN_CLASSES = 100
+"""A matrix of all classes is written up to here: its size is the square, for every model and speed."""
 
 
 @dataclass(frozen=True)

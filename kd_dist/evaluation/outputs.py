@@ -16,7 +16,7 @@ from kd_dist.evaluation.pictures.confusion import confusion_figure
 from kd_dist.evaluation.pictures.drawing import LIGHT
 from kd_dist.evaluation.pictures.exit_layers import exit_layers_figure
 from kd_dist.evaluation.pictures.tradeoff import tradeoff_figure
-from kd_dist.evaluation.scores import per_class, predictions, probabilities
+from kd_dist.evaluation.scores import Predicted, per_class
 from kd_dist.evaluation.scoring import Scored, distillation_hurts
 from kd_dist.files import write_json
 
@@ -38,7 +38,7 @@ def write_evaluation(
         Pictures that compare speeds, where there are any.
     """
     confusions = {
-        key: Confusion.of(predictions(examples.task, one.logits_NC), examples.labels, len(examples.label2id))
+        key: Confusion.of(one.predicted.values, examples.labels, len(examples.label2id))
         for key, one in scored.items()
         if examples.task == "single_label"
     }
@@ -83,7 +83,7 @@ def _details(key: ModelKey, one: Scored, examples: Examples, confusion: Confusio
         **key.fields(),
         "path": str(one.classifier.directory),
         **one.row,
-        "per_class": per_class(examples.task, one.logits_NC, examples.labels, examples.names()),
+        "per_class": per_class(examples.task, one.predicted.values, examples.labels, examples.names()),
     }
     if one.layers_N is not None:
         details["exit_layers"] = np.bincount(one.layers_N, minlength=one.classifier.num_layers + 1)[1:].tolist()
@@ -130,21 +130,19 @@ def _write_predictions(path: Path, examples: Examples, one: Scored) -> None:
 
     pairs = {} if examples.text_pairs is None else {"text_pair": examples.text_pairs}
     exits = {} if one.layers_N is None else {"exit_layer": one.layers_N}
-    columns = {"text": examples.texts, **pairs, **_predicted(examples, one.logits_NC), **exits}
+    columns = {"text": examples.texts, **pairs, **_predicted(examples, one.predicted), **exits}
     pq.write_table(pa.table(columns), path)
 
 
-def _predicted(examples: Examples, logits_NC: np.ndarray) -> dict[str, Any]:
+def _predicted(examples: Examples, predicted: Predicted) -> dict[str, Any]:
     if examples.task == "regression":
-        return {"label": examples.labels.reshape(-1), "predicted": logits_NC[:, 0]}
+        return {"label": examples.labels.reshape(-1), "predicted": predicted.values}
     names = np.array(examples.names(), dtype=object)
-    probabilities_NC = probabilities(examples.task, logits_NC)
-    predicted = predictions(examples.task, logits_NC)
     if examples.task == "single_label":
-        best = probabilities_NC[np.arange(len(predicted)), predicted]
-        return {"label": names[examples.labels], "predicted": names[predicted], "probability": best}
-    return {
-        "label": [list(names[row > 0]) for row in examples.labels],
-        "predicted": [list(names[row > 0]) for row in predicted],
-        "probability": [list(p[row > 0]) for p, row in zip(probabilities_NC, predicted, strict=True)],
-    }
+        found = {"label": names[examples.labels], "predicted": names[predicted.values]}
+    else:
+        found = {
+            "label": [list(names[row > 0]) for row in examples.labels],
+            "predicted": [list(names[row > 0]) for row in predicted.values],
+        }
+    return found | {"probability": predicted.probabilities}

@@ -5,12 +5,38 @@ Shapes: B rows, C classes (1 for regression).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kd_dist.config.tasks import Task
 from kd_dist.errors import RunError
+
+ROWS_AT_ONCE = 128  # whose probabilities of perhaps thousands of classes are in memory
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model predicts for B rows: of thousands of classes, far less than its logits.
+
+    Attributes:
+        values: what `predictions` returns.
+        probabilities: of the class of each row, or lists of those of its labels; none for regression.
+    """
+
+    values: np.ndarray
+    probabilities: list[Any]
+
+    @classmethod
+    def of(cls, task: Task, logits_BC: np.ndarray) -> "Predicted":
+        """Predict from logits."""
+        values, found = predictions(task, logits_BC), []
+        for start in range(0, len(values) if task != "regression" else 0, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            for row_C, value in zip(probabilities(task, logits_BC[rows]), values[rows], strict=True):
+                found.append(row_C[value > 0].tolist() if task == "multi_label" else float(row_C[value]))
+        return cls(values, found)
 
 
 def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -30,12 +56,16 @@ def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, f
     Raises:
         RunError: there are no rows, logits are not finite, or labels do not fit the logits.
     """
-    _check(task, logits_BC, labels)
-    if task == "regression":
-        return _regression_scores(logits_BC[:, 0].astype(float), labels.reshape(-1).astype(float))
-    from sklearn.metrics import f1_score
+    check_fit(task, logits_BC.shape, labels)
+    refuse_not_finite(num_not_finite(logits_BC), len(logits_BC))
+    return scores_of(task, predictions(task, logits_BC), labels)
 
-    predicted = predictions(task, logits_BC)
+
+def scores_of(task: Task, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Score what `predictions` returned, as `scores` does."""
+    if task == "regression":
+        return _regression_scores(predicted.astype(float), labels.reshape(-1).astype(float))
+    from sklearn.metrics import f1_score
 
     def f1(average: str) -> float:
         return float(f1_score(labels, predicted, average=average, zero_division=0))
@@ -46,24 +76,34 @@ def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, f
     return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "accuracy": accuracy}
 
 
-def _check(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> None:
-    if not len(logits_BC):
+def check_fit(task: Task, logits_shape: tuple[int, ...], labels: np.ndarray) -> None:
+    """Raise a RunError unless there are rows, and labels that fit logits of this shape, (B, C)."""
+    num_rows, num_outputs = logits_shape
+    if not num_rows:
         raise RunError("no rows to score")
-    if bad := int((~np.isfinite(logits_BC).all(axis=1)).sum()):
-        raise RunError(
-            f"{bad:,} of {len(logits_BC):,} predictions are not finite: the weights of the model, or the precision it "
-            "runs in, are at fault; go back to a checkpoint whose loss was finite"
-        )
-    num_outputs = logits_BC.shape[1]
-    expected = (len(logits_BC), num_outputs) if task == "multi_label" else (len(logits_BC),)
-    if labels.shape != expected and not (task == "regression" and labels.size == len(logits_BC)):
-        raise RunError(f"{task} labels of shape {labels.shape} do not fit logits of shape {logits_BC.shape}")
+    expected = logits_shape if task == "multi_label" else (num_rows,)
+    if labels.shape != expected and not (task == "regression" and labels.size == num_rows):
+        raise RunError(f"{task} labels of shape {labels.shape} do not fit logits of shape {logits_shape}")
     if task == "single_label" and (labels.min() < 0 or labels.max() >= num_outputs):
         raise RunError(
             f"labels run from {labels.min()} to {labels.max()}, but the model predicts {num_outputs} classes"
         )
     if task == "regression" and num_outputs != 1:
         raise RunError(f"regression wants a model of one output, but this one has {num_outputs}")
+
+
+def num_not_finite(logits_BC: np.ndarray) -> int:
+    """Return the number of rows with a logit that is not finite."""
+    return int((~np.isfinite(logits_BC).all(axis=1)).sum())
+
+
+def refuse_not_finite(number: int, num_rows: int) -> None:
+    """Raise a RunError if the logits of a number of rows are not finite."""
+    if number:
+        raise RunError(
+            f"{number:,} of {num_rows:,} predictions are not finite: the weights of the model, or the precision it "
+            "runs in, are at fault; go back to a checkpoint whose loss was finite"
+        )
 
 
 def _regression_scores(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -81,7 +121,7 @@ def predictions(task: Task, logits_BC: np.ndarray) -> np.ndarray:
     """Return (B) class numbers, (B, C) zeros and ones (probability above one half), or (B) numbers."""
     if task == "single_label":
         return logits_BC.argmax(axis=1)
-    return (logits_BC > 0).astype(np.int64) if task == "multi_label" else logits_BC[:, 0]
+    return (logits_BC > 0).astype(np.int8) if task == "multi_label" else logits_BC[:, 0]
 
 
 def probabilities(task: Task, logits_BC: np.ndarray) -> np.ndarray:
@@ -94,8 +134,8 @@ def probabilities(task: Task, logits_BC: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def per_class(task: Task, logits_BC: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return `label`, `precision`, `recall`, `f1` and `support` of each class, as the logits order them.
+def per_class(task: Task, predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return `label`, `precision`, `recall`, `f1` and `support` of each class, in the order of the names.
 
     There are none for regression.
     """
@@ -103,9 +143,7 @@ def per_class(task: Task, logits_BC: np.ndarray, labels: np.ndarray, names: Sequ
         return []
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(
-        labels, predictions(task, logits_BC), labels=range(len(names)), zero_division=0
-    )
+    columns = precision_recall_fscore_support(labels, predicted, labels=range(len(names)), zero_division=0)
     return [
         {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
         for name, p, r, f, s in zip(names, *columns, strict=True)

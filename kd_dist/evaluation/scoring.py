@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from kd_dist.config.tasks import main_metric
+from kd_dist.config.tasks import Task, main_metric
 from kd_dist.data.examples import Examples
 from kd_dist.data.labels import align_labels
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
 from kd_dist.evaluation.model_key import ModelKey
 from kd_dist.evaluation.operations import Operations
-from kd_dist.evaluation.scores import scores
+from kd_dist.evaluation.scores import Predicted, check_fit, num_not_finite, refuse_not_finite, scores_of
 from kd_dist.evaluation.timing import BATCH_SIZE, THROUGHPUT_ROWS, some_rows, time_in_turn
 from kd_dist.models.classifier import Classifier, load_preprocessing, predict
 from kd_dist.models.students import num_parameters
+
+MOST_LOGITS = 1 << 22  # that are in memory, in fp32: those of all rows and thousands of classes are gigabytes
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Scored:
     Args:
         classifier: the model, with the rule that its rows exited by.
         encodings: tokens of each example.
-        logits_NC: in the order of the examples' labels.
+        predicted: in the order of the examples' labels.
         layers_N: the layer, from 1, at which each row exited; None for a model without early exit.
         row: its result row, without the fields of its key.
     """
 
     classifier: Classifier
     encodings: list[Encoding]
-    logits_NC: np.ndarray
+    predicted: Predicted
     layers_N: np.ndarray | None
     row: dict[str, Any]
 
@@ -147,20 +149,37 @@ def score_all(
 
 def _score(key: ModelKey, classifier: Classifier, examples: Examples, preprocessing: Preprocessing) -> Scored:
     columns = _columns(key, classifier, examples)
+    check_fit(examples.task, (len(examples.texts), len(columns)), examples.labels)
     encodings, num_cut = classifier.encode(preprocessing, examples.texts, examples.text_pairs)
-    output = predict(classifier, encodings, BATCH_SIZE)
-    logits_NC = output.logits_NC.numpy()[:, columns]
-    layers_N = None if output.layers_N is None else output.layers_N.numpy()
+    predicted, layers_N = _predict(classifier, encodings, columns, examples.task)
     row = {
         "split": examples.split,
         "rows": len(encodings),
-        **scores(examples.task, logits_NC, examples.labels),
+        **scores_of(examples.task, predicted.values, examples.labels),
         "rows_cut": num_cut,
         "parameters": num_parameters(classifier.model),
         "size_mb": size_mb(classifier.directory),
         **({} if layers_N is None else {"mean_layers": float(layers_N.mean())}),
     }
-    return Scored(classifier, encodings, logits_NC, layers_N, row)
+    return Scored(classifier, encodings, predicted, layers_N, row)
+
+
+def _predict(
+    classifier: Classifier, encodings: Sequence[Encoding], columns: list[int], task: Task
+) -> tuple[Predicted, np.ndarray | None]:
+    """Return the predictions in the order of the data's labels and the layers of exits, without keeping all logits."""
+    num_rows = max(BATCH_SIZE, MOST_LOGITS // len(columns))
+    parts, layers, num_bad = [], [], 0
+    for start in range(0, len(encodings), num_rows):
+        output = predict(classifier, encodings[start : start + num_rows], BATCH_SIZE)
+        logits_BC = output.logits_NC.numpy()[:, columns]
+        num_bad += num_not_finite(logits_BC)
+        parts.append(Predicted.of(task, logits_BC))
+        layers += [] if output.layers_N is None else [output.layers_N.numpy()]
+    refuse_not_finite(num_bad, len(encodings))
+    probabilities = [one for part in parts for one in part.probabilities]
+    predicted = Predicted(np.concatenate([part.values for part in parts]), probabilities)
+    return predicted, np.concatenate(layers) if layers else None
 
 
 def _columns(key: ModelKey, classifier: Classifier, examples: Examples) -> list[int]:

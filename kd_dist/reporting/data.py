@@ -77,6 +77,10 @@ def _left_out(report: Row) -> dict[str, Any]:
         "largest ÷ smallest label": report["largest_to_smallest"],
     }
     shown |= {f"skipped: {reason}": number for reason, number in skipped.most_common()}
+    if alike := report.get("alike_labels"):
+        shown["labels that differ by case, width, spaces, invisible characters or .0 alone"] = "; ".join(
+            ", ".join(map(repr, group)) for group in alike[:10]
+        )
     if report["rare_labels"]:
         shown["labels with fewer than two rows"] = ", ".join(report["rare_labels"][:10])
     return shown

@@ -8,14 +8,16 @@ import torch
 
 from kd_dist.data.permutation import mix
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.evaluation.scores import scores
+from kd_dist.evaluation.scores import num_not_finite, predictions, refuse_not_finite, scores_of
 from kd_dist.objectives.base import Objective
 from kd_dist.training import distributed
 from kd_dist.training.batches import PreparedBatch
 from kd_dist.training.forward import Forward
 from kd_dist.training.meters import Means, Stopwatch
 
-Predictions = list[tuple[np.ndarray, np.ndarray]]  # logits (B, C) and labels of each batch
+# What is predicted for a batch, its labels, and how many rows have no finite logits. The logits themselves, of
+# thousands of classes, would be too much to send to every rank.
+Predicted = tuple[np.ndarray, np.ndarray, int]
 
 
 class Validator:
@@ -55,16 +57,18 @@ class Validator:
         self._objective.eval()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, float] = defaultdict(float)
-        predictions: Predictions = []
+        predicted: list[Predicted] = []
         for batch in self._batches():
             outcome = self._forward(batch, Stopwatch())
-            if outcome.logits_BC is not None:
-                predictions.append((outcome.logits_BC.float().cpu().numpy(), batch.tensors["labels"].numpy()))
+            if outcome.logits_BC is not None and self._objective.task is not None:
+                logits_BC = outcome.logits_BC.float().cpu().numpy()
+                of_batch = predictions(self._objective.task, logits_BC), batch.tensors["labels"].numpy()
+                predicted.append((*of_batch, num_not_finite(logits_BC)))
             for term, total in outcome.sums.items():
                 sums[term] += float(total)
                 counts[term] += batch.counts[term]
         self._objective.train()
-        found = self._means(sums, counts) | self._scores(predictions)
+        found = self._means(sums, counts) | self._scores(predicted)
         return {f"evaluation/{name}": value for name, value in found.items()}
 
     def _means(self, sums: Mapping[str, float], counts: Mapping[str, float]) -> Means:
@@ -74,13 +78,14 @@ class Validator:
         terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
         return {"loss": sum(self._weights[name] * value for name, value in terms.items())} | terms
 
-    def _scores(self, predictions: Predictions) -> Means:
+    def _scores(self, predicted: list[Predicted]) -> Means:
         """Return the scores of the predictions of all ranks. Collective."""
-        gathered = [pair for of_a_rank in distributed.gather(predictions) for pair in of_a_rank]
+        gathered = [of_batch for of_a_rank in distributed.gather(predicted) for of_batch in of_a_rank]
         if not gathered or self._objective.task is None:
             return {}
-        logits, labels = zip(*gathered, strict=True)
-        return scores(self._objective.task, np.concatenate(logits), np.concatenate(labels))
+        values, labels, not_finite = zip(*gathered, strict=True)
+        refuse_not_finite(sum(not_finite), len(self._rows))
+        return scores_of(self._objective.task, np.concatenate(values), np.concatenate(labels))
 
     def _batches(self) -> Iterator[PreparedBatch]:
         """Yield this rank's held-out rows, shortest first; micro-batch k goes to rank k mod world size."""

@@ -44,3 +44,14 @@ def test_files_that_nobody_reads(tmp_path: Path, tiny: TinyWorld, capsys: pytest
     assert report["unread_files"] == [str(folder / "c.xlsx")]
     note = f"  files in the given folders that are of no kind that is read here: 1 ({folder / 'c.xlsx'})\n"
     assert note in capsys.readouterr().out
+
+
+def test_labels_that_are_alike_are_shown(tmp_path: Path, tiny: TinyWorld, capsys: pytest.CaptureFixture):
+    names = ["x", "x\u200b", *(f"{case}{number}" for number in range(10) for case in "aA")]
+    train = write_lines(tmp_path / "a.tsv", [row for name in names for row in numbered(name, 4)])
+    run_stage(tmp_path / "data", tiny, train=train)
+    shown = capsys.readouterr().out
+    assert "labels that differ by case, width, spaces, invisible characters or .0 alone:\n" in shown
+    assert "    'x' (4 rows), 'x\\u200b' (4 rows): read as one\n" in shown
+    assert "    'a0' (4 rows), 'A0' (4 rows): 2 labels, rename those that mean the same\n" in shown
+    assert "    and 1 more (data_report.json)\n" in shown

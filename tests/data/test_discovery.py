@@ -107,3 +107,52 @@ def test_names_that_are_not_utf_8(tmp_path: Path):
 def test_a_folder_that_cannot_be_listed(tmp_path: Path):
     with pytest.raises(CorpusError, match="gone: No such file or directory; make the folder readable"):
         list(discovery.visible_files(tmp_path / "gone"))
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (["train/pos/1.txt", "test/pos/2.txt"], "data.train={0}/train data.test={0}/test"),
+        (["Train/a/1", "valid/a/2", "unsup/3"], "data.train={0}/Train data.validation={0}/valid"),
+        (["test/a/1.txt"], "data.test={0}/test"),
+        (["train/a/1.txt", "dev/a/1.txt", "docs/1"], "data.train={0}/train data.validation={0}/dev"),
+        (["train/1.tsv", "test/1.tsv"], "data.train={0}/train data.test={0}/test"),
+        (["dev.json", "train.json.gz", "test.json", "names.txt"],
+         "data.train={0}/train.json.gz data.validation={0}/dev.json data.test={0}/test.json"),
+        (["val.csv", "dev.csv", "train.csv"], "data.train={0}/train.csv data.validation={0}/dev.csv,{0}/val.csv"),
+    ],
+)  # fmt: skip
+def test_splits_are_neither_classes_nor_one_split(names: list[str], settings: str, tmp_path: Path):
+    touch(tmp_path, *names)
+    with pytest.raises(CorpusError) as error:
+        discovery.labelled_files([str(tmp_path)])
+    assert str(error.value).endswith(f"are splits, not classes of one split; name each: {settings.format(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["car/1.txt", "plane/1.txt", "train/1.txt"], ["car", "plane", "train"]),  # vehicles
+        (["train.tsv", "more.tsv"], [None, None]),
+        (["test/1.txt", "train.md", "other/1.txt"], ["other", "test"]),
+    ],
+)
+def test_what_is_only_called_like_a_split(names: list[str], labels: list[str | None], tmp_path: Path):
+    touch(tmp_path, *names)
+    assert [label for _, label in discovery.labelled_files([str(tmp_path)])] == labels
+
+
+def test_documents_without_a_label_are_no_class(tmp_path: Path):
+    touch(tmp_path, "neg/1.txt", "pos/1.txt", "unsup/1.txt", "other/Unlabelled/1.txt")
+    (tmp_path / "unlabeled").mkdir()
+    found = discovery.labelled_files([str(tmp_path)])
+    assert {label: discovery.is_unlabelled(label) for _, label in found} == {
+        "neg": False, "pos": False, "unsup": True, "other": False,
+    }  # fmt: skip
+    assert not discovery.is_class_tree(tmp_path / "other")

@@ -13,6 +13,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError, RunError
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.data.files import write
+from tests.data.labelled_files import run_stage
 
 LABELS = {"finance": 1, "sport": 0}
 
@@ -28,6 +29,13 @@ def test_a_split_of_prepared_data(labelled: LabelledWorld):
     assert examples.texts == rows["text"][:]
     assert examples.labels.tolist() == rows["labels"][:]
     assert examples.names() == ["finance", "sport"]
+
+
+def test_rows_of_several_labels(tmp_path: Path, tiny: TinyWorld):
+    train = write(tmp_path / "a.tsv", "".join(f"{'a|b' if row % 2 else 'c'}\t{row}\n" for row in range(20)))
+    tokens = run_stage(tmp_path / "data", tiny, train=str(train), task="multi_label")
+    examples, rows = read_split(tokens, "validation"), PreparedRows(tokens).dataset("validation")
+    assert (examples.labels.shape, examples.labels.tolist()) == ((2, 3), rows["labels"][:])
 
 
 def test_rows_without_labels_are_refused(tiny: TinyWorld):
@@ -67,3 +75,18 @@ def test_numbers_to_predict(tmp_path: Path):
     assert np.array_equal(examples.labels, [0.5, -2])
     with pytest.raises(CorpusError, match=r"line 1: 'many' is not a finite number"):
         rows_of("many\t一\n", {}, tmp_path, task="regression")
+
+
+def test_labels_match_the_names_of_a_model_that_are_not_clean(tmp_path: Path):
+    examples = rows_of("Ａ股\t一\nb\t二\n", {"b": 0, "Ａ股\u200b": 1}, tmp_path)
+    assert (examples.labels.tolist(), examples.names()) == ([1, 0], ["b", "Ａ股\u200b"])
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_rows_that_do_not_fit_a_model_are_not_scored(skip: bool, tmp_path: Path):
+    generic = {"LABEL_0": 0, "LABEL_1": 1}
+    with pytest.raises(CorpusError, match=r"line 2: the label '2' is not a name in the model .* counted from 1"):
+        rows_of("1\t一\n2\t二\n", generic, tmp_path, skip=skip)
+    content = "".join(f"新闻{number}\t{number % 2}\n" for number in range(12))
+    with pytest.raises(CorpusError, match=r"set data.columns=text,label"):
+        rows_of(content, generic, tmp_path, skip=skip)

@@ -14,7 +14,7 @@ import pytest
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.discovery import labelled_files
-from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row
+from kd_dist.data.labelled_rows import BadRows, RawRow, RowReader, refuse_header_as_row, refuse_swapped_columns
 from kd_dist.errors import CorpusError
 from tests.data.files import damage, write
 
@@ -302,3 +302,118 @@ def test_a_text_of_a_million_characters(tmp_path: Path):
     long = "天" * 1_000_000
     files = [write(tmp_path / "a.csv", f'x,"{long}"\n'), write(tmp_path / "b.tsv", f"x\t{long}\n")]
     assert [row.text for row in read(*files)[0]] == [long, long]
+
+
+# --------------------------------------------------------------------------------------------------- labels of any kind
+
+
+def test_labels_are_cleaned_as_texts_are(tmp_path: Path):
+    table = write(tmp_path / "a.csv", "财经\u200b,一\n\ufeff财经,二\nＡ\u3000股,三\n财经 ,四\n")
+    records = write(tmp_path / "b.jsonl", '{"label": "财\\ud800经", "text": "五"}\n')
+    document = write(tmp_path / "tree" / "财经\u200b" / "1.txt", "六")
+    rows, _ = read(table, records, document.parents[1])
+    assert [row.labels for row in rows] == [("财经",), ("财经",), ("A 股",), ("财经",), ("财经",), ("财经",)]
+    rows, _ = read(write(tmp_path / "c.tsv", "a\u200b|\ufeff|a\t一\n"), task="multi_label")
+    assert rows[0].labels == ("a",)
+    assert "line 1: 0 labels, expected one" in message_of(write(tmp_path / "d.tsv", "\u200b\t一\n"))
+
+
+ONE_HOT = "id,comment,toxic,threat,rude\u200b\n7,一,0,0,1\n8,二,1,0,1.0\n9,三,False,0, 0\n"
+
+
+def test_a_column_for_each_label(tmp_path: Path):
+    table = write(tmp_path / "a.csv", ONE_HOT)
+    records = [
+        {"id": 7, "comment": "一", "toxic": 0, "threat": 0, "rude": 1},
+        {"id": 8, "comment": "二", "toxic": True, "threat": False, "rude": 1.0},
+        {"id": 9, "comment": "三", "toxic": 0, "threat": 0, "rude": "0"},
+    ]
+    lines = write(tmp_path / "b.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    numbers = {"id": [7, 8, 9], "comment": ["一", "二", "三"], "toxic": [False, True, False], "threat": [0, 0, 0]}
+    pq.write_table(pa.table(numbers | {"rude": [1.0, 1.0, 0.0]}), tmp_path / "c.parquet")
+    for file in (table, lines, tmp_path / "c.parquet"):
+        rows, _ = read(file, task="multi_label", columns="text:comment,labels:*,-:id")
+        assert [(row.text, row.labels) for row in rows] == [("一", ("rude",)), ("二", ("toxic", "rude")), ("三", ())]
+        rows, _ = read(file, task="multi_label", columns="text:comment,labels:toxic,labels:threat")
+        assert [row.labels for row in rows] == [(), ("toxic",), ()]
+
+
+def test_a_column_for_each_label_of_one(tmp_path: Path):
+    file = write(tmp_path / "a.tsv", "text\ta\tb\n一\t1\t0\n二\t0\t1\n")
+    assert found(file, columns="text,labels:*") == [("a", "一"), ("b", "二")]
+    message = message_of(write(tmp_path / "b.tsv", "text\ta\tb\n一\t1\t1\n"), columns="text,labels:*")
+    assert "line 2: 2 labels, expected one (data.task=single_label; multi_label takes any number)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text,a,id\n一,1,x7\n", "line 2: the label 'id' holds 'x7', expected 0 or 1 (-:id in data.columns"),
+        ("a.csv", "text,a,b\n一,1,\n", "line 2: the label 'b' holds '', expected 0 or 1"),
+        ("a.csv", "text,a,b\n一,1,-1\n", "line 2: the label 'b' holds '-1', expected 0 or 1"),
+        ("a.csv", "text,a,b\n一,1\n", "line 2: 2 columns, expected 3"),
+        ("a.jsonl", '{"text": "一", "a": null}', "line 1: the label 'a' holds None, expected 0 or 1"),
+        ("a.jsonl", '{"text": "一", "a": [1]}', "line 1: the label 'a' holds [1], expected 0 or 1"),
+    ],
+)
+def test_columns_that_are_no_labels(name: str, content: str, message: str, tmp_path: Path):
+    assert message in message_of(write(tmp_path / name, content), columns="text,labels:*", task="multi_label")
+
+
+def test_a_header_of_a_column_for_each_label_leads_on(tmp_path: Path):
+    message = message_of(write(tmp_path / "a.csv", "comment,a,b\n一,1,0\n"))
+    assert (
+        "line 1: 3 columns, expected 2 (put - in data.columns for each that is not used); if this is a head" in message
+    )
+    assert "where every label has a column of its own, text:NAME,labels:*" in message
+
+
+def test_documents_without_a_label_are_left_out_and_counted(tmp_path: Path):
+    for name in ("pos/1.txt", "unsup/1.txt", "unsup/2.txt"):
+        write(tmp_path / name, "一")
+    rows, bad_rows = read(tmp_path)
+    assert [row.labels for row in rows] == [("pos",)]
+    assert bad_rows.counts == {"document in a folder 'unsup', which is no class": 2}
+
+
+# --------------------------------------------------------------------------------------------- columns in another order
+
+
+def swapped_message(file: Path, **settings: object) -> str:
+    rows, _ = read(file, **settings)
+    data = LabelledData(train="-", **settings)
+    with pytest.raises(CorpusError) as error:
+        refuse_swapped_columns(rows, data, parse_columns(data.columns))
+    return str(error.value)
+
+
+def test_labels_in_place_of_texts(tmp_path: Path):
+    file = write(tmp_path / "a.txt", "".join(f"新闻{number}\t{number % 3}\n" for number in range(12)))
+    message = swapped_message(file)
+    assert f"{file}, line 1: the label is '新闻0', the text '0'; of 12 rows 12 labels and 3 texts differ" in message
+    assert message.endswith("set data.columns=text,label")
+    pairs = write(tmp_path / "b.tsv", "".join(f"甲{number}\t乙{number}\t{number % 2}\n" for number in range(8)))
+    assert swapped_message(pairs, columns="label,text,text_pair").endswith("set data.columns=text,text_pair,label")
+    lines = [json.dumps({"label": f"新闻{number}", "text": str(number % 2)}) + "\n" for number in range(8)]
+    records = write(tmp_path / "c.jsonl", "".join(lines))
+    assert swapped_message(records).endswith("set data.columns=text:label,label:text")
+    scores = write(
+        tmp_path / "d.tsv", "sentence\tscore\n" + "".join(f"新闻{number}\t0.{number}\n" for number in range(8))
+    )
+    assert swapped_message(scores, task="regression").endswith("set data.columns=text,label")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(f"类{number // 2}", f"新闻{number}") for number in range(40)],  # many labels, two rows each
+        [(f"类{number}", f"新闻{number}") for number in range(40)],  # nothing but labels of one row
+        [(f"类{number % 2}", "转发微博") for number in range(40)],  # texts that are all alike
+        [("a", "一"), ("b", "一"), ("c", "一")],  # too few to tell
+    ],
+)
+def test_labels_in_their_place(rows: list[tuple[str, str]], tmp_path: Path):
+    file = write(tmp_path / "a.tsv", "".join(f"{label}\t{text}\n" for label, text in rows))
+    read_rows, _ = read(file)
+    data = LabelledData(train="-")
+    refuse_swapped_columns(read_rows, data, parse_columns(data.columns))

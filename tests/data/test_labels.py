@@ -93,3 +93,19 @@ def test_numbered_labels_are_taken_in_order_and_that_is_said(capsys: pytest.Capt
 def test_other_labels_are_refused_by_name(model, data, message) -> None:
     with pytest.raises(UserError, match=message):
         align_labels(model, data)
+
+
+def test_names_are_cleaned(tmp_path: Path):
+    assert read_label_names(Path(write_lines(tmp_path / "a.txt", ["\u200b财经\ufeff", "Ａ\u3000股"]))) == [
+        "财经",
+        "A 股",
+    ]
+    with pytest.raises(CorpusError, match="line 2: '财经' is in line 1 already"):
+        read_label_names(Path(write_lines(tmp_path / "b.txt", ["财经\u200b", "财经"])))
+
+
+def test_names_that_are_equal_once_they_are_clean_match() -> None:
+    assert align_labels({"Ａ股\u200b": 0, "b": 1}, {"b": 0, "A股": 1}) == [1, 0]
+    assert align_labels({"a": 1, "a\u200b": 0}, {"a\u200b": 1, "a": 0}) == [1, 0]  # two classes for the model
+    with pytest.raises(UserError, match="the model has 3 labels, the data 2"):
+        align_labels({"a": 0, "a\u200b": 1, "b": 2}, {"a": 0, "b": 1})

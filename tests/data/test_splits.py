@@ -127,6 +127,13 @@ def test_a_header_of_other_names_is_no_row(tmp_path: Path):
     assert "a.tsv, line 1: 'category' is not a finite number" in message
 
 
+def test_texts_in_place_of_labels_are_no_header(tmp_path: Path):
+    train = write_lines(tmp_path / "a.tsv", [(f"新闻{number}", str(number % 3)) for number in range(12)])
+    names = write_lines(tmp_path / "names.txt", ["体育", "财经", "科技"])
+    for with_names in ({}, {"label_names": names}, {"label_names": names, "bad_rows": "skip"}):
+        assert "set data.columns=text,label" in message_of(train=train, **with_names)
+
+
 def test_a_name_without_a_training_row(tmp_path: Path):
     names = write_lines(tmp_path / "names.txt", ["a", "empty", "b"])
     train = write_lines(tmp_path / "a.tsv", [*numbered("0", 5), *numbered("2", 5)])

@@ -59,3 +59,11 @@ def test_damage_inside(tmp_path: Path):
     stream.write_bytes(stream.read_bytes()[:-500])
     with pytest.raises(CorpusError, match=r"stream.arrow: not a readable Arrow file"):
         list(read_arrow(stream, ["text"], ""))
+
+
+def test_all_columns(tmp_path: Path):
+    table = pa.table({"a": [1, 2], "b": ["x", "y"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for file in write_both_forms(tmp_path, table, 1):
+        assert [record.values for record in read_arrow(file, None, "")] == table.to_pylist()
+    assert [record.values for record in read_parquet(tmp_path / "a.parquet", None, "")] == table.to_pylist()

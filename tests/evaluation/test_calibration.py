@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kd_dist.config.sections.data import PlainTokenData
 from kd_dist.config.sections.evaluation import Calibrate
@@ -153,13 +154,12 @@ def test_the_fastest_candidate_leaves_at_the_first_layer(worlds: dict[str, World
 
 def test_a_trusted_threshold_is_the_largest_that_agrees_with_the_last_layer() -> None:
     """By hand: four rows, of which the third most certain is wrong."""
-    last, uncertainties = [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]
-    first = [0, 0, 0, 1]
-    logits = np.array([np.eye(2)[first], np.eye(2)[last]], dtype=np.float32)
-    outputs = BranchOutputs("single_label", logits, np.array([uncertainties], np.float32), np.ones(4), np.zeros(4))
+    uncertainties = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    predicted = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 1]])
+    outputs = BranchOutputs("single_label", predicted, uncertainties, np.ones(4), np.zeros(4))
     assert trusted_thresholds(outputs, 1.0) == pytest.approx((0.25,))
     assert trusted_thresholds(outputs, 0.75) == pytest.approx((0.7,))
-    assert trusted_thresholds(replace(outputs, logits_LNC=logits[:, ::-1].copy()), 1.0) == pytest.approx((0.15,))
+    assert trusted_thresholds(replace(outputs, predicted=predicted.flip(1)), 1.0) == pytest.approx((0.15,))
     tied = replace(outputs, uncertainty_EN=np.full((1, 4), 0.3, np.float32))
     assert trusted_thresholds(tied, 1.0) == (0.0,)  # none can leave without the wrong one
     assert trusted_thresholds(tied, 0.75) == pytest.approx((0.65,))

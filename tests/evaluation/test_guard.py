@@ -9,12 +9,13 @@ from kd_dist.config.sections.evaluation import Guards
 from kd_dist.data.examples import Examples
 from kd_dist.errors import RunError
 from kd_dist.evaluation.guard import enforce, fisher_lower_bound, judge, wilson_lower_bound
+from kd_dist.evaluation.scores import Predicted
 from kd_dist.evaluation.scoring import Scored
 
 
 def judged(task: Any, labels: np.ndarray, value: float, label2id: dict[str, int]) -> dict[str, Any]:
     metric = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}[task]
-    scored = Scored(None, [], np.empty(0), None, {metric: value})  # type: ignore[arg-type]
+    scored = Scored(None, [], Predicted(np.empty(0), []), None, {metric: value})  # type: ignore[arg-type]
     return judge(scored, Examples("test", task, label2id, [], None, labels))
 
 

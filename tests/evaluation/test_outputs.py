@@ -1,13 +1,24 @@
 """An evaluation draws what it has measured."""
 
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from kd_dist.config.tasks import METRICS
-from kd_dist.evaluation.outputs import plot_speeds
+from kd_dist.data.examples import Examples
+from kd_dist.data.preprocessing import Preprocessing
+from kd_dist.evaluation.guard import judge
+from kd_dist.evaluation.model_key import ModelKey
+from kd_dist.evaluation.outputs import plot_speeds, write_evaluation
+from kd_dist.evaluation.scoring import score_all
+from kd_dist.models.classifier import load_classifier
+from tests.conftest import TinyWorld
+from tests.models.random_models import save_classifier
 
 
 def at_speed(accuracy: float, layers: float, **more: Any) -> dict[str, Any]:
@@ -44,3 +55,30 @@ def test_without_speeds_there_are_no_pictures_of_them(tmp_path: Path) -> None:
 def test_models_without_a_score_have_no_curve_but_exits(tmp_path: Path) -> None:
     paths = plot_speeds(tmp_path, [at_speed(float("nan"), 3.0), at_speed(float("nan"), 2.0, speed=0.5)], ("accuracy",))
     assert [path.name for path in paths] == ["exit_layers.png"]
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_ten_thousand_labels_take_seconds_and_megabytes(task: Any, tiny: TinyWorld, tmp_path: Path) -> None:
+    names = [f"类目{number:05}" for number in range(10_000)]
+    label2id = {name: number for number, name in enumerate(names)}
+    settings: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": label2id}
+    settings["problem_type"] = f"{task}_classification"
+    classifier = load_classifier(str(save_classifier(tmp_path / "model", tiny.tokenizer, **settings)))
+    labels = np.arange(600) * 16
+    given = labels if task == "single_label" else np.eye(10_000, dtype=np.float32)[labels]
+    examples = Examples("test", task, label2id, [f"第{number}条" for number in range(600)], None, given)
+    key = ModelKey("student")
+    started = time.monotonic()
+    tracemalloc.start()
+    scored = score_all({key: classifier}, {key: Preprocessing(16)}, examples, speed=False)
+    guard = judge(scored[key], examples)
+    write_evaluation(tmp_path, examples, scored, guard)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    assert time.monotonic() - started < 60
+    assert (tmp_path / "evaluation.json").stat().st_size < 3e6
+    assert (tmp_path / "predictions_student.parquet").exists()
+    if task == "single_label":
+        height, width, _ = imread(tmp_path / "confusion_student.png").shape
+        assert max(height, width) < 4000

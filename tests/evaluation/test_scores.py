@@ -1,13 +1,16 @@
 """Scores are those of the field."""
 
 import math
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kd_dist.config.tasks import METRICS, main_metric
 from kd_dist.errors import RunError
-from kd_dist.evaluation.scores import per_class, predictions, probabilities, scores
+from kd_dist.evaluation import scores as module
+from kd_dist.evaluation.scores import Predicted, per_class, predictions, probabilities, scores
 
 
 def one_hot(classes: list[int], num_classes: int) -> np.ndarray:
@@ -79,11 +82,11 @@ def test_probabilities() -> None:
 
 
 def test_per_class() -> None:
-    logits_BC, labels = one_hot([0, 1, 1, 2], 4), np.array([0, 1, 2, 2])
-    rows = per_class("single_label", logits_BC, labels, ["a", "b", "c", "d"])
+    predicted, labels = np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])
+    rows = per_class("single_label", predicted, labels, ["a", "b", "c", "d"])
     assert rows[2] == {"label": "c", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert rows[3]["support"] == 0
-    assert per_class("regression", logits_BC, labels, []) == []
+    assert per_class("regression", predicted, labels, []) == []
 
 
 def test_predictions() -> None:
@@ -91,3 +94,33 @@ def test_predictions() -> None:
     assert predictions("single_label", logits_BC).tolist() == [1, 0]
     assert predictions("multi_label", logits_BC).tolist() == [[1, 1], [0, 0]]
     assert predictions("regression", logits_BC[:, :1]).tolist() == [0.5, -1.0]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 128])
+def test_what_is_predicted_has_probabilities(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", rows_at_once)
+    logits_BC = np.array([[0.0, math.log(3)], [math.log(4), 0.0], [-1.0, -1.0]])
+    found = Predicted.of("single_label", logits_BC)
+    assert (found.values.tolist(), found.probabilities) == ([1, 0, 0], pytest.approx([0.75, 0.8, 0.5]))
+    found = Predicted.of("multi_label", logits_BC)
+    assert found.values.tolist() == [[0, 1], [1, 0], [0, 0]]
+    assert [list(map(float, one)) for one in found.probabilities] == [[pytest.approx(0.75)], [pytest.approx(0.8)], []]
+    found = Predicted.of("regression", logits_BC[:, :1])
+    assert (found.values.tolist(), found.probabilities) == (logits_BC[:, 0].tolist(), [])
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_thousands_of_classes_take_no_more_memory_than_their_logits(task: Any) -> None:
+    logits_BC = np.random.default_rng(0).normal(-9, 1, (1000, 10_000)).astype(np.float32)
+    labels = np.arange(1000)
+    given = np.eye(1000, 10_000, dtype=np.float32) if task == "multi_label" else labels
+    logits_BC[labels[::2], labels[::2]] = 20
+    scores(task, logits_BC[:9], given[:9])  # imports scikit-learn
+    tracemalloc.start()
+    found = scores(task, logits_BC, given)
+    rows = per_class(task, Predicted.of(task, logits_BC).values, given, list(map(str, range(10_000))))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(row["recall"] for row in rows) == 500
+    assert found["accuracy"] == pytest.approx(0.5, abs=0.01)
+    assert peak < 2 * logits_BC.nbytes

@@ -50,6 +50,16 @@ def test_labelled_data_that_cannot_be_read_is_refused(tmp_path: Path, settings: 
     assert said in message
 
 
+def test_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
+    for name in ("train/pos", "test/pos"):
+        (tmp_path / "reviews" / name).mkdir(parents=True)
+        (tmp_path / "reviews" / name / "1.txt").write_text("一", encoding="utf-8")
+    rows, encoder = f"data.train={tmp_path / 'reviews'}", f"encoder.path={model(tmp_path)}"
+    message = problems(encoder, rows, job="finetune", plan_only=False)
+    assert f"data.train: {tmp_path}/reviews: train, test are splits, not classes" in message
+    assert f"data.train={tmp_path}/reviews/train data.test={tmp_path}/reviews/test" in message
+
+
 def test_texts_without_labels_must_be_there(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     message = problems(path, f"data.unlabelled={tmp_path / 'none.txt'}", job="fastbert_stage1", plan_only=False)

@@ -74,7 +74,8 @@ class LabelledData(Section):
     columns: Words = Field(
         default=["label", "text"],
         description="columns in order (label,text,text_pair; - skips one), or by their names in the header "
-        "(text:sentence1,text_pair:sentence2,label:label)",
+        "(text:sentence1,text_pair:sentence2,label:label); labels:NAME is a column that is itself a label, with 1 in "
+        "the rows that have it, labels:* is every column not named otherwise (-:NAME leaves one out)",
     )
     header: Literal["auto", "yes", "no"] = Field(
         default="auto",
