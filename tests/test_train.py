@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,33 +231,3 @@ def test_a_killed_rank_ends_the_run_with_the_way_out_and_nothing_lost(root: Path
     assert status == 1
     assert "goes on from there" in output
     assert (launched.stage / "checkpoints" / "step_00000020" / "COMPLETE").exists()
-
-
-def test_the_demo_job_ends_with_a_classifier(root: Path, tiny: TinyWorld) -> None:
-    script = [
-        sys.executable,
-        str(ROOT / "launch" / "slurm.py"),
-        "--job",
-        "demo",
-        "--cluster",
-        "local",
-        "--run-id",
-        "small",
-    ]
-    # A smaller corpus than the embedded one, few rows and few steps: the same stages. Nobody can learn from these.
-    smaller = [f"corpus.data.corpus={tiny.corpus}", "data.max_rows=200", "corpus.tokenizer.vocabulary_size=1500"]
-    result = finish([*script, *smaller, "train.steps=4", "guards.teacher=warn"], root)
-    assert result.returncode == 0, result.stderr
-    run_dir = root / "runs" / "demo" / "small"
-    reviews = (run_dir / "texts" / "texts" / "reviews.txt").read_text(encoding="utf-8")
-    assert reviews.count("\n\n") == 35_122
-    labels = Counter(line.split("\t")[0] for line in (run_dir / "texts" / "reviews.tsv").open(encoding="utf-8"))
-    assert labels == {"positive": 16_548, "negative": 18_575}
-    assert "/" not in (run_dir / "texts" / "texts" / "news.txt").read_text(encoding="utf-8")[:100]
-    assert (run_dir / "pretrain" / "export" / "manifest.json").exists()
-    assert (run_dir / "export").resolve() == (run_dir / "serving" / "export").resolve()
-    assert (run_dir / "export" / "onnx" / "model.onnx").exists()
-    rows = [row for row in json.loads((run_dir / "results.json").read_text()) if row["stage"] == "evaluation"]
-    assert [row["model"] for row in rows] == ["teacher", "student_alone", "student"]
-    page = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
-    assert all(f"{name}" in page for name in ("student_alone", "teacher", "distill"))

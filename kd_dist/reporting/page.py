@@ -201,6 +201,7 @@ align-items:center;overflow-wrap:anywhere}
 .badge.good{color:var(--good);background:var(--good-soft)}
 .badge.open{color:var(--open);background:var(--open-soft)}
 .muted,h2 small,.unit,small{color:var(--muted)}
+.lead{font-size:18px;line-height:1.45;max-width:60em}
 section{margin-top:44px}
 h2{font-size:20px;letter-spacing:-.01em;margin:0 0 14px;overflow-wrap:anywhere}
 h2 small{font-size:13px;font-weight:400;letter-spacing:0;margin-left:10px}

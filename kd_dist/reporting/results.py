@@ -87,6 +87,24 @@ def tiles(comparison: Comparison) -> list[Html]:
     return shown
 
 
+def in_one_sentence(comparison: Comparison) -> Html:
+    """Say what the student keeps, what distillation gained and how much faster it is; nothing where one is unknown."""
+    student, teacher, metric = comparison.student(), comparison.first(), comparison.metric
+    kept = comparison.ratio(student, metric, larger_is_better=True)
+    faster = comparison.ratio(student, "samples_per_second", larger_is_better=True)
+    gain = _gain(comparison)
+    if kept is None or faster is None or gain is None:
+        return Html()
+    scores = " of ".join(cell_of(model.mean(metric), ".4f") for model in (student, teacher))
+    than_alone = f"{100 * abs(gain):.1f} points {'worse' if gain < 0 else 'better'}"
+    return el(
+        "p",
+        f"The distilled student keeps {share(kept)} of the teacher's {score_name(metric)} ({scores}), is {than_alone} "
+        f"than the same student without distillation, and classifies {times(faster)} as many texts a second.",
+        class_="lead",
+    )
+
+
 def cell_of(value: float | None, form: str) -> str:
     """Return a number in a format, or a dash for one that is not known."""
     return "—" if value is None else format(value, form)

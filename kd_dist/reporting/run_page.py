@@ -39,6 +39,7 @@ from kd_dist.reporting.results import (
     StageComparison,
     by_class,
     comparisons,
+    in_one_sentence,
     serving,
     side_by_side,
     teacher_checks,
@@ -76,6 +77,7 @@ def _page(run: RunRecord) -> str:
     return document(
         f"{name} · {run_id}",
         _header(run, name, run_id),
+        in_one_sentence(compared[-1]) if compared else "",
         el("div", *(tiles(compared[-1]) if compared else _training_tiles(run)), _time_tile(run), class_="tiles"),
         *_evaluation(run, compared),
         _stages(run),

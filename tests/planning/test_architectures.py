@@ -45,9 +45,11 @@ def test_heads_need_not_match_without_the_attention_term(tmp_path: Path) -> None
     load_checked_job("tinybert_general", [f"teacher.path={teacher}", "objective.attention_weight=0"], plan_only=True)
 
 
-def test_heads_of_a_teacher_that_is_trained_by_the_same_job_are_compared() -> None:
-    message = problems("general.student.config=tinybert_4l_312", job="demo")
-    assert "general: the teacher has 4 attention heads and the student 12" in message
+def test_heads_of_a_teacher_that_is_trained_by_the_same_job_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\t好\n", encoding="utf-8")
+    encoder = f"finetune.encoder.path={model(tmp_path, num_attention_heads=16)}"
+    message = problems(encoder, f"data.train={tmp_path / 'train.tsv'}", job="tinybert")
+    assert "layers: the teacher has 16 attention heads and the student 12" in message
 
 
 @pytest.mark.parametrize(

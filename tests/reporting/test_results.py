@@ -27,6 +27,20 @@ def test_models_stand_side_by_side(scored_run: Path) -> None:
         assert shown in text
 
 
+def test_the_page_begins_with_the_result_in_one_sentence(scored_run: Path) -> None:
+    sentence = (
+        "The distilled student keeps 94.4% of the teacher's accuracy (0.8500 of 0.9000), is 5.0 points better than the "
+        "same student without distillation, and classifies 4.0× as many texts a second."
+    )
+    text = text_of(scored_run)
+    assert sentence in text
+    assert text.index(sentence) < text.index("Quality kept")
+    write_results(scored_run, score("teacher", 0.9), score("student_alone", 0.85), score("student", 0.8))
+    assert "is 5.0 points worse than the same student without distillation" in text_of(scored_run)
+    write_results(scored_run, score("teacher", 0.9), score("student", 0.8))
+    assert "The distilled student" not in text_of(scored_run)
+
+
 def test_seeds_become_a_mean_with_their_spread(scored_run: Path) -> None:
     rows = [score(model, 0.8 + gain) for model, gain in (("teacher", 0.1), ("student_alone", 0.0), ("student", 0.05))]
     rows += [score("student_alone", 0.82, seed=43), score("student", 0.87, seed=43)]

@@ -42,6 +42,23 @@ class CorpusData(Section):
     )
 
 
+class VocabularyData(Section):
+    """Raw text that says which pieces of a vocabulary are used."""
+
+    PATHS = ("corpus",)
+    corpus: Words = Field(
+        description="files, folders or globs: txt, tsv, csv, json (lines or one list), parquet, Arrow, plain or .gz; "
+        "lines of tsv and csv are read with their labels, which does no harm"
+    )
+    text_field: str = Field(default="text", description="field of the text in json, parquet and Arrow")
+    min_count: int = Field(
+        default=1,
+        ge=1,
+        description="leave out pieces of several characters that occur fewer times; 1: texts of the corpus stay the "
+        "same pieces",
+    )
+
+
 class LabelledData(Section):
     """Labelled text to tokenize, and how it is split and cleaned."""
 

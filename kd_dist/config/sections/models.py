@@ -28,6 +28,13 @@ class Encoder(Section):
     path: str = Field(description="Hugging Face directory or hub name of the pretrained encoder to fine-tune")
 
 
+class MultilingualEncoder(Section):
+    """A model that has pieces for more languages than a corpus has."""
+
+    MODELS = ("path",)
+    path: str = Field(description="Hugging Face directory or hub name of the model to cut, with or without a head")
+
+
 class Donor(Section):
     """The model whose weights a student starts from."""
 
