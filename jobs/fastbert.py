@@ -1,7 +1,5 @@
 """FastBERT: train a classifier with early exit from a pretrained encoder and labelled texts."""
 
-from collections.abc import Iterable
-
 from jobs.finetune import FINETUNE, FOLLOWS, LABELLED
 from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.objectives.fastbert import FastBertObjective
@@ -77,28 +75,11 @@ def adapt(job: Job) -> Job:
     elif not unlabelled.data.unlabelled:
         stages = drop_stages(replace_wire(stages, "@unlabelled/tokens", by="@labelled/tokens"), "unlabelled")
         notes.append("branches learn from the training texts; set data.unlabelled to use others")
-    if "self_distill" in stages:
-        stages, more = _with_learning_rate(stages, job.given)
-        notes += more
     if names_classifier:
         stages = drop_stages(stages, "finetune")
         notes.append("no fine-tuning: check.evaluate.models is a trained classifier")
     seeded = [name for name in job.seeded if name in stages]
     return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
-
-
-def _with_learning_rate(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Train a backbone that learns beside its branches as it is fine-tuned, unless another learning rate is given."""
-    finetune, distill = stages["finetune"], stages["self_distill"]
-    assert isinstance(finetune, TrainStage)
-    assert isinstance(distill, TrainStage)
-    assert isinstance(distill.objective, FastBertObjective)
-    backbone, rate = distill.objective.backbone, finetune.optim.learning_rate
-    if backbone == "frozen" or {"optim.learning_rate", "self_distill.optim.learning_rate"} & set(given):
-        return stages, []
-    optim = distill.optim.model_copy(update={"learning_rate": rate})
-    note = f"objective.backbone={backbone}: the encoder learns on, at the learning rate of fine-tuning ({rate:g})"
-    return stages | {"self_distill": distill.model_copy(update={"optim": optim})}, [note]
 
 
 def _without_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:

@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from kd_dist.config.sections.evaluation import Calibrate
+from kd_dist.config.sections.evaluation import Calibrate, Uncertainty
 from kd_dist.config.stages import CalibrateStage
 from kd_dist.config.tasks import Task, main_metric
 from kd_dist.data.examples import Examples, read_split
@@ -59,6 +59,10 @@ class BranchOutputs:
     def predicted(self) -> torch.Tensor:
         """(L, N) classes, or (L, N, C) which labels."""
         return torch.stack([predicted_classes(torch.from_numpy(logits_NC), self.task) for logits_NC in self.logits_LNC])
+
+    def measured_by(self, uncertainty: Uncertainty, top_k: int) -> Self:
+        """Return the same predictions with their uncertainty measured in another way."""
+        return replace(self, uncertainty_EN=uncertainties(self.logits_LNC, self.task, uncertainty, top_k))
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,16 @@ def run_branches(classifier: Classifier, examples: Examples, default: Preprocess
     for numbers in by_length(rows, BATCH_SIZE):
         logits_LBC = model.all_logits(classifier.batch([rows[number] for number in numbers]))
         logits_LNC[:, numbers] = logits_LBC[:, :, columns].cpu().numpy()
-    config = model.config
-    uncertainties = [
-        uncertainty(torch.from_numpy(logits_NC), model.task, config.uncertainty, config.top_k).numpy()
-        for logits_NC in logits_LNC[:-1]
-    ]
+    uncertainty_EN = uncertainties(logits_LNC, model.task, model.config.uncertainty, model.config.top_k)
     lengths_N = np.array([len(row.input_ids) for row in rows])
-    return BranchOutputs(examples.task, logits_LNC, np.stack(uncertainties), lengths_N, examples.labels)
+    return BranchOutputs(examples.task, logits_LNC, uncertainty_EN, lengths_N, examples.labels)
+
+
+def uncertainties(logits_LNC: np.ndarray, task: Task, measure: Uncertainty, top_k: int) -> np.ndarray:
+    """Return the (E, N) uncertainty of each branch about each row."""
+    return np.stack(
+        [uncertainty(torch.from_numpy(logits_NC), task, measure, top_k).numpy() for logits_NC in logits_LNC[:-1]]
+    )
 
 
 def candidate_rules(outputs: BranchOutputs, no_exits: ExitRule, settings: Calibrate) -> list[ExitRule]:

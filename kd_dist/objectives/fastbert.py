@@ -94,8 +94,11 @@ class JointFastBert(FastBert):
 
     def __init__(self, student: FastBertForSequenceClassification, settings: FastBertObjective) -> None:
         super().__init__(student, settings)
-        self.task = student.task
+        self.task, self._backbone_rate = student.task, settings.backbone_rate
         self.register_buffer("_depth_weights_E", depth_weights(len(student.branches)), persistent=False)
+
+    def rate_of(self, name: str) -> float:
+        return self._backbone_rate if name.startswith("student.backbone.") else 1.0
 
     def counts(self, batch: Batch) -> dict[str, float]:
         labels = float(label_count(batch["labels"], self.student.task))

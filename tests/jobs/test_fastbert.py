@@ -1,9 +1,6 @@
 """How settings change the stages of `fastbert`."""
 
-import pytest
-
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import find_job
 from kd_dist.config.seeds import with_seeds
 from tests.loading import load_job
 
@@ -27,27 +24,6 @@ def test_with_texts_branches_learn_from_them_and_are_judged_by_labelled_rows() -
     assert job.stages["self_distill"].data.tokens == "@unlabelled/tokens"
     assert {job.stages[name].data.tokens for name in ("check", "calibration", "evaluation")} == {"@labelled/tokens"}
     assert job.notes == []
-
-
-def test_a_frozen_backbone_leaves_the_learning_rate_of_branches() -> None:
-    job = fastbert("finetune.optim.learning_rate=2e-4")
-    assert job.stages["self_distill"].optim == find_job("fastbert").stages["self_distill"].optim
-
-
-@pytest.mark.parametrize("backbone", ["joint", "alternating"])
-@pytest.mark.parametrize("classifier", [[], ["check.evaluate.models=teacher:TRAINED"]])
-def test_a_backbone_that_learns_is_trained_as_it_is_fine_tuned(backbone: str, classifier: list[str]) -> None:
-    settings = [f"objective.backbone={backbone}", *classifier]
-    job = fastbert(*settings, "finetune.optim.learning_rate=2e-4")
-    assert job.stages["self_distill"].optim.learning_rate == 2e-4
-    assert (
-        f"objective.backbone={backbone}: the encoder learns on, at the learning rate of fine-tuning (0.0002)"
-        in job.notes
-    )
-    for key in ("self_distill.optim.learning_rate", "optim.learning_rate"):
-        job = fastbert(*settings, f"{key}=1e-4")
-        assert job.stages["self_distill"].optim.learning_rate == 1e-4
-        assert not any("at the learning rate" in note for note in job.notes)
 
 
 def test_a_trained_classifier_needs_no_fine_tuning() -> None:

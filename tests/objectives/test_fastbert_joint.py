@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from benchmarks import exits
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.paths import REPOSITORY
@@ -23,7 +24,7 @@ from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.data.unlabelled import prepare
-from kd_dist.errors import RunError
+from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import BRANCHES
@@ -155,6 +156,14 @@ def test_the_backbone_learns_with_dropout_and_all_weights_move(
     assert all(p.requires_grad and p.grad is not None for p in method.student.parameters())
 
 
+def test_the_backbone_has_a_learning_rate_of_its_own(labelled: LabelledWorld) -> None:
+    method = built(stage(labelled, objective={"backbone_rate": 0.1}))
+    rates = {name.split(".")[1]: method.rate_of(name) for name, _ in method.named_parameters()}
+    assert rates == {"backbone": 0.1, "branches": 1.0}
+    frozen = built(stage(labelled, "frozen", objective={"backbone_rate": 0.1}))
+    assert {frozen.rate_of(name) for name, p in frozen.named_parameters() if p.requires_grad} == {1.0}
+
+
 def test_mixed_precision_weights_branches_exactly(labelled: LabelledWorld, batch: dict[str, torch.Tensor]) -> None:
     method = built(stage(labelled)).eval()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -253,7 +262,13 @@ def test_the_export_holds_the_encoder_that_has_learnt(runs: Runs, labelled: Labe
     assert load_classifier(runs.folder("one") / "export").at(speed=0.5).labels == ["finance", "sport"]
 
 
-def test_the_job_trains_calibrates_and_scores_such_exits(labelled: LabelledWorld, tmp_path: Path) -> None:
+# -------------------------------------------------------------------------------------------------------------- the job
+
+
+@pytest.fixture(scope="module")
+def finished(labelled: LabelledWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the whole job, from the command line."""
+    folder = tmp_path_factory.mktemp("job")
     files = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings = [
         f"check.evaluate.models=teacher:{labelled.teacher}",
@@ -268,11 +283,31 @@ def test_the_job_trains_calibrates_and_scores_such_exits(labelled: LabelledWorld
         "evaluate.speeds=0.5",
     ]
     command = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--job", "fastbert", "--cluster", "local"]
-    command += ["--runs-dir", str(tmp_path), "--run-id", "tiny", *files, *settings]
+    command += ["--runs-dir", str(folder), "--run-id", "tiny", *files, *settings]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "the encoder learns on, at the learning rate of fine-tuning (5e-05)" in ran.stdout
-    rows = read_json(tmp_path / "fastbert" / "tiny" / "results.json")
+    return folder / "fastbert" / "tiny"
+
+
+def test_the_job_trains_calibrates_and_scores_such_exits(finished: Path) -> None:
+    rows = read_json(finished / "results.json")
     assert [row["stage"] for row in rows] == ["check", "self_distill", "evaluation", "evaluation", "evaluation"]
-    assert load_classifier(tmp_path / "fastbert" / "tiny" / "export").exit_rule is not None
-    assert list((tmp_path / "fastbert" / "tiny").glob("**/*.html"))
+    assert load_classifier(finished / "export").exit_rule is not None
+    assert list(finished.glob("**/*.html"))
+
+
+def test_exits_of_a_run_are_compared_by_the_operations_they_save(finished: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exits, "TARGETS", (1.1,))  # 3 layers cannot save more than a third each
+        found = exits.measure(finished / "calibration")
+    assert (found["backbone"], found["seed"], found["metric"]) == ("joint", 42, "accuracy")
+    by_name = {(row["model"], row["split"]): row for row in read_json(finished / "results.json")}
+    assert found["teacher"]["test"] == by_name["teacher", "test"]["accuracy"]
+    for rule in found["rules"].values():
+        assert rule["all_layers"]["fewer_operations"] == 1.0
+        assert rule["targets"]["1.1"]["fewer_operations"] > 1.0
+        if rule["no_loss"]:
+            assert rule["no_loss"]["validation"] >= found["teacher"]["validation"]
+    assert found["patience"]["1"]["fewer_operations"] >= found["patience"]["2"]["fewer_operations"]
+    with pytest.raises(UserError, match="holds no calibrated exits: give the folder of a finished run"):
+        list(exits.calibrated_stages(finished.parent))

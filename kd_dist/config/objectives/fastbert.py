@@ -38,6 +38,11 @@ class FastBertObjective(ObjectiveSection):
         default=True, description="branches do not attend to padding (second published code: false)"
     )
 
+    backbone_rate: float = Field(
+        default=0.2,
+        gt=0,
+        description="learning rate of a backbone that learns, as a share of optim.learning_rate, which branches have",
+    )
     branch_label_weight: float = Field(
         default=1.0,
         ge=0,
