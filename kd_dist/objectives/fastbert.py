@@ -86,7 +86,7 @@ class FastBert(Objective):
 class JointFastBert(FastBert):
     """The same divergence, and the errors of all classifiers against the labels, with a backbone that learns.
 
-    The terms of branches are means over branches with `depth_weights`. No gradient of the divergence flows through the
+    The terms of branches are sums over branches with `depth_weights`. No gradient of the divergence flows through the
     final classifier, which is the teacher: the encoder learns from the divergence only below the branches.
     """
 
@@ -117,9 +117,10 @@ class JointFastBert(FastBert):
 
 
 def depth_weights(num_branches: int) -> Tensor:
-    """Return (E) weights l / (1 + ... + E) of the branches after layers l = 1 to E (PABEE, Zhou et al. 2020)."""
-    depth_E = torch.arange(1.0, num_branches + 1)
-    return depth_E / depth_E.sum()
+    """Return (E) the weight l / (E + 1) of the branch after each layer l, in proportion to depth; that of the final
+    classifier, after layer E + 1, is 1 (PABEE, Zhou et al. 2020, which also divides all by their sum).
+    """
+    return torch.arange(1, num_branches + 1) / (num_branches + 1)
 
 
 def build(stage: TrainStage, tokenizer: Any) -> FastBert:

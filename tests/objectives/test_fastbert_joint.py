@@ -69,8 +69,8 @@ def batch(labelled: LabelledWorld) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------------------------ objective
 
 
-def test_weights_grow_with_depth_and_sum_to_one() -> None:
-    torch.testing.assert_close(depth_weights(4), torch.tensor([0.1, 0.2, 0.3, 0.4]))
+def test_weights_grow_with_depth_up_to_that_of_the_last_classifier() -> None:
+    torch.testing.assert_close(depth_weights(3), torch.tensor([0.25, 0.5, 0.75]))
 
 
 @pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
