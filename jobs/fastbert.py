@@ -6,7 +6,7 @@ from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.sections.data import PlainTokenData, TokenData, UnlabelledData
 from kd_dist.config.sections.evaluation import Evaluate, Guards, ReportOptions
 from kd_dist.config.sections.models import Model
-from kd_dist.config.sections.training import Optim, Train
+from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import (
     AnyStage,
     CalibrateStage,
@@ -21,7 +21,6 @@ STAGE1 = TrainStage(
     data=TokenData(tokens="@unlabelled/tokens"),
     objective=FastBertObjective(),
     train=Train(epochs=3, global_batch_size=32),
-    optim=Optim(learning_rate=1e-3),
 )
 
 JOB = Job(

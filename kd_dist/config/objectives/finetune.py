@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import REFERENCE_WIDTH, ObjectiveSection
+from kd_dist.config.sections.objective import ObjectiveSection, rate_for
 from kd_dist.config.tasks import Task
 
 
@@ -28,7 +28,7 @@ class FinetuneObjective(ObjectiveSection):
         ]
 
     def learning_rate(self, width: int, has_student: bool) -> float:
-        return (8e-5 if has_student else 4e-5) * REFERENCE_WIDTH / width
+        return rate_for(width, 8e-5 if has_student else 4e-5)
 
     def result_name(self, has_student: bool) -> str:
         return "student_alone" if has_student else "teacher"

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import REFERENCE_WIDTH, Compat, ObjectiveSection
+from kd_dist.config.sections.objective import Compat, ObjectiveSection, rate_for
 
 
 class SoftLabelsObjective(ObjectiveSection):
@@ -28,4 +28,4 @@ class SoftLabelsObjective(ObjectiveSection):
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}
 
     def learning_rate(self, width: int, has_student: bool) -> float:
-        return 8e-5 * REFERENCE_WIDTH / width
+        return rate_for(width, 8e-5)

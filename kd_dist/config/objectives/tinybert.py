@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import listed
-from kd_dist.config.sections.objective import REFERENCE_WIDTH, Compat, ModelConfig, ObjectiveSection
+from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSection, rate_for
 
 
 class TinyBertObjective(ObjectiveSection):
@@ -63,7 +63,7 @@ class TinyBertObjective(ObjectiveSection):
         return [layer * teacher_layers // student_layers for layer in range(1, student_layers + 1)]
 
     def learning_rate(self, width: int, has_student: bool) -> float:
-        return 2e-4 * REFERENCE_WIDTH / width
+        return rate_for(width, 2e-4)
 
     def problems(self, stage: Any) -> list[str]:
         if self.temperature == 1.0:

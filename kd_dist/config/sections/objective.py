@@ -16,8 +16,14 @@ from kd_dist.config.tasks import Task
 Compat = Literal["none", "huawei"]
 ModelConfig = dict[str, Any]
 
-REFERENCE_WIDTH = 768
-"""The width of BERT-base, to which default learning rates refer."""
+
+def rate_for(width: int, at_768: float) -> float:
+    """Return a learning rate for a model of this width from that for the width of BERT-base; at most 1e-3.
+
+    The narrower a model, the larger the steps that it bears, in inverse proportion over the widths that were tried
+    (312 to 768).
+    """
+    return min(1e-3, at_768 * 768 / width)
 
 
 class ObjectiveSection(Section):
@@ -69,7 +75,7 @@ class ObjectiveSection(Section):
             width: Hidden size of the model that is trained.
             has_student: Whether it is a student; otherwise it is a pretrained encoder that is fine-tuned.
         """
-        return 1e-4 * REFERENCE_WIDTH / width
+        return rate_for(width, 1e-4)
 
     def result_name(self, has_student: bool) -> str:
         """Return the name of the trained model in results; without a student, a fine-tuned encoder was trained."""

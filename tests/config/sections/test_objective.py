@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.stages import OBJECTIVES
@@ -38,3 +39,15 @@ def test_finding_the_sections_loads_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("section", objective_sections(), ids=lambda section: section.__name__)
+def test_the_default_learning_rate_falls_with_the_width_and_is_never_extreme(section: type[ObjectiveSection]) -> None:
+    rates = [section().learning_rate(width, has_student=True) for width in (24, 312, 768, 1024)]
+    assert rates == sorted(rates, reverse=True)
+    assert all(1e-5 < rate <= 1e-3 for rate in rates)
+
+
+def test_a_pretrained_encoder_is_tuned_more_gently_than_a_student() -> None:
+    finetune = FinetuneObjective()
+    assert finetune.learning_rate(384, has_student=False) < finetune.learning_rate(384, has_student=True)
