@@ -1,16 +1,21 @@
-"""The picture of the first page: how fast each classifier is, and how much of its teacher's score it keeps.
+"""The picture of the first page, how fast each classifier is, and how much of its teacher's score it keeps; and that of
+exits with different backbones.
 
-python docs/generate.py writes it; every point comes from results/*/results.json.
+python docs/generate.py writes them; every point comes from results/.
 """
 
 import io
+from statistics import mean
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from benchmarks.table import DATA, RESULTS, evaluated
+from benchmarks.table import DATA, RESULTS, evaluated, exit_files
+from kd_dist.evaluation.pictures.drawing import LIGHT
+from kd_dist.evaluation.pictures.tradeoff import Curve, Tradeoff, tradeoff_figure
+from kd_dist.files import read_json
 
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "kd_dist", "font.family": "sans-serif", "font.size": 10}
 BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d97706", "#15803d", "#6b7280"
@@ -27,8 +32,35 @@ def draw() -> str:
             axes.set_xlabel("times as many texts per second as the teacher")
         panels[0].set_ylabel("score, share of the teacher's")
         panels[0].legend(loc="lower left", frameon=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        return _svg(figure)
+
+
+def draw_exits() -> str:
+    """Return the picture of the score on test rows and the operations saved, with each kind of backbone, as SVG.
+
+    A curve is the mean over seeds; its points are rules with one threshold that validation rows have chosen.
+    """
+    panels = [_exits_panel(read_json(file)["models"], file.parent.name) for file in exit_files()]
+    with matplotlib.rc_context(STYLE):
+        return _svg(tradeoff_figure(panels, "score on test rows", LIGHT))
+
+
+def _exits_panel(models: list[dict[str, Any]], name: str) -> Tradeoff:
+    curves = []
+    for colour, backbone in enumerate(dict.fromkeys(model["backbone"] for model in models)):
+        rules = [model["rules"]["one threshold"] for model in models if model["backbone"] == backbone]
+        points = [[rule["all_layers"] for rule in rules]]
+        points += [[rule["targets"][target] for rule in rules] for target in rules[0]["targets"]]
+        xs, ys = ([mean(one[key] for one in point) for point in points] for key in ("fewer_operations", "test"))
+        curves.append(Curve(backbone, xs, ys, [""] * len(xs), colour))
+    teacher = mean(model["teacher"]["test"] for model in models)
+    title = name.removeprefix("exits_")
+    return Tradeoff(title, curves, [], f"times fewer operations ({title})", ("fine-tuned, all layers", teacher))
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 

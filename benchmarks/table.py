@@ -9,6 +9,7 @@ from pathlib import Path
 if not __package__:  # started as a script: its own folder must not shadow installed modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -27,6 +28,7 @@ EARLY_EXIT = (
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
+EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
 
@@ -160,6 +162,44 @@ def general_distillation() -> list[str]:
     student = f"4 x 312, {result['parameters'] / 1e6:.1f} M parameters"
     speed, links = f"{result['samples_per_second']:.1f}", link(folder / "job.json", folder / "metrics.jsonl")
     return table(GENERAL_DISTILLATION, [[student, *terms, speed, f"{padding:.1%}", links]])
+
+
+def exit_files() -> list[Path]:
+    """Return the figures of exits with different backbones, a file for each data set."""
+    return sorted(RESULTS.glob("exits_*/exits.json"))
+
+
+def exit_scores() -> list[str]:
+    """Return what exits give on test rows with each kind of backbone, as the mean over its seeds."""
+    rows = []
+    for file in exit_files():
+        models = read_json(file)["models"]
+        teacher = mean(model["teacher"]["test"] for model in models)
+        name = f"{file.parent.name.removeprefix('exits_')}: fine-tuned {teacher:.4f}"
+        for backbone in dict.fromkeys(model["backbone"] for model in models):
+            of_seeds = [model["rules"] for model in models if model["backbone"] == backbone]
+            rows += [
+                [name, backbone, rule, *_exit_cells([rules[rule] for rules in of_seeds]), link(file)]
+                for rule in of_seeds[0]
+            ]
+    return table(EXITS, rows)
+
+
+def _exit_cells(seeds: list[dict[str, Any]]) -> list[str]:
+    """Return the cells of a rule: test scores, and how many operations are saved where nothing is lost."""
+    no_loss = [seed["no_loss"] for seed in seeds if seed["no_loss"]]
+    saved = f"{mean(one['fewer_operations'] for one in no_loss):.2f}x: {_scores(no_loss)}" if no_loss else "never"
+    if 0 < len(no_loss) < len(seeds):
+        saved += f", {len(no_loss)} of {len(seeds)} seeds"
+    targets = [_scores(seed["targets"][target] for seed in seeds) for target in ("3", "5", "9")]
+    return [_scores(seed["all_layers"] for seed in seeds), saved, *targets]
+
+
+def _scores(of_seeds: Iterable[dict[str, Any]]) -> str:
+    """Return the mean of the test scores and, of several seeds, the lowest and the highest."""
+    scores = [one["test"] for one in of_seeds]
+    spread = f" ({min(scores):.4f} to {max(scores):.4f})" if len(scores) > 1 else ""
+    return f"{mean(scores):.4f}{spread}"
 
 
 def probe() -> list[str]:

@@ -53,13 +53,13 @@ FOLDERS = {
     "kd_dist/serving": "exports and predictions",
     "kd_dist/reporting": "a run as a page",
     "launch": "WHERE IT RUNS: the only folder that imports submitit",
-    "benchmarks": "side-by-side measurements, and the tables and the picture made from results/",
+    "benchmarks": "side-by-side measurements, and the tables and pictures made from results/",
     "docs": "HOW IT IS USED, and why it is so",
     "configs": "FILES THAT OTHER PROGRAMS READ",
     "configs/clusters": "cluster profiles",
     "configs/deepspeed": "ZeRO stages",
     "configs/models": "Hugging Face configurations of the shipped students",
-    "docs/pictures": "the picture of the first page",
+    "docs/pictures": "the picture of the first page, and that of exits with different backbones",
     "examples": "a small labelled file",
     "results": "configuration and figures of every measured run",
     "tests": "WHY WE BELIEVE IT: tests/data/test_splits.py for kd_dist/data/splits.py",
@@ -71,6 +71,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),
         "early-exit": lambda: result_table(exits=True),
+        "exits": table.exit_scores,
         "teacher-outputs": table.teacher_outputs,
         "distillation-step": table.distillation_step,
         "general-distillation": table.general_distillation,
@@ -220,7 +221,11 @@ def filled(text: str, blocks: dict[str, Any]) -> str:
 
 def pages() -> dict[Path, str]:
     """Return every generated file with the text that it should have."""
-    found = {DOCS / "settings.md": settings_page(), DOCS / "pictures" / "speed_accuracy.svg": picture.draw()}
+    found = {
+        DOCS / "settings.md": settings_page(),
+        DOCS / "pictures" / "speed_accuracy.svg": picture.draw(),
+        DOCS / "pictures" / "exits.svg": picture.draw_exits(),
+    }
     for name, blocks in GENERATED.items():
         found[REPOSITORY / name] = filled((REPOSITORY / name).read_text(encoding="utf-8"), blocks)
     return found

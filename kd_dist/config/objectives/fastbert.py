@@ -39,7 +39,7 @@ class FastBertObjective(ObjectiveSection):
     )
 
     backbone_rate: float = Field(
-        default=0.2,
+        default=0.1,
         gt=0,
         description="learning rate of a backbone that learns, as a share of optim.learning_rate, which branches have",
     )
