@@ -47,7 +47,7 @@ class FastBertForSequenceClassification(PreTrainedModel):
             Branch(backbone_config.hidden_size, config.num_labels, config) for _ in self.layers.layers[1:]
         )
         self.post_init()
-        self.backbone.eval()  # as `train` keeps it
+        self.freeze_backbone()
 
     @classmethod
     def from_classifier(cls, classifier: PreTrainedModel, **settings: Any) -> Self:
@@ -68,10 +68,16 @@ class FastBertForSequenceClassification(PreTrainedModel):
         """The task of the model; one with branches is never one for regression."""
         return "multi_label" if self.config.problem_type == "multi_label_classification" else "single_label"
 
+    def freeze_backbone(self, frozen: bool = True) -> None:
+        """Say whether training leaves the backbone as it is, which it does unless told otherwise."""
+        self.backbone.requires_grad_(not frozen)
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the branches; the backbone, which is never trained, stays in eval mode, without dropout."""
+        """Set the mode of the branches and of a backbone that is trained; a frozen one stays in eval mode."""
         super().train(mode)
-        self.backbone.eval()
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            self.backbone.eval()  # without dropout
         return self
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Any:
@@ -104,28 +110,24 @@ class FastBertForSequenceClassification(PreTrainedModel):
     def all_logits(self, inputs: Inputs) -> Tensor:
         """Return the logits of every branch and, last, of the backbone's head.
 
-        One pass through the frozen backbone, without autograd, serves them all; only the states that branches read are
-        kept.
+        One pass through the backbone serves them all; of a frozen one only the states that branches read are kept.
 
         Args:
             inputs: `input_ids`, `attention_mask` (0 at padding) and perhaps `token_type_ids`, each (B, S).
 
         Returns:
-            (L, B, C) logits in fp32; those of the branches have gradients.
+            (L, B, C) logits in fp32, with gradients for whatever is trained.
         """
         mask_BS = inputs["attention_mask"]
         # Without padding a CPU is faster without a mask; a GPU would have to be waited for to know.
         padding_BS = None if mask_BS.device.type == "cpu" and bool(mask_BS.all()) else mask_BS
-        with torch.no_grad():
-            hidden_BSD = self.layers.embed(inputs)
+        hidden_BSD = self.layers.embed(inputs)
         logits = []
         for layer in range(1, len(self.layers.layers) + 1):
-            with torch.no_grad():
-                hidden_BSD = self.layers.run(layer, hidden_BSD, padding_BS)
+            hidden_BSD = self.layers.run(layer, hidden_BSD, padding_BS)
             if layer <= len(self.branches):
                 logits.append(self.branches[layer - 1](hidden_BSD, padding_BS).float())
-        with torch.no_grad():
-            logits.append(self.layers.head(hidden_BSD).float())
+        logits.append(self.layers.head(hidden_BSD).float())
         return torch.stack(logits)
 
     @torch.no_grad()

@@ -1,7 +1,8 @@
 """Run a classifier one part at a time: embeddings, each layer of the encoder, and the head.
 
 transformers runs all layers in one call, and each family names its parts differently; early exit has to stop between
-two layers. In eval mode the parts one after the other give what the whole model gives.
+two layers. The parts one after the other give what the whole model gives; in train mode they have dropout in the same
+places.
 
 Shapes: B batch, S sequence, D width, C classes.
 """
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class EncoderLayers:
-    """The parts of a sequence classifier of one of the supported families, in eval mode.
+    """The parts of a sequence classifier of one of the supported families.
 
     Args:
         classifier: the whole model.
@@ -77,7 +78,9 @@ class EncoderLayers:
         if family in ("roberta", "xlm-roberta", "electra"):
             return classifier.classifier(hidden_BSD)
         if family == "distilbert":
-            return classifier.classifier(torch.relu(classifier.pre_classifier(hidden_BSD[:, 0])))
-        if family == "albert":
-            return classifier.classifier(encoder.pooler_activation(encoder.pooler(hidden_BSD[:, 0])))
-        return classifier.classifier(encoder.pooler(hidden_BSD))
+            first_BD = torch.relu(classifier.pre_classifier(hidden_BSD[:, 0]))
+        elif family == "albert":
+            first_BD = encoder.pooler_activation(encoder.pooler(hidden_BSD[:, 0]))
+        else:
+            first_BD = encoder.pooler(hidden_BSD)
+        return classifier.classifier(classifier.dropout(first_BD))

@@ -66,6 +66,10 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         """Return the unweighted sum of each term over this batch, and the predictions, if any."""
 
+    def rate_of(self, name: str) -> float:
+        """Return the share of the learning rate that the parameter of this name is trained with."""
+        return 1.0
+
     def save_extras(self, directory: Path) -> None:
         """Save what the method needs beside the exported model."""
 

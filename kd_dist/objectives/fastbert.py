@@ -1,24 +1,28 @@
 """FastBERT's self-distillation (Liu et al. 2020, equations 7 and 8): branches learn from the final classifier.
 
-The backbone and its head are frozen and in eval mode; labels are not used.
+As published, the backbone and its head are frozen and in eval mode, and labels are not used. Or the backbone learns at
+the same time, from the labels and through the branches.
 
-Shapes: B batch, L layers, C classes.
+Shapes: B batch, L layers, E layers with a branch (all but the last), C classes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.stages import TrainStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
 from kd_dist.files import write_text
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.teacher import Batch, Encoded, model_inputs
 from kd_dist.objectives.base import Objective, Outcome
-from kd_dist.objectives.prediction_losses import prediction_divergence
+from kd_dist.objectives.prediction_losses import label_count, label_error, prediction_divergence
 
 README = """\
 # A text classifier with early exit (FastBERT)
@@ -59,20 +63,64 @@ class FastBert(Objective):
     def __init__(self, student: FastBertForSequenceClassification, settings: FastBertObjective) -> None:
         super().__init__()
         self.student, self._direction = student, settings.direction
-        student.backbone.requires_grad_(False)
         student.branches.requires_grad_(True)  # a model loaded for inference has them frozen
+        student.freeze_backbone(settings.backbone == "frozen")
 
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"branches": float(len(batch["input_ids"]))}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
-        *branches_LBC, last_BC = self.student.all_logits(model_inputs(self.student, batch))
-        errors = [prediction_divergence(own_BC, last_BC, self.student.task, self._direction) for own_BC in branches_LBC]
-        return Outcome({"branches": torch.stack(errors).sum()})
+        *branches_EBC, last_BC = self.student.all_logits(model_inputs(self.student, batch))
+        return Outcome({"branches": self._divergences(branches_EBC, last_BC).sum()})
+
+    def _divergences(self, branches_EBC: Sequence[Tensor], last_BC: Tensor) -> Tensor:
+        """Return (E) the divergence of each branch from the final classifier, through which no gradient flows."""
+        task, direction = self.student.task, self._direction
+        return torch.stack([prediction_divergence(own_BC, last_BC, task, direction) for own_BC in branches_EBC])
 
     def save_extras(self, directory: Path) -> None:
         """Write a README.md about loading the model, which transformers alone cannot."""
         write_text(directory / "README.md", README)
+
+
+class JointFastBert(FastBert):
+    """The same divergence, and the errors of all classifiers against the labels, with a backbone that learns.
+
+    The terms of branches are sums over branches with `depth_weights`. No gradient of the divergence flows through the
+    final classifier, which is the teacher: the encoder learns from the divergence only below the branches.
+    """
+
+    _depth_weights_E: Tensor
+
+    def __init__(self, student: FastBertForSequenceClassification, settings: FastBertObjective) -> None:
+        super().__init__(student, settings)
+        self.task, self._backbone_rate = student.task, settings.backbone_rate
+        self.register_buffer("_depth_weights_E", depth_weights(len(student.branches)), persistent=False)
+
+    def rate_of(self, name: str) -> float:
+        return self._backbone_rate if name.startswith("student.backbone.") else 1.0
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        labels = float(label_count(batch["labels"], self.student.task))
+        return super().counts(batch) | {"branch_labels": labels, "label": labels}
+
+    def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
+        *branches_EBC, last_BC = self.student.all_logits(model_inputs(self.student, batch))
+        labels, task = batch["labels"], self.student.task
+        errors_E = torch.stack([label_error(own_BC, labels, task) for own_BC in branches_EBC])
+        sums = {
+            "branches": (self._depth_weights_E * self._divergences(branches_EBC, last_BC)).sum(),
+            "branch_labels": (self._depth_weights_E * errors_E).sum(),
+            "label": label_error(last_BC, labels, task),
+        }
+        return Outcome(sums, last_BC)
+
+
+def depth_weights(num_branches: int) -> Tensor:
+    """Return (E) the weight l / (E + 1) of the branch after each layer l, in proportion to depth; that of the final
+    classifier, after layer E + 1, is 1 (PABEE, Zhou et al. 2020, which also divides all by their sum).
+    """
+    return torch.arange(1, num_branches + 1) / (num_branches + 1)
 
 
 def build(stage: TrainStage, tokenizer: Any) -> FastBert:
@@ -80,7 +128,8 @@ def build(stage: TrainStage, tokenizer: Any) -> FastBert:
 
     Raises:
         UserError: The model is not a trained classifier.
-        RunError: It predicts a number, which has no uncertainty, or it has a single layer.
+        RunError: It predicts a number, which has no uncertainty, or it has a single layer; or the backbone is to learn
+            from rows without labels.
     """
     assert isinstance(stage.objective, FastBertObjective)
     assert stage.model is not None
@@ -105,4 +154,14 @@ def build(stage: TrainStage, tokenizer: Any) -> FastBert:
             branch_activation=settings.branch_activation,
             branch_mask=settings.branch_mask,
         )
-    return FastBert(model.train(), settings)
+    model.train()
+    if settings.backbone == "frozen":
+        return FastBert(model, settings)
+    if "labels" not in PreparedRows(Path(stage.data.tokens)).dataset("train").column_names:
+        raise RunError(
+            f"{stage.data.tokens} has no labels, which objective.backbone={settings.backbone} learns from: give rows "
+            "of a `labelled` stage, or set objective.backbone=frozen"
+        )
+    if stage.engine.activation_checkpointing:
+        model.backbone.activation_checkpointing_enable({"use_reentrant": False})
+    return JointFastBert(model, settings)

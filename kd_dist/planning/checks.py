@@ -233,7 +233,7 @@ def _token_problems(job: Job, stage: TrainStage) -> list[str]:
     source = job.stages[wired_stage(stage.data.tokens)]
     if isinstance(source, CorpusStage) and stage.objective.needs_word_starts() and not source.data.word_starts:
         return ["objective.whole_word_masking=true needs word boundaries in the data: set data.word_starts=true"]
-    return []
+    return stage.objective.unlabelled_problems() if isinstance(source, UnlabelledStage) else []
 
 
 FILES: dict[type, Check] = {

@@ -6,6 +6,8 @@ Parameters are always fp32; bf16 is autocast over them. So checkpoints have one 
 import logging
 import os
 import warnings
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -118,6 +120,7 @@ class Engine:
         total_steps: Optimizer steps of the whole run, which the schedule spans.
         micro_batch_size: Rows of a forward pass.
         accumulation_steps: Micro-batches of this rank per optimizer step.
+        rate_of: The share of the learning rate that a parameter, by its name, is trained with.
     """
 
     def __init__(
@@ -129,13 +132,14 @@ class Engine:
         total_steps: int,
         micro_batch_size: int,
         accumulation_steps: int,
+        rate_of: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         self.module = module.to(own_device())
         self._stage = settings.zero_stage
         if optim.learning_rate is None:
             raise ValueError("the engine needs a learning rate")
         self._base_learning_rate = optim.learning_rate
-        self._optimizer = self._build_optimizer(optim)
+        self._optimizer = self._build_optimizer(optim, rate_of)
         # The schedule is a function of the step number, so it has no state to save.
         schedule = get_scheduler(
             SCHEDULES[optim.schedule], self._optimizer, round(optim.warmup_fraction * total_steps), total_steps
@@ -149,11 +153,15 @@ class Engine:
             config=self._deepspeed_config(settings, optim, micro_batch_size, accumulation_steps),
         )
 
-    def _build_optimizer(self, optim: Optim) -> ClippedAdamW | torch.optim.AdamW:
-        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
-        decayed = [p for name, p in named if p.ndim > 1]
-        plain = [p for name, p in named if p.ndim <= 1]  # biases and layer norms
-        groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    def _build_optimizer(self, optim: Optim, rate_of: Callable[[str], float]) -> ClippedAdamW | torch.optim.AdamW:
+        by_options: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in self._trained():
+            decay = optim.weight_decay if parameter.ndim > 1 else 0.0  # not of biases and layer norms
+            by_options[rate_of(name), decay].append(parameter)
+        groups = [
+            {"params": parameters, "weight_decay": decay, "rate": rate}
+            for (rate, decay), parameters in sorted(by_options.items(), key=lambda item: item[0], reverse=True)
+        ]
         options: dict[str, Any] = {"lr": 0.0, "betas": (optim.beta1, optim.beta2), "eps": optim.epsilon, "fused": True}
         if self._stage == 0:
             return ClippedAdamW(groups, max_norm=optim.gradient_clipping, **options)
@@ -191,7 +199,7 @@ class Engine:
         """
         learning_rate = self._base_learning_rate * self._schedule(number - 1)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate"]
         boundary = self._engine.is_gradient_accumulation_boundary()
         self._engine.step()
         if not boundary:

@@ -109,6 +109,7 @@ def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine
         total_steps=total_steps,
         micro_batch_size=stage.train.sequences_per_micro_batch(),
         accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
+        rate_of=objective.rate_of,
     )
 
 

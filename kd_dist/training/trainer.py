@@ -180,12 +180,12 @@ class Trainer:
 
     def _train_step(self, batches: list[PreparedBatch]) -> Means:
         """Take one optimizer step over the global batch."""
-        counts = _summed([batch.counts for batch in batches])
+        counts, weights = _summed([batch.counts for batch in batches]), self._stage.objective.weights_at(self.step)
         for batch in batches:
             torch.manual_seed(batch.seed)
             sums = self._forward(batch, self._teacher_time).sums
-            terms = {term: total / counts[term] for term, total in sums.items()}
-            self._engine.backward(torch.stack([self._weights[term] * value for term, value in terms.items()]).sum())
+            terms = {term: total / (counts[term] or 1.0) for term, total in sums.items()}  # no row may have a label
+            self._engine.backward(torch.stack([weights[term] * value for term, value in terms.items()]).sum())
             self._interval.add_batch(batch, terms)
             outcome = self._engine.step(self.step)
         self._interval.steps += 1

@@ -85,7 +85,7 @@ def test_verbose_shows_all_settings_and_every_sbatch_file(tmp_path: Path) -> Non
     text = shown(tmp_path, "--job", "tinybert_general", "--dry-run", "--verbose", "train.steps=7")
     assert text.count("#!/bin/bash") == 3
     assert text.count("#SBATCH --gpus-per-node=1") == 1
-    for setting in ('"steps": 7', f'"tokens": "@{CORPUS}/tokens"', '"learning_rate": 0.0001'):
+    for setting in ('"steps": 7', f'"tokens": "@{CORPUS}/tokens"', '"warmup_fraction": 0.1'):
         assert setting in text
 
 

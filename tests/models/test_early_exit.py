@@ -287,8 +287,13 @@ def test_it_is_the_same_after_saving_and_loading(kind: str, tmp_path: Path) -> N
         assert torch.equal(loaded.all_logits(inputs), model.all_logits(inputs))
 
 
-def test_the_backbone_stays_in_eval_mode() -> None:
+def test_a_backbone_that_is_not_trained_stays_in_eval_mode() -> None:
     model = random_fastbert().train()
     assert model.training
     assert all(branch.training for branch in model.branches)
     assert not any(module.training for module in model.backbone.modules())
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    model.freeze_backbone(False)
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.eval().modules())

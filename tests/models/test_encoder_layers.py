@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from kd_dist.models.encoder_layers import EncoderLayers
 from tests.models.random_models import KINDS, random_classifier, random_inputs
@@ -25,6 +26,27 @@ def test_the_parts_in_a_row_are_the_whole(kind: str, attention: str) -> None:
         valid_BS = inputs["attention_mask"].bool()
         torch.testing.assert_close(hidden_BSD[valid_BS], states[layer][valid_BS])
     torch.testing.assert_close(parts.head(hidden_BSD), model(**inputs).logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_dropout_is_where_the_whole_has_it(kind: str) -> None:
+    model, inputs = random_classifier(kind), random_inputs([7, 5])
+    set_dropout(model, 0.5)
+    parts, mask_BS = EncoderLayers.of(model.train()), inputs["attention_mask"]
+    torch.manual_seed(0)
+    hidden_BSD = parts.embed(inputs)
+    for layer in range(1, len(parts.layers) + 1):
+        hidden_BSD = parts.run(layer, hidden_BSD, mask_BS)
+    found = parts.head(hidden_BSD)
+    torch.manual_seed(0)
+    torch.testing.assert_close(found, model(**inputs).logits)
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
 
 
 @pytest.mark.parametrize("kind", KINDS)

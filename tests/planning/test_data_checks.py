@@ -66,6 +66,16 @@ def test_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
     assert f"data.train={tmp_path}/reviews/train data.test={tmp_path}/reviews/test" in message
 
 
+def test_a_backbone_that_learns_needs_labelled_rows(tmp_path: Path, texts: str) -> None:
+    said = "objective.backbone=joint trains the last classifier on labels, which data.unlabelled has not: set"
+    message = problems(classifier(tmp_path), texts, "objective.backbone=joint", job="fastbert_stage1")
+    assert message.startswith(f"self_distill: {said}")
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("a\t一\nb\t二\n", encoding="utf-8")
+    settings = [f"encoder.path={model(tmp_path, 'encoder')}", f"data.train={rows}", "objective.backbone=joint"]
+    assert said in problems(*settings, texts, job="fastbert")
+
+
 def test_texts_without_labels_must_be_there(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     message = problems(path, f"data.unlabelled={tmp_path / 'none.txt'}", job="fastbert_stage1", plan_only=False)

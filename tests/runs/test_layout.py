@@ -77,7 +77,7 @@ def all_complete(run_dir: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("optim.learning_rate=0.5", "distill.optim.learning_rate: 0.0001 -> 0.5"),
+        ("optim.learning_rate=0.5", "distill.optim.learning_rate: None -> 0.5"),
         ("train.steps=7", "distill.train.steps: None -> 7"),
         ("engine.precision=bf16", "distill.engine.precision: 'fp32' -> 'bf16'"),
         ("data.max_length=64", "corpus.data.max_length: 128 -> 64"),
@@ -158,7 +158,15 @@ def test_rows_that_a_stage_refused_are_fixed_in_place(tmp_path: Path, rows: list
     assert is_complete(run_dir / "labelled")
 
 
+def corpus(folder: Path) -> Path:
+    """A file of raw text, with which `tinybert` distils in general first."""
+    file = folder / "corpus.txt"
+    file.write_text("text\n", encoding="utf-8")
+    return file
+
+
 def test_after_a_refused_teacher_the_run_goes_on_with_it(tmp_path: Path, rows: list[str]) -> None:
+    rows = [*rows, f"data.corpus={corpus(tmp_path)}"]
     run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
     done = ["labelled", "finetune", "corpus", "general"]
     for name in done:
@@ -215,6 +223,7 @@ def test_removed_stage_and_what_depends_on_it_start_over(
 
 
 def test_checkpoint_does_not_go_on_from_another_teacher(tmp_path: Path, rows: list[str]) -> None:
+    rows = [*rows, f"data.corpus={corpus(tmp_path)}"]
     run_dir = open_run(task(rows, name="tinybert"), tmp_path / "runs", "a")
     for name in ("labelled", "finetune", "check", "general"):
         complete(run_dir / name, seconds=1.0)

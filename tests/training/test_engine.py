@@ -12,6 +12,7 @@ from tests.ranks import run_ranks
 
 STEPS, RANKS, ROWS = 4, 2, 8
 OPTIM = Optim(learning_rate=0.1, warmup_fraction=0.5, weight_decay=0.1, gradient_clipping=0.5)
+RATES = {"layer.bias": 0.5}  # shares of the learning rate
 SKIPPED = 3  # the step in which one rank has a loss that is not a number
 
 
@@ -35,20 +36,23 @@ def inputs(step: int) -> Tensor:
 def expected() -> tuple[list[list[float]], list[float]]:
     """Weights after the last step and the gradient norm of each, from torch alone."""
     model, norms = Model(), []
-    decays = ((model.layer.weight, OPTIM.weight_decay), (model.layer.bias, 0.0))
-    optimizer = torch.optim.AdamW([{"params": [parameter], "weight_decay": decay} for parameter, decay in decays])
+    groups = [
+        {"params": [model.layer.weight], "weight_decay": OPTIM.weight_decay, "rate": 1.0},
+        {"params": [model.layer.bias], "weight_decay": 0.0, "rate": RATES["layer.bias"]},
+    ]
+    optimizer = torch.optim.AdamW(groups)
     for step in range(1, STEPS + 1):
         warmup, total = OPTIM.warmup_fraction * STEPS, STEPS
         done = step - 1
         factor = done / warmup if done < warmup else (total - done) / (total - warmup)
         for group in optimizer.param_groups:
-            group["lr"] = OPTIM.learning_rate * factor
+            group["lr"] = OPTIM.learning_rate * factor * group["rate"]
         optimizer.zero_grad()
         (model(inputs(step)) / ROWS).backward()
         norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), OPTIM.gradient_clipping)))
         if step != SKIPPED:
             optimizer.step()
-    return model.layer.weight.tolist(), norms
+    return [*model.layer.weight.tolist(), model.layer.bias.tolist()], norms
 
 
 def train() -> dict[str, Any]:
@@ -63,7 +67,8 @@ def train() -> dict[str, Any]:
 
         def new(zero_stage: int = zero_stage) -> engine.Engine:
             settings = EngineSettings(zero_stage=zero_stage)
-            return engine.Engine(Model(), settings, OPTIM, total_steps=STEPS, micro_batch_size=2, accumulation_steps=2)
+            sizes = {"total_steps": STEPS, "micro_batch_size": 2, "accumulation_steps": 2}
+            return engine.Engine(Model(), settings, OPTIM, **sizes, rate_of=lambda name: RATES.get(name, 1.0))
 
         running = new()
         for step in range(1, STEPS + 1):
@@ -81,7 +86,7 @@ def train() -> dict[str, Any]:
         tensors, state = running.save()
         found[str(zero_stage)] = {
             "outcomes": [[applied, norm if applied else None, rate] for applied, norm, rate in outcomes],
-            "weights": tensors["weights"]["layer.weight"].tolist(),
+            "weights": [*tensors["weights"]["layer.weight"].tolist(), tensors["weights"]["layer.bias"].tolist()],
             "saved": sorted(tensors["weights"]),
             "applied_steps": state["applied_steps"],
         }
@@ -100,7 +105,8 @@ def test_two_ranks_with_two_micro_batches_learn_what_adamw_learns_from_the_globa
 ) -> None:
     weights, norms = expected()
     found = trained[zero_stage]
-    torch.testing.assert_close(torch.tensor(found["weights"]), torch.tensor(weights), atol=1e-5, rtol=1e-4)
+    for own, expected_row in zip(found["weights"], weights, strict=True):
+        assert own == pytest.approx(expected_row, abs=1e-5, rel=1e-4)
     assert [applied for applied, _, _ in found["outcomes"]] == [True, True, False, True]
     for (applied, norm, _), expected_norm in zip(found["outcomes"], norms, strict=True):
         assert not applied or norm == pytest.approx(expected_norm, rel=1e-4)

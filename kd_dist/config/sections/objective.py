@@ -34,6 +34,10 @@ class ObjectiveSection(Section):
         """Return the weight of each loss term."""
         raise NotImplementedError
 
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Return the weight of each loss term in the training step of this number, from 1; mostly the same in all."""
+        return self.weights()
+
     def problems(self, stage: Any) -> list[str]:
         """Return what is wrong with these settings, by themselves and together with the rest of the train stage."""
         return []
@@ -48,6 +52,10 @@ class ObjectiveSection(Section):
 
     def training_problems(self, config: ModelConfig) -> list[str]:
         """Return why the method cannot train a model with this config.json, as clauses that follow the model's name."""
+        return []
+
+    def unlabelled_problems(self) -> list[str]:
+        """Return why the method cannot learn from texts without labels (`data.unlabelled`)."""
         return []
 
     def needs_word_starts(self) -> bool:

@@ -27,6 +27,16 @@ def test_problems_of_a_stage(objective: dict[str, int], settings: dict[str, obje
     assert FastBertObjective().problems(stage()) == []
 
 
+def test_a_backbone_that_learns_may_recompute_its_layers_but_needs_labels() -> None:
+    recomputed = stage(engine=Engine(activation_checkpointing=True))
+    for backbone in ("joint", "alternating"):
+        objective = FastBertObjective(backbone=backbone)
+        assert objective.problems(recomputed) == []
+        (problem,) = objective.unlabelled_problems()
+        assert problem.startswith(f"objective.backbone={backbone} trains the last classifier on labels")
+    assert FastBertObjective().unlabelled_problems() == []
+
+
 def test_a_number_and_a_single_layer_have_no_early_exit() -> None:
     method = FastBertObjective()
     assert [len(method.task_problems(task)) for task in ("single_label", "multi_label", "regression")] == [0, 0, 1]
