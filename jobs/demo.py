@@ -32,7 +32,8 @@ def _changed(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str
 def _distillation() -> dict[str, AnyStage]:
     """Return the stages of task distillation in minutes: of the prediction alone, for as long as the student alone."""
     stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
-    learning = {"student": STUDENT, "train": Train(steps=800, global_batch_size=32), "cadence": CADENCE}
+    train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
+    learning = {"student": STUDENT, "train": train, "cadence": CADENCE}
     return _changed(drop_stages(stages, "layers"), distill=learning, alone=learning)
 
 

@@ -15,6 +15,7 @@ from kd_dist.config.stages import (
     AugmentStage,
     CalibrateStage,
     CorpusStage,
+    CutVocabularyStage,
     EvaluateStage,
     LabelledStage,
     Stage,
@@ -237,6 +238,7 @@ def _token_problems(job: Job, stage: TrainStage) -> list[str]:
 
 FILES: dict[type, Check] = {
     CorpusStage: corpus_problems,
+    CutVocabularyStage: corpus_problems,
     LabelledStage: labelled_problems,
     UnlabelledStage: unlabelled_problems,
 }

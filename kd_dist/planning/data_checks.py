@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.config.stages import WIRE, CorpusStage, LabelledStage, Stage, UnlabelledStage
+from kd_dist.config.stages import WIRE, CorpusStage, CutVocabularyStage, LabelledStage, Stage, UnlabelledStage
 from kd_dist.data.columns import Columns, parse_columns
 from kd_dist.data.discovery import NAMED_SUFFIXES, find_files, format_suffix, labelled_files, unread_files, unread_note
 from kd_dist.data.labelled_rows import checked_separator
@@ -49,7 +49,7 @@ def _refuse_other_beginnings(
             checked_separator(file, data, columns)
 
 
-def corpus_problems(job: Job, stage: CorpusStage) -> list[str]:
+def corpus_problems(job: Job, stage: CorpusStage | CutVocabularyStage) -> list[str]:
     """Return what is wrong with the files of a corpus."""
     problems = []
     patterns = _outside(stage.data.corpus)

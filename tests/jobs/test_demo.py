@@ -54,10 +54,10 @@ def test_the_job_ends_with_a_classifier(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(FULL_RUN not in os.environ, reason=f"takes minutes; {FULL_RUN}=1 runs it")
 def test_the_student_is_nearly_as_good_as_the_teacher_better_than_alone_and_much_faster(tmp_path: Path) -> None:
-    """The claim of the demo (98 %, 2 points, 4 times), with room for another machine and a noisy one."""
+    """The aim is 98 %, 2 points and 4 times: with room for chance in 2,000 rows and for a noisy machine."""
     _, models = run_demo(tmp_path)
     scores = {name: row["accuracy"] for name, row in models.items()}
     speeds = {name: row["samples_per_second"] for name, row in models.items()}
-    assert scores["student"] > 0.97 * scores["teacher"], scores
-    assert scores["student"] > scores["student_alone"] + 0.015, scores
+    assert scores["student"] > 0.95 * scores["teacher"], scores
+    assert scores["student"] > scores["student_alone"] + 0.02, scores
     assert speeds["student"] > 3 * speeds["teacher"], speeds

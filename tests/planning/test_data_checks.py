@@ -23,6 +23,12 @@ def test_corpus_folder_without_text_files_is_refused(tmp_path: Path) -> None:
     assert "no text file matches" in problems(f"data.corpus={tmp_path}")
 
 
+def test_the_corpus_that_says_which_pieces_are_used_must_be_there() -> None:
+    message = problems("data.corpus=one.txt", job="cut_vocabulary")
+    assert "cut: data.corpus: no text file matches" in message
+    assert "one.txt" in message
+
+
 def test_every_missing_corpus_is_named(corpus: Path) -> None:
     message = problems(f"data.corpus={corpus},one.txt,two.txt")
     assert "one.txt" in message
