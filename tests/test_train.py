@@ -41,7 +41,7 @@ def settings(tiny: TinyWorld) -> list[str]:
         "train.global_batch_size=16",
         "train.micro_batch_size=4",
         "optim.learning_rate=2e-3",
-        "objective.attention=raw",  # centred scores ignore the key biases, and Adam takes whole steps of rounding errors
+        "objective.attention=raw",  # centred scores ignore key biases, and Adam takes whole steps of rounding errors
         "cadence.save_every_n_steps=20",
         "cadence.log_every_n_steps=1",
         "cadence.keep_checkpoints=3",
