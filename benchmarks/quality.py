@@ -81,7 +81,7 @@ class Grid:
     def run(self, name: str, rows: int) -> None:
         """Fine-tune the teacher of a set of this size, distil it by every method, and collect the scores."""
         data = [f"data.{key}={self._place(key, value)}" for key, value in SETS[name].items()]
-        data += [f"data.max_rows={rows}", "evaluate.speed=false"]
+        data += [f"data.max_rows={rows}", "evaluate.speed=false", *self._options.settings]
         run_id = f"{name}_{rows}"
         self._start("finetune", run_id, [f"encoder.path={self._options.encoder}", *data])
         teacher = f"teacher.path={self._options.runs / 'finetune' / run_id / 'finetune' / 'export'}"
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=positive, default=[1000])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--unlabelled-rows", type=positive, default=8000, help="texts without labels, at most")
+    parser.add_argument("--settings", nargs="+", default=[], help="for every run, such as engine.precision=bf16")
     parser.add_argument("--seeds", type=positive, default=1, help="of the students")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "quality", help="where the runs are kept")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
