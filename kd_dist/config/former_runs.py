@@ -1,10 +1,18 @@
-"""Translate jobs and stages that earlier versions wrote: some kinds and sections have been renamed since."""
+"""Translate jobs and stages that earlier versions wrote.
+
+Some kinds and sections have been renamed since, and some settings, which they did not write, have new defaults.
+"""
 
 from typing import Any
 
 Content = dict[str, Any]
 
 KINDS = {"prepare": "corpus", "export": "serve"}
+
+FORMER_DEFAULTS: dict[str, Content] = {
+    "student": {"init": "random"},
+    "objective": {"attention": "raw", "units": "absolute"},  # of layer distillation
+}
 
 
 def modernized_job(content: Content) -> Content:
@@ -13,7 +21,21 @@ def modernized_job(content: Content) -> Content:
 
 
 def modernized_stage(content: Content) -> Content:
-    """Return the description of a stage under the current names; a current description is returned unchanged.
+    """Return the description of a stage under the current names; a current description is returned unchanged."""
+    return _with_former_defaults(_renamed(content))
+
+
+def _with_former_defaults(content: Content) -> Content:
+    """Return a stage with what settings that it does not have were before they existed."""
+    former = dict(FORMER_DEFAULTS)
+    if (content.get("objective") or {}).get("name") != "tinybert":
+        del former["objective"]
+    changed = {name: settings | content[name] for name, settings in former.items() if content.get(name)}
+    return content | changed
+
+
+def _renamed(content: Content) -> Content:
+    """Return the stage under the current names.
 
     One section, `teacher`, used to name any model that a stage used: the source of its tokenizer, the encoder to
     fine-tune, the donor of layers, or the model that proposes words.

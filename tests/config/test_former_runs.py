@@ -89,3 +89,15 @@ def test_a_recorded_job_runs_again(tmp_path: Path) -> None:
     job = load_job("tinybert_general", ["train.steps=7"], recorded)
     assert [stage.kind for stage in job.stages.values()][:2] == ["corpus", "train"]
     assert job.stages["distill"].train.steps == 7
+
+
+def test_settings_that_did_not_exist_have_the_value_of_then() -> None:
+    former = {"kind": "train", "student": {"config": "s"}, "objective": {"name": "tinybert", "attention_weight": 0.003}}
+    now = modernized_stage(former)
+    assert now["student"] == {"config": "s", "init": "random"}
+    assert now["objective"] == former["objective"] | {"attention": "raw", "units": "absolute"}
+    assert modernized_stage(now) == now
+    current = {"kind": "train", "student": {"init": "projected"}, "objective": {"name": "tinybert", "attention": "none"}}
+    assert modernized_stage(current)["student"] == {"init": "projected"}
+    assert modernized_stage(current)["objective"]["attention"] == "none"
+    assert "attention" not in modernized_stage({"kind": "train", "objective": {"name": "finetune"}})["objective"]
