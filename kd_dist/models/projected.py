@@ -3,7 +3,7 @@
 The directions P are the eigenvectors of the covariance of the donor's word embeddings, as many as the student is wide.
 Word, position and token-type embeddings are multiplied by P; a student's state then stands for `state P'` of the donor,
 which is where projections to the donor's width start as well. Layers start from random weights: those of a 12 x 384
-encoder, projected likewise, were no better to start from (docs/distillation.md).
+encoder, projected likewise, were no reliable gain.
 
 Shapes: V vocabulary, D donor's width, E student's width.
 """
