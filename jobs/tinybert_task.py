@@ -54,8 +54,23 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             guards=Guards(),
         ),
         "outputs": TeacherOutputsStage(teacher=checked, data=DistillationData(**rows)),
+        **_students(checked, donor, rows, student),
+        "evaluation": EvaluateStage(
+            evaluate=Evaluate(
+                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
+            ),
+            data=PlainTokenData(tokens="@labelled/tokens"),
+        ),
+        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
+        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
+    }
+
+
+def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Student) -> dict[str, AnyStage]:
+    """Return the stages that train the student, with distillation in two steps and without."""
+    return {
         "layers": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=student,
             donor=Donor(path=donor),
             data=TokenData(**rows),
@@ -63,7 +78,7 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
             train=Train(epochs=4, min_steps=400, global_batch_size=32),
         ),
         "distill": TrainStage(
-            teacher=checked,
+            teacher=teacher,
             student=Student(path="@layers/export"),
             data=TokenData(**rows, teacher_outputs="@outputs/outputs"),
             objective=SoftLabelsObjective(),
@@ -74,20 +89,12 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
         "alone": TrainStage(
             student=Student(),
             donor=Donor(path=donor),
-            data=TokenData(tokens=tokens),
+            data=TokenData(tokens=rows["tokens"]),
             objective=FinetuneObjective(),
             train=Train(epochs=8, min_steps=800, global_batch_size=32),
             selection=Selection(),
             cadence=CADENCE,
         ),
-        "evaluation": EvaluateStage(
-            evaluate=Evaluate(
-                models={"teacher": "@check/model", "student_alone": "@alone/export", "student": "@distill/export"}
-            ),
-            data=PlainTokenData(tokens="@labelled/tokens"),
-        ),
-        "serving": ServeStage(model=Model(path="@distill/export"), data=PlainTokenData(tokens="@labelled/tokens")),
-        "report": ReportStage(page=ReportOptions(stages=["@evaluation", "@serving"])),
     }
 
 

@@ -97,7 +97,11 @@ def test_settings_that_did_not_exist_have_the_value_of_then() -> None:
     assert now["student"] == {"config": "s", "init": "random"}
     assert now["objective"] == former["objective"] | {"attention": "raw", "units": "absolute"}
     assert modernized_stage(now) == now
-    current = {"kind": "train", "student": {"init": "projected"}, "objective": {"name": "tinybert", "attention": "none"}}
+    current = {
+        "kind": "train",
+        "student": {"init": "projected"},
+        "objective": {"name": "tinybert", "attention": "none"},
+    }
     assert modernized_stage(current)["student"] == {"init": "projected"}
     assert modernized_stage(current)["objective"]["attention"] == "none"
     assert "attention" not in modernized_stage({"kind": "train", "objective": {"name": "finetune"}})["objective"]
