@@ -10,14 +10,14 @@ from tests.loading import load_job
 @pytest.mark.parametrize(
     ("settings", "steps", "epochs", "batch"),
     [
-        ([], None, 8, 32),
+        ([], None, 10, 32),
         (["layers.train.epochs=4", "distill.train.epochs=2"], None, 6, 32),
-        (["layers.train.steps=40", "distill.train.steps=20"], 60, 8, 32),
-        (["train.steps=6"], 12, 8, 32),
-        (["train.steps=6", "layers.train.steps=150"], 156, 8, 32),
+        (["layers.train.steps=40", "distill.train.steps=20"], 60, 10, 32),
+        (["train.steps=6"], 12, 10, 32),
+        (["train.steps=6", "layers.train.steps=150"], 156, 10, 32),
         (["train.epochs=5"], None, 10, 32),
-        (["train.global_batch_size=64"], None, 8, 64),
-        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 8, 256),
+        (["train.global_batch_size=64"], None, 10, 64),
+        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 10, 256),
     ],
 )
 def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
@@ -31,7 +31,7 @@ def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=4.0 cannot be added"),
+        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=6.0 cannot be added"),
         (["distill.train.steps=500"], "layers.train.epochs=4.0 and distill.train.steps=500 cannot be added"),
         (
             ["layers.train.global_batch_size=256"],
@@ -60,7 +60,7 @@ def test_the_batch_size_of_all_stages_does_not_change_the_length_of_the_student_
     stages = ("layers", "distill", "alone")
     job = load_job("tinybert_task", [f"{stage}.train.global_batch_size=28" for stage in stages])
     train = job.stages["alone"].train
-    assert (train.global_batch_size, train.epochs) == (28, 8.0)
+    assert (train.global_batch_size, train.epochs) == (28, 10.0)
     assert not any("not trained for as long" in note for note in job.notes)
 
 
