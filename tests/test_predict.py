@@ -240,6 +240,7 @@ def test_pairs_by_tab_and_by_two_columns(tiny, tmp_path, monkeypatch, capsys) ->
             r"no column 'title'.*name it in --columns \(text:NAME\)",
         ),
         ("in.tsv", "x\ty\n", ["--columns", "title", "--header", "no"], "names columns, which --header no rules out"),
+        ("in.csv", "label;text\nx;y\nz;w\n", [], "separated by semicolons, expected commas; set --separator ';'"),
         ("in.tsv", "x|y\nz|w\n", ["--columns", "label,text"], "separated by '\\|', expected tabs; set --separator '|'"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from kd_dist.data.discovery import format_suffix
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.records import Record, column_name, no_column
-from kd_dist.data.separators import usual_separator
+from kd_dist.data.separators import refuse_other_separator, usual_separator
 from kd_dist.errors import CorpusError
 
 Cells = Iterator[tuple[int, list[str]]]  # number of the line in which a row begins, from 1, and its cells
@@ -55,7 +55,8 @@ def read_table(path: Path, columns: Sequence[str] | None, way_out: str) -> Itera
     """Yield the rows below a header. Cells that are missing at the end of a row are empty, as all are of an empty line.
 
     Raises:
-        CorpusError: what `read_cells` raises, a column that is not in the header, and a row that is wider than it.
+        CorpusError: what `read_cells` raises, another separator, a column that is not in the header, and a row that is
+            wider than it.
     """
     rows = read_cells(path)
     number, header = next(((number, row) for number, row in rows if row), (0, []))
@@ -64,6 +65,7 @@ def read_table(path: Path, columns: Sequence[str] | None, way_out: str) -> Itera
     names = list(map(column_name, header))
     for name in columns or ():
         if name not in names:
+            refuse_other_separator(path, usual_separator(path), num_columns=2)
             raise CorpusError(f"{path}, line {number}: {no_column(name, names, way_out)}")
     positions = {name: names.index(name) for name in (names if columns is None else columns)}
     yield from records_below_header(path, rows, positions, len(names))
