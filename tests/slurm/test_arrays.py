@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.sections.data import PlainTokenData
+from kd_dist.config.sections.data import DistillationData
 from kd_dist.config.sections.evaluation import ReportOptions
 from kd_dist.config.sections.models import Teacher
 from kd_dist.config.sections.resources import ShardResources
@@ -34,7 +34,7 @@ class Run:
         self.slurm, self.runs_dir = slurm, runs_dir
         outputs = TeacherOutputsStage(
             teacher=Teacher(path=str(labelled.teacher)),
-            data=PlainTokenData(tokens=str(labelled.tokens)),
+            data=DistillationData(tokens=str(labelled.tokens)),
             resources=ShardResources(shards=SHARDS, timeout_minutes=30),
         )
         report = ReportStage(page=ReportOptions(stages=["@outputs"]))
