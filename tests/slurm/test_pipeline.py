@@ -24,6 +24,7 @@ STAGES = [
     "general",
     "augmentation",
     "augmented",
+    "unlabelled",
     "check",
     "outputs",
     "layers",
@@ -123,6 +124,8 @@ def test_tinybert_goes_on_after_a_killed_stage(
     settings = [
         f"teacher.path={with_language_model_head(tiny, tmp_path / 'teacher')}",
         f"student.config={tiny.student}",
+        f"data.corpus={tiny.corpus}",
+        f"data.unlabelled={tiny.corpus}",
         "augment.copies=2",
         "augmentation.resources.shards=2",
         "outputs.resources.shards=2",
