@@ -49,16 +49,24 @@ def _causes(run: RunRecord, comparison: Comparison) -> Iterator[tuple[str, str]]
             "name text of the same kind without labels (data.unlabelled): the teacher labels it",
         )
     for stage in run.training():
-        if stage.has_teacher() and (fall := _fall_at_the_end(stage)) > STILL_FALLING:
-            yield (
-                f"the student has not converged: the loss of {stage.name} fell by {share(fall)} in the last tenth",
-                f"train it longer ({stage.name}.train.epochs)",
-            )
-        elif stage.config.get("encoder") and (rise := _rise_of_held_out_loss(stage)) > OVERFITTED:
-            yield (
-                f"the teacher overfitted: its held-out loss ended {share(rise)} above its lowest",
-                f"fewer epochs ({stage.name}.train.epochs) or a lower learning rate give predictions that tell more",
-            )
+        yield from _causes_in_training(stage)
+
+
+def _causes_in_training(stage: StageRecord) -> Iterator[tuple[str, str]]:
+    """Yield what the losses of a student, or of a teacher that this run fine-tuned, tell."""
+    if not (stage.has_teacher() or stage.config.get("encoder")):
+        return
+    who = "student" if stage.has_teacher() else "teacher"
+    if (fall := _fall_at_the_end(stage)) > STILL_FALLING:
+        yield (
+            f"the {who} has not converged: the loss of {stage.name} fell by {share(fall)} in the last tenth",
+            f"train it longer ({stage.name}.train.epochs)",
+        )
+    if who == "teacher" and (rise := _rise_of_held_out_loss(stage)) > OVERFITTED:
+        yield (
+            f"the teacher overfitted: its held-out loss ended {share(rise)} above its lowest",
+            f"fewer epochs ({stage.name}.train.epochs) or a lower learning rate give predictions that tell more",
+        )
 
 
 def _fall_at_the_end(stage: StageRecord) -> float:

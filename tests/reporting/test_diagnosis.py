@@ -83,3 +83,12 @@ def test_a_teacher_that_overfitted_is_named(folder: Path) -> None:
     }
     text = text_of(run_of(folder, teacher=0.9, alone=0.8, student=0.8, finetune=teacher, evaluate=EVALUATE))
     assert "the teacher overfitted: its held-out loss ended 50.0% above its lowest" in text
+
+
+def test_a_teacher_that_was_trained_too_shortly_is_named(folder: Path) -> None:
+    teacher = {
+        "settings": {"kind": "train", "encoder": {"path": "E"}},
+        "metrics": losses([1 / step for step in range(1, 41)]),
+    }
+    text = text_of(run_of(folder, teacher=0.9, alone=0.8, student=0.8, finetune=teacher, evaluate=EVALUATE))
+    assert "the teacher has not converged: the loss of finetune fell by" in text
