@@ -12,7 +12,7 @@ import pytest
 from kd_dist.config.jobs import find_job
 from tests.ranks import ROOT
 
-FULL_RUN = "KD_DIST_FULL_DEMO"  # set by .ci/run: it takes minutes
+FULL_RUN = "KD_DIST_FULL_DEMO"
 
 
 def test_every_input_is_made_by_the_job_itself() -> None:
