@@ -2,7 +2,8 @@
 
     python benchmarks/exits.py runs/fastbert/FROZEN runs/fastbert/JOINT --output results/exits_thucnews/exits.json
 
-Of each model that a run has calibrated, one for each seed, all branches classify the validation and the test rows.
+Of each model that a run has calibrated, one for each seed, all branches classify the validation and the test rows,
+once for each measure of uncertainty.
 Exit rules are chosen on validation rows alone, as calibration chooses them: for each target the best one that saves as
 many operations, and the fastest one that is as good there as the fine-tuned classifier. The file holds what they give
 on test rows.
@@ -102,15 +103,24 @@ class Compared:
         self, classifier: Classifier, examples: dict[str, Examples], preprocessing: Preprocessing, floor: float
     ) -> None:
         self._classifier, self._examples, self._preprocessing = classifier, examples, preprocessing
+        self._outputs: dict[tuple[str, int], dict[str, BranchOutputs]] = {}
         self.operations, self.model, self.floor = Operations.of(classifier), classifier.model, floor
 
-    def _run(self, split: str) -> BranchOutputs:
-        return run_branches(self._classifier, self._examples[split], self._preprocessing)
+    def _run(self, settings: Calibrate) -> dict[str, BranchOutputs]:
+        """Return what the branches give for each split, with the uncertainty that the settings name."""
+        key = settings.uncertainty, settings.top_k
+        self.model.config.update({"uncertainty": settings.uncertainty, "top_k": settings.top_k})
+        if key not in self._outputs:
+            self._outputs[key] = {
+                split: run_branches(self._classifier, examples, self._preprocessing)
+                for split, examples in self._examples.items()
+            }
+        return self._outputs[key]
 
     def of_rule(self, settings: Calibrate) -> dict[str, Any]:
         """Return what the rules give that these settings choose for each target."""
-        self.model.config.update({"uncertainty": settings.uncertainty, "top_k": settings.top_k})
-        validation, test = self._run("validation"), self._run("test")
+        outputs = self._run(settings)
+        validation, test = outputs["validation"], outputs["test"]
         rules = candidate_rules(validation, self.model.exit_rule(0.0), settings)
         outcomes = simulate(validation, self.operations, rules)
 
@@ -130,8 +140,9 @@ class Compared:
 
     def of_patience(self, patience: int) -> dict[str, float]:
         """Return what it gives to exit when so many layers in a row agree."""
-        test = self._run("test")
-        rules = candidate_rules(test, self.model.exit_rule(0.0), Calibrate(patience=patience))
+        settings = Calibrate(patience=patience)
+        test = self._run(settings)["test"]
+        rules = candidate_rules(test, self.model.exit_rule(0.0), settings)
         scored = simulate(test, self.operations, rules)[-1]
         return {"test": scored.quality, "fewer_operations": scored.speedup}
 

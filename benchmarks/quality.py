@@ -5,7 +5,7 @@
 One teacher is fine-tuned for each set and size; every method is a run of the job `tinybert_task` from it, which trains
 the student alone beside the distilled one. A run that is complete is not repeated, one that was interrupted goes on.
 Scores are those of test rows; choices were made on validation rows. `--rows N` takes a stratified sample of N rows of
-each split, and text without labels is the rest of the training file.
+each split, and text without labels is the beginning of the training file, among it rows of the sample.
 """
 
 import sys

@@ -1,7 +1,5 @@
 """Few labels, much text: a pretrained multilingual encoder becomes a teacher of reviews, and then teaches a student."""
 
-from typing import Any
-
 from jobs.finetune import FINETUNE
 from jobs.tinybert_task import task_stages
 from kd_dist.config.job import Job, drop_stages
@@ -24,17 +22,16 @@ CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=200, evaluate_every_n
 FEW_CORES = CpuResources(cpus=2, timeout_minutes=30)
 
 
-def _changed(stages: dict[str, AnyStage], **changes: dict[str, Any]) -> dict[str, AnyStage]:
-    """Return the stages with sections of some replaced."""
-    return stages | {name: stages[name].model_copy(update=sections) for name, sections in changes.items()}
-
-
 def _distillation() -> dict[str, AnyStage]:
-    """Return the stages of task distillation in minutes: of the prediction alone, for as long as the student alone."""
+    """Return the stages of task distillation in minutes: of the prediction alone, for as long as the student alone.
+
+    The rows without labels are prepared before them.
+    """
     stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
     train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
     learning = {"student": STUDENT, "train": train, "cadence": CADENCE}
-    return _changed(drop_stages(stages, "layers"), distill=learning, alone=learning)
+    changed = {name: stages[name].model_copy(update=learning) for name in ("distill", "alone")}
+    return drop_stages(stages | changed, "layers", "unlabelled")
 
 
 JOB = Job(
@@ -61,16 +58,15 @@ JOB = Job(
         "unlabelled": UnlabelledStage(
             data=UnlabelledData(unlabelled=["@texts/unlabelled.txt"], tokens="@labelled/tokens"), resources=FEW_CORES
         ),
-        **_changed(
-            {"finetune": FINETUNE},
-            finetune={
+        "finetune": FINETUNE.model_copy(
+            update={
                 "encoder": Encoder(path=PRETRAINED),
                 "train": Train(epochs=3, global_batch_size=32),
                 "optim": Optim(learning_rate=1e-4),
                 "cadence": CADENCE,
-            },
+            }
         ),
-        **drop_stages(_distillation(), "unlabelled"),
+        **_distillation(),
     },
     result="serving",
     seeded=["distill", "alone"],

@@ -168,10 +168,11 @@ def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
     alone = stages["alone"]
     assert isinstance(alone, TrainStage)
     assert alone.student is not None
-    layers, projected = alone.student.teacher_layers, alone.projected_from()
-    start = alone.student.path or (f"layers {layers} of {alone.donor_path()}" if layers else "random weights")
-    if projected:
+    start = alone.student.path or "random weights"
+    if projected := alone.projected_from():
         start = f"the embeddings of {projected}, projected to its width"
+    elif alone.student.path is None and (layers := alone.student.teacher_layers):
+        start = f"layers {layers} of {alone.donor_path()}"
     return f"the student without distillation starts from {start} (alone.student.path)"
 
 

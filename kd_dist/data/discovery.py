@@ -23,7 +23,6 @@ LABELLED_SUFFIXES = (".txt", *RECORD_SUFFIXES)
 
 UNREAD_SHOWN = 10
 
-
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "dev": "validation", "eval": "validation", "val": "validation", "valid": "validation", "validation": "validation",
@@ -133,6 +132,15 @@ def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
         for file, label in _documents(folder) if not tables else ((table, None) for table in tables):
             found.setdefault(os.path.abspath(file), (file, label))
     return list(found.values())
+
+
+def unread_labelled_files(patterns: Sequence[str]) -> list[Path]:
+    """Return the files inside folders of labelled data that are of no kind that is read.
+
+    Raises:
+        CorpusError: what `labelled_files` raises.
+    """
+    return unread_files(patterns, (file for file, _ in labelled_files(patterns)))
 
 
 def is_unlabelled(label: str | None) -> bool:

@@ -20,7 +20,7 @@ from kd_dist.data.arrow_rows import interruption_as_itself, percentiles, quiet
 from kd_dist.data.blocks import grouped
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.data_report import Report, summary
-from kd_dist.data.discovery import labelled_files, unread_files
+from kd_dist.data.discovery import unread_labelled_files
 from kd_dist.data.labelled_rows import RawRow
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import (
@@ -71,7 +71,7 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
     tokenizer = load_fast_tokenizer(tokenizer_path)
     hint_words = read_hint_words(Path(data.hint_words)) if data.hint_words else {}
     splits, labels, report = load_splits(data)
-    report["unread_files"] = _unread_files(data)
+    report["unread_files"] = list(map(str, unread_labelled_files([*data.train, *data.validation, *data.test])))
     preprocessing = Preprocessing(
         data.max_length, data.segment, "text_pair" in parse_columns(data.columns).wanted(), hint_words
     )
@@ -88,11 +88,6 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
         write_data_report(output, report)
         _write_texts(splits["train"], texts_file)
     return report
-
-
-def _unread_files(data: LabelledData) -> list[str]:
-    patterns = [*data.train, *data.validation, *data.test]
-    return list(map(str, unread_files(patterns, (file for file, _ in labelled_files(patterns)))))
 
 
 def _statistics(

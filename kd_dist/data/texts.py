@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_dist.data.cells import Cells, read_cells, records_below_header
-from kd_dist.data.columns import ROLES, SKIPPED, Columns, columns_in_header
+from kd_dist.data.columns import LABELS, ROLES, SKIPPED, Columns, columns_in_header
 from kd_dist.data.discovery import CELL_SUFFIXES, NAMED_SUFFIXES, format_suffix
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import Texts, read_texts
@@ -39,7 +39,7 @@ class TextColumns:
     @property
     def roles(self) -> list[str]:
         """`text`, and `text_pair` where the texts are pairs."""
-        return [role for role in TEXT_ROLES if role in self.columns.wanted()]
+        return self.columns.text_roles()
 
 
 def parse_text_columns(given: Sequence[str]) -> TextColumns:
@@ -51,7 +51,7 @@ def parse_text_columns(given: Sequence[str]) -> TextColumns:
     entries = [(entry.partition(":")[0], entry.partition(":")[2]) for entry in given]
     roles = [role for role, _ in entries]
     shown = f"--columns {','.join(given)}"
-    if not set(roles) <= {*ROLES, "labels", SKIPPED}:
+    if not set(roles) <= {*ROLES, LABELS, SKIPPED}:
         if len(given) > len(TEXT_ROLES):
             raise CorpusError(
                 f"{shown}: name one column, or the two of a pair, or describe all: text, text_pair, label, and - for "

@@ -39,7 +39,7 @@ class Predicted:
         return cls(values, found)
 
 
-def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def scores_of(task: Task, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Score predictions.
 
     F1 is 0 where it is undefined; its macro mean is over the classes that occur in labels or predictions. A correlation
@@ -47,22 +47,13 @@ def scores(task: Task, logits_BC: np.ndarray, labels: np.ndarray) -> dict[str, f
 
     Args:
         task: what the labels are.
-        logits_BC: of a model, in the order of the labels.
-        labels: (B) class numbers, (B, C) zeros and ones for several labels, or (B) numbers for regression.
+        predicted: what `predictions` returned.
+        labels: (B) class numbers, (B, C) zeros and ones for several labels, or (B) numbers for regression; those that
+            `check_fit` accepts.
 
     Returns:
         Scores by name, those of `METRICS[task]` in their order.
-
-    Raises:
-        RunError: there are no rows, logits are not finite, or labels do not fit the logits.
     """
-    check_fit(task, logits_BC.shape, labels)
-    refuse_not_finite(num_not_finite(logits_BC), len(logits_BC))
-    return scores_of(task, predictions(task, logits_BC), labels)
-
-
-def scores_of(task: Task, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Score what `predictions` returned, as `scores` does."""
     if task == "regression":
         return _regression_scores(predicted.astype(float), labels.reshape(-1).astype(float))
     from sklearn.metrics import f1_score

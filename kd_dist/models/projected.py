@@ -44,8 +44,8 @@ def principal_directions(words_VD: Tensor, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def project(donor: PreTrainedModel, student: PreTrainedModel) -> None:
-    """Start a student's embeddings from a donor's.
+def project(donor: PreTrainedModel, student: PreTrainedModel) -> Tensor:
+    """Start a student's embeddings from a donor's, and return the directions (D, E).
 
     Args:
         donor: The encoder, or a model that has one.
@@ -56,6 +56,7 @@ def project(donor: PreTrainedModel, student: PreTrainedModel) -> None:
     for name in source.keys() & target.keys():
         common = min(len(source[name]), len(target[name]))
         target[name][:common] = source[name][:common] @ directions_DE
+    return directions_DE
 
 
 def _tables(encoder: Any) -> dict[str, Tensor]:

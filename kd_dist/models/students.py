@@ -18,7 +18,7 @@ from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import capture_attention
 from kd_dist.models.loading import load_config, load_config_file, load_pretrained, print_note, without_pooler
-from kd_dist.models.projected import obstacle, principal_directions, project
+from kd_dist.models.projected import obstacle, project
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
@@ -32,17 +32,25 @@ def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
 
 def build_encoder(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
     """Build an encoder without a pooler, which distillation of layers would leave untrained."""
+    return build_projected_encoder(stage, tokenizer)[0]
+
+
+def build_projected_encoder(stage: TrainStage, tokenizer: Any) -> tuple[PreTrainedModel, Tensor | None]:
+    """Build the same encoder, and return with it the directions (D, E) that its embeddings were projected onto.
+
+    None where they have another origin; D is the donor's width.
+    """
     return _build(MODEL_MAPPING, stage, tokenizer)
 
 
 def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
     """Build an encoder with a head that predicts masked words."""
-    return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)
+    return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)[0]
 
 
 def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:
     """Build an encoder with a classification head; `settings` are transformers' names for the labels and the task."""
-    return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)
+    return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)[0]
 
 
 def output_layer(classifier: PreTrainedModel) -> nn.Linear:
@@ -51,8 +59,12 @@ def output_layer(classifier: PreTrainedModel) -> nn.Linear:
     return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
 
 
-def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> PreTrainedModel:
-    """Build the stage's student, or load the encoder of one without: pretrained, from a donor's weights, or random."""
+def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> tuple[PreTrainedModel, Tensor | None]:
+    """Build the stage's student, or load the encoder of one without: pretrained, from a donor's weights, or random.
+
+    With it comes what `build_projected_encoder` returns.
+    """
+    directions_DE = None
     student = stage.student or Student(path=stage.encoder.path if stage.encoder else None)
     if student.path is not None:
         model = _load(mapping, student.path, load_config(student.path), settings)
@@ -65,34 +77,20 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
         config.update(settings)
         model = random_model(mapping, config)
         if (donor := stage.projected_from()) is not None:
-            _project_from(donor, model)
+            directions_DE = _project_from(donor, model)
     capture_attention(model)
     if stage.engine.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return model
+    return model, directions_DE
 
 
-def projections_start(stage: TrainStage, student: PreTrainedModel) -> Tensor | None:
-    """Return the directions (D, E) that a student was projected onto, D being its teacher's width.
-
-    None where its embeddings have another origin.
-    """
-    donor = stage.projected_from()
-    if donor is None or obstacle(load_config(donor), student.config):
-        return None
-    return principal_directions(_donor(donor).get_input_embeddings().weight, student.config.hidden_size)
-
-
-def _project_from(path: str, student: PreTrainedModel) -> None:
+def _project_from(path: str, student: PreTrainedModel) -> Tensor | None:
     """Start a student from its donor's projected embeddings, or say why it starts from random weights."""
-    if problem := obstacle(load_config(path), student.config):
+    config = load_config(path)
+    if problem := obstacle(config, student.config):
         print_note(f"the student starts from random weights, not from the embeddings of {path}: {problem}")
-    else:
-        project(_donor(path), student)
-
-
-def _donor(path: str) -> PreTrainedModel:
-    return load_pretrained(MODEL_MAPPING, path, load_config(path)).model
+        return None
+    return project(load_pretrained(MODEL_MAPPING, path, config).model, student)
 
 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:

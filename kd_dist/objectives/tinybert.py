@@ -19,7 +19,7 @@ from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import Attention
 from kd_dist.models.loading import load_config
-from kd_dist.models.students import build_encoder, projections_start
+from kd_dist.models.students import build_projected_encoder
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.layer_losses import (
@@ -176,9 +176,8 @@ def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
     """Build the objective with its student, and with the projections of an earlier stage where there are any."""
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
-    student = build_encoder(stage, tokenizer)
+    student, directions_DE = build_projected_encoder(stage, tokenizer)
     objective = TinyBert(student, load_config(stage.teacher.path), stage.objective)
-    directions_DE = projections_start(stage, student)
     if directions_DE is not None and len(directions_DE) == objective.teacher_width:
         objective.start_projections(directions_DE)
     if stage.student is not None and stage.student.path is not None:

@@ -8,7 +8,15 @@ from kd_dist.config.job import Job
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stages import WIRE, CorpusStage, CutVocabularyStage, LabelledStage, Stage, UnlabelledStage
 from kd_dist.data.columns import Columns, parse_columns
-from kd_dist.data.discovery import NAMED_SUFFIXES, find_files, format_suffix, labelled_files, unread_files, unread_note
+from kd_dist.data.discovery import (
+    NAMED_SUFFIXES,
+    find_files,
+    format_suffix,
+    labelled_files,
+    unread_files,
+    unread_labelled_files,
+    unread_note,
+)
 from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.readers import find_plain_texts
@@ -91,7 +99,7 @@ def _unread(stage: Stage) -> list[Path]:
     if isinstance(stage, LabelledStage):
         data = stage.data
         patterns = _outside(itertools.chain(data.train, data.validation, data.test))
-        return unread_files(patterns, (file for file, _ in labelled_files(patterns)))
+        return unread_labelled_files(patterns)
     if isinstance(stage, CorpusStage | UnlabelledStage):
         patterns = _outside(stage.data.corpus if isinstance(stage, CorpusStage) else stage.data.unlabelled)
         return unread_files(patterns, find_files(patterns))

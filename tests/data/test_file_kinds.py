@@ -53,6 +53,15 @@ PARQUET, STREAM, ARROW = table(pq.write_table), arrow(pa.ipc.new_stream), arrow(
 XLSX = zipped("[Content_Types].xml", "_rels/.rels", "docProps/app.xml", "xl/workbook.xml")
 
 
+def refusal(path: Path) -> str | None:
+    """What is said of a file that is something else than its name says."""
+    try:
+        refuse_other_kinds([path])
+    except CorpusError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -91,10 +100,10 @@ XLSX = zipped("[Content_Types].xml", "_rels/.rels", "docProps/app.xml", "xl/work
 )
 def test_what_a_file_is_in_place_of_what_it_should_be(name: str, content: bytes, message: str, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CorpusError) as error:
-        refuse_other_kinds([tmp_path / name])
-    assert str(error.value).startswith(f"{tmp_path / name}: this is ")
-    assert message in str(error.value)
+    said = refusal(tmp_path / name)
+    assert said is not None
+    assert said.startswith(f"{tmp_path / name}: this is ")
+    assert message in said
 
 
 @pytest.mark.parametrize(
@@ -114,4 +123,4 @@ def test_what_a_file_is_in_place_of_what_it_should_be(name: str, content: bytes,
 )
 def test_what_is_as_its_name_says(name: str, content: bytes, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    refuse_other_kinds([tmp_path / name])
+    assert refusal(tmp_path / name) is None

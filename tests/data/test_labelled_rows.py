@@ -415,5 +415,6 @@ def test_labels_in_place_of_texts(tmp_path: Path):
 def test_labels_in_their_place(rows: list[tuple[str, str]], tmp_path: Path):
     file = write(tmp_path / "a.tsv", "".join(f"{label}\t{text}\n" for label, text in rows))
     read_rows, _ = read(file)
+    assert [(*row.labels, row.text) for row in read_rows] == rows
     data = LabelledData(train="-")
     refuse_swapped_columns(read_rows, data, parse_columns(data.columns))

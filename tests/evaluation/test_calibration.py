@@ -27,11 +27,11 @@ from kd_dist.evaluation.calibration import (
     trusted_thresholds,
 )
 from kd_dist.evaluation.operations import Operations
-from kd_dist.evaluation.scores import scores
 from kd_dist.files import write_json
 from kd_dist.models.classifier import Classifier, load_classifier, predict
 from kd_dist.models.exit_rules import ExitRule
 from tests.evaluation.labelled_tokens import LABEL2ID, write_tokens
+from tests.evaluation.whole_scores import scores
 from tests.models.random_models import LABELS, NUM_LAYERS, save_classifier, save_fastbert
 from tests.stages import run_entry
 

@@ -10,7 +10,8 @@ import pytest
 from kd_dist.config.tasks import METRICS, main_metric
 from kd_dist.errors import RunError
 from kd_dist.evaluation import scores as module
-from kd_dist.evaluation.scores import Predicted, per_class, predictions, probabilities, scores
+from kd_dist.evaluation.scores import Predicted, per_class, predictions, probabilities
+from tests.evaluation.whole_scores import scores
 
 
 def one_hot(classes: list[int], num_classes: int) -> np.ndarray:

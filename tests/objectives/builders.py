@@ -1,8 +1,10 @@
 """Stages of the tests of objectives, and the objectives they build."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Encoder, Student
@@ -23,3 +25,12 @@ def stage(labelled: LabelledWorld, objective: object, **settings: object) -> Tra
 def built(described: TrainStage) -> object:
     torch.manual_seed(0)
     return build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer")).eval()
+
+
+def built_with_branches(described: TrainStage) -> Any:
+    """The objective of a model whose new branches have weights so wide that every part matters, in train mode."""
+    torch.manual_seed(0)
+    method: Any = build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer"))
+    for parameter in method.student.branches.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return method.train()

@@ -37,6 +37,7 @@ from kd_dist.runs.layout import open_run
 from kd_dist.serving.export import export
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.models.random_models import save_classifier
+from tests.objectives.builders import built_with_branches as built
 from tests.ranks import run_ranks
 
 STEPS = 6
@@ -49,14 +50,6 @@ def stage(labelled: LabelledWorld, model: Path | None = None, **settings: Any) -
         data=TokenData(tokens=str(labelled.tokens)),
         **{"objective": FastBertObjective(branch_width=8)} | settings,
     )
-
-
-def built(described: TrainStage) -> Any:
-    torch.manual_seed(0)
-    method: Any = build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer"))
-    for parameter in method.student.branches.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return method.train()
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from kd_dist.config.sections.models import Model
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.data.unlabelled import prepare
 from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json
@@ -33,6 +32,7 @@ from kd_dist.objectives.base import build
 from kd_dist.objectives.fastbert import depth_weights
 from kd_dist.runs.layout import open_run
 from tests.conftest import LabelledWorld
+from tests.objectives.builders import built_with_branches as built
 from tests.ranks import run_ranks
 
 STEPS = 5
@@ -45,14 +45,6 @@ def stage(labelled: LabelledWorld, backbone: Any = "joint", **settings: Any) -> 
         model=Model(path=str(labelled.teacher)),
         **{"data": TokenData(tokens=str(labelled.tokens)), "objective": objective} | settings,
     )
-
-
-def built(described: TrainStage) -> Any:
-    torch.manual_seed(0)
-    method: Any = build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer"))
-    for parameter in method.student.branches.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return method.train()
 
 
 def loss(method: Any, batch: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:

@@ -170,7 +170,7 @@ class DistillationData(PlainTokenData):
 class TokenData(DistillationData):
     """Tokenized rows to train on, and how they are batched."""
 
-    PATHS = ("tokens", "unlabelled_tokens", "teacher_outputs")
+    PATHS = (*DistillationData.PATHS, "teacher_outputs")
     teacher_outputs: Name = Field(
         default=None, description="precomputed teacher logits for these rows; none: run the teacher during training"
     )
