@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_dist.config.tasks import METRICS, Task, main_metric
-from kd_dist.evaluation.scores import scores
+from tests.evaluation.whole_scores import scores
 
 
 @pytest.mark.parametrize("task", get_args(Task))
