@@ -64,7 +64,11 @@ class Published(MaskedWords):
     def propose(self, places: Sequence[Place], number: int, accept: Callable[[int, str], bool]) -> list[list[str]]:
         found = []
         for row, place in enumerate(places):
-            found += super().propose([place], number, lambda _, word, row=row: accept(row, word))
+
+            def accepted(_: int, word: str, row: int = row) -> bool:
+                return accept(row, word)
+
+            found += super().propose([place], number, accepted)
         return found
 
     def most_probable(self, inputs: list[Input], number: int) -> tuple[list[list[float]], list[list[int]]]:

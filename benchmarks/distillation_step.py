@@ -125,7 +125,7 @@ class Published:
             attention = zip(student_scores, teacher_scores[stride - 1 :: stride], strict=True)
             hidden = zip(student_states, teacher_states[::stride], strict=True)
             unmasked = ([torch.where(score <= -1e2, 0.0, score) for score in pair] for pair in attention)
-            return torch.stack([F.mse_loss(*pair) for pair in (*unmasked, *hidden)]).sum()
+            return torch.stack([F.mse_loss(student, teacher) for student, teacher in (*unmasked, *hidden)]).sum()
 
     def _run(self, model: nn.Module, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         ids_BS, mask_BS = batch["input_ids"].to(DEVICE), batch["attention_mask"].to(DEVICE)

@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from benchmarks.measuring import positive, write_result
 
@@ -38,9 +38,10 @@ Rows = list[tuple[str, int]]
 class MeanPooled(nn.Module):
     """An encoder and the mean of its last hidden states over the tokens (B, D): neither start has a trained pooler."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self.encoder = encoder
+        self.width: int = encoder.config.hidden_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden_BSD = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -75,7 +76,7 @@ def linear_probe(model: MeanPooled, tokenizer: Any, train: Rows, test: Rows) -> 
 
 def fine_tuned(model: MeanPooled, tokenizer: Any, train: Rows, test: Rows, options: argparse.Namespace) -> float:
     """Test accuracy after training encoder and classifier."""
-    head = nn.Linear(model.encoder.config.hidden_size, 1 + max(label for _, label in train))
+    head = nn.Linear(model.width, 1 + max(label for _, label in train))
     network = nn.Sequential(model, head)
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate)
     network.train()

@@ -32,7 +32,6 @@ from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
 from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.base import build
-from kd_dist.objectives.finetune import Labels
 from kd_dist.runs.layout import read_stage
 from kd_dist.training.batches import BatchPlan
 from kd_dist.training.teacher_outputs import StoredOutputs
@@ -59,7 +58,7 @@ class Distillation:
         self.objective = build(live, tokenizer).to(DEVICE).train()
         wanted = self.objective.wanted()
         assert wanted is not None
-        label2id = Labels.load(self.tokens).label2id
+        label2id = PreparedRows(self.tokens).label2id
         self.teacher = Teacher(stage.teacher.path, wanted, precision="fp32", device=DEVICE, label2id=label2id)
         self.optimizer = torch.optim.AdamW(
             self.objective.parameters(), lr=stage.learning_rate(self.objective.student.config.hidden_size), fused=True

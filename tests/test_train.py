@@ -63,7 +63,7 @@ def weights(root: Path, run_id: str) -> dict[str, object]:
 
 def assert_close(first: dict[str, object], second: dict[str, object], tolerance: float) -> None:
     assert first.keys() == second.keys()
-    assert max(float((first[name] - second[name]).abs().max()) for name in first) <= tolerance  # type: ignore[operator]
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) <= tolerance
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dic
         `difference_by_shape`, the largest difference of the logits for each shape of the input, `max_difference`,
         `tolerance`, `size_mb`, and the median `latency_ms` of one text of `latency_tokens` tokens in both.
     """
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     model = _Logits(classifier.model).eval()
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=classifier.max_length)

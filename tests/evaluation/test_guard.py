@@ -15,7 +15,7 @@ from kd_dist.evaluation.scoring import Scored
 
 def judged(task: Any, labels: np.ndarray, value: float, label2id: dict[str, int]) -> dict[str, Any]:
     metric = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}[task]
-    scored = Scored(None, [], Predicted(np.empty(0), []), None, {metric: value})  # type: ignore[arg-type]
+    scored = Scored(None, [], Predicted(np.empty(0), []), None, {metric: value})
     return judge(scored, Examples("test", task, label2id, [], None, labels))
 
 

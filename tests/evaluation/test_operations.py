@@ -20,7 +20,7 @@ OTHER_LENGTHS = np.array([1, 5, 17, 40])
 
 def operations(model: Any) -> Operations:
     """Counted by as much of a `Classifier` as counting looks at."""
-    return Operations.of(SimpleNamespace(model=model, tokenizer=SimpleNamespace(unk_token_id=7)))  # type: ignore[arg-type]
+    return Operations.of(SimpleNamespace(model=model, tokenizer=SimpleNamespace(unk_token_id=7)))
 
 
 def rule(*thresholds: float) -> ExitRule:

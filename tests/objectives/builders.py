@@ -22,7 +22,7 @@ def stage(labelled: LabelledWorld, objective: object, **settings: object) -> Tra
     return TrainStage(data=TokenData(tokens=str(labelled.tokens)), objective=objective, **given)
 
 
-def built(described: TrainStage) -> object:
+def built(described: TrainStage) -> Any:
     torch.manual_seed(0)
     return build(described, load_tokenizer(Path(described.data.tokens) / "tokenizer")).eval()
 

@@ -194,12 +194,13 @@ def test_padding_does_not_matter(form, garbage):
     short, long = mask_of(lengths), mask_of(lengths, 29)
 
     def extended(side: Attention) -> Attention:
-        tensors = []
+        tensors: list[Tensor] = []
         for tensor_BHSK in (side.query_BHSK, side.key_BHSK):
             longer_BHSK = torch.full((3, 2, 29, tensor_BHSK.shape[-1]), garbage)
             longer_BHSK[:, :, :11] = torch.where(short[:, None, :, None] == 1, tensor_BHSK.detach(), garbage)
             tensors.append(longer_BHSK.requires_grad_())
-        return Attention(*tensors, side.scaling)
+        query_BHSK, key_BHSK = tensors
+        return Attention(query_BHSK, key_BHSK, side.scaling)
 
     def error(student: Attention, teacher: Attention, mask_BS: Tensor) -> Tensor:
         if form == "gram":
@@ -276,7 +277,7 @@ def test_low_precision_inputs_and_autocast(length):
 
 @pytest.mark.parametrize("length", [16, 300])
 def test_reduced_float32_precision_is_off_and_restored(length, monkeypatch):
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     mask_BS = mask_of([length, length // 2])
     student, teacher = attention(mask_BS, 26, seed=0), attention(mask_BS, 64, seed=1)
     seen = []

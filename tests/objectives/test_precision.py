@@ -5,6 +5,8 @@ import torch
 
 from kd_dist.objectives.precision import at_least_float32, full_precision
 
+MKLDNN = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
 
 @pytest.mark.parametrize(
     ("given", "expected"), [("bfloat16", "float32"), ("float16", "float32"), ("float32", "float32"), ("float64",) * 2]
@@ -15,10 +17,10 @@ def test_low_precision_is_raised_and_high_precision_kept(given: str, expected: s
 
 def test_products_are_exact_within_autocast_and_the_settings_come_back() -> None:
     left, right = torch.randn(8, 8, dtype=torch.float64), torch.randn(8, 8, dtype=torch.float64)
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    before = MKLDNN.fp32_precision
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with full_precision("cpu"):
             inside = left.float() @ right.float()
         assert (left.float() @ right.float()).dtype == torch.bfloat16
     torch.testing.assert_close(inside, (left @ right).float())
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    assert MKLDNN.fp32_precision == before

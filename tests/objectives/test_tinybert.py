@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 def objective(tiny: TinyWorld, **settings: object) -> TinyBert:
     torch.manual_seed(0)
     student = random_model(MODEL_MAPPING, AutoConfig.from_pretrained(tiny.student))
-    built = TinyBert(student, AutoConfig.from_pretrained(tiny.teacher), TinyBertObjective(**settings))  # type: ignore[arg-type]
+    built = TinyBert(student, AutoConfig.from_pretrained(tiny.teacher), TinyBertObjective(**settings))
     return built.eval()
 
 

@@ -63,9 +63,11 @@ def overrides(tmp_path: Path, job: str, key: str, folder: Path, make: Make) -> l
 def refusal(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> Callable[[Path], str]:
     """What is said of a folder in one of the places that a model can have."""
 
+    job, key = request.param
+
     def refusal(folder: Path) -> str:
         with pytest.raises(UserError) as caught:
-            load_checked_job(request.param[0], overrides(tmp_path, *request.param, folder, make))
+            load_checked_job(job, overrides(tmp_path, job, key, folder, make))
         assert caught.value.exit_status == 2
         return str(caught.value)
 

@@ -36,7 +36,7 @@ def test_what_is_written_can_be_read(suffix: str, tmp_path: Path) -> None:
     found = [record.values for record in read_records(file, ["text", "label", "probability"], "")]
     assert [row["label"] for row in found] == ["体育", "财经"]
     assert [float(row["probability"]) for row in found] == pytest.approx([0.9877, 0.5], abs=1e-4)
-    texts = [record["text"] if suffix != ".tsv" else " ".join(record["text"].split()) for record in RECORDS]
+    texts = [str(record["text"]) if suffix != ".tsv" else " ".join(str(record["text"]).split()) for record in RECORDS]
     assert [row["text"] for row in found] == texts
 
 
