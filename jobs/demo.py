@@ -1,7 +1,7 @@
 """Few labels, much text: a pretrained multilingual encoder becomes a teacher of reviews, and then teaches a student."""
 
 from jobs.finetune import FINETUNE
-from jobs.tinybert_task import task_stages
+from jobs.tinybert_task import task_stages, without_rows
 from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.sections.data import LabelledData, UnlabelledData, VocabularyData
 from kd_dist.config.sections.models import Encoder, MultilingualEncoder, Student, TokenizerSource
@@ -31,7 +31,7 @@ def _distillation() -> dict[str, AnyStage]:
     train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
     learning = {"student": STUDENT, "train": train, "cadence": CADENCE}
     changed = {name: stages[name].model_copy(update=learning) for name in ("distill", "alone")}
-    return drop_stages(stages | changed, "layers", "unlabelled")
+    return drop_stages(without_rows(stages | changed, "perturbed"), "layers", "unlabelled")
 
 
 JOB = Job(

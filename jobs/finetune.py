@@ -16,7 +16,7 @@ FINETUNE = TrainStage(
     encoder=ENCODER,
     data=TokenData(tokens="@labelled/tokens"),
     objective=FinetuneObjective(),
-    train=Train(epochs=3, min_steps=300, global_batch_size=32),
+    train=Train(epochs=3, min_steps=900, global_batch_size=32),
     selection=Selection(),
     cadence=CADENCE,
 )

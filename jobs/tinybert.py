@@ -2,7 +2,13 @@
 
 from jobs.finetune import ENCODER, FINETUNE, LABELLED
 from jobs.tinybert_general import PRETRAINED
-from jobs.tinybert_task import start_of_the_student_alone, task_stages, with_equal_training, without_missing_texts
+from jobs.tinybert_task import (
+    start_of_the_student_alone,
+    task_stages,
+    with_equal_training,
+    without_layers,
+    without_missing_rows,
+)
 from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.sections.data import AugmentedData, CorpusData, PlainTokenData, TokenData
@@ -46,8 +52,9 @@ def adapt(job: Job) -> Job:
     """Leave out the stages that the settings make unnecessary or impossible, and note why."""
     stages, notes = _adapt_general(job.stages, [])
     stages, notes = _adapt_augmentation(stages, notes)
-    stages, more = with_equal_training(without_missing_texts(stages), job.given)
-    notes = [*notes, start_of_the_student_alone(stages), *more]
+    stages, note = without_layers(without_missing_rows(stages), job.given)
+    stages, more = with_equal_training(stages, job.given)
+    notes = [*notes, start_of_the_student_alone(stages), *note, *more]
     return job.model_copy(update={"stages": stages, "notes": notes})
 
 

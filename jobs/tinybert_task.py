@@ -1,6 +1,7 @@
 """TinyBERT's task distillation: distil a fine-tuned teacher into a small classifier on labelled text."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.objectives.finetune import FinetuneObjective
@@ -21,6 +22,7 @@ from kd_dist.config.stages import (
     AnyStage,
     EvaluateStage,
     LabelledStage,
+    PerturbedStage,
     ReportStage,
     ServeStage,
     TeacherOutputsStage,
@@ -31,7 +33,9 @@ from kd_dist.errors import UserError
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
-COMPARED = ("layers", "distill", "alone")
+OF_LAYERS = {
+    f"objective.{key}" for key in TinyBertObjective.model_fields.keys() - SoftLabelsObjective.model_fields.keys()
+}
 LENGTH = ("steps", "epochs", "min_steps", "global_batch_size")  # the settings that decide how long training takes
 
 
@@ -45,9 +49,10 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
         student: The initial student.
     """
     checked = Teacher(path="@check/model")
-    rows = {"tokens": tokens, "unlabelled_tokens": "@unlabelled/tokens"}
+    rows = {"tokens": tokens, "unlabelled_tokens": ["@unlabelled/tokens", "@perturbed/tokens"]}
     return {
         "unlabelled": UnlabelledStage(data=UnlabelledData(tokens="@labelled/tokens")),
+        "perturbed": PerturbedStage(data=PlainTokenData(tokens="@labelled/tokens")),
         "check": EvaluateStage(
             evaluate=Evaluate(models={"teacher": teacher}, split="validation", speed=False),
             data=PlainTokenData(tokens="@labelled/tokens"),
@@ -66,7 +71,7 @@ def task_stages(*, teacher: str, donor: str, tokens: str, student: Student) -> d
     }
 
 
-def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Student) -> dict[str, AnyStage]:
+def _students(teacher: Teacher, donor: str, rows: dict[str, Any], student: Student) -> dict[str, AnyStage]:
     """Return the stages that train the student, with distillation in two steps and without."""
     return {
         "layers": TrainStage(
@@ -82,7 +87,7 @@ def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Stude
             student=Student(path="@layers/export"),
             data=TokenData(**rows, teacher_outputs="@outputs/outputs"),
             objective=SoftLabelsObjective(hard_weight=1.0),  # rows without a label have the teacher's prediction alone
-            train=Train(epochs=6, min_steps=800, global_batch_size=32),
+            train=Train(epochs=3, min_steps=1200, global_batch_size=32),
             selection=Selection(),
             cadence=CADENCE,
         ),
@@ -91,7 +96,7 @@ def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Stude
             donor=Donor(path=donor),
             data=TokenData(tokens=rows["tokens"]),
             objective=FinetuneObjective(),
-            train=Train(epochs=10, min_steps=1200, global_batch_size=32),
+            train=Train(epochs=6, min_steps=1200, global_batch_size=32),
             selection=Selection(),
             cadence=CADENCE,
         ),
@@ -99,10 +104,12 @@ def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Stude
 
 
 def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Train the student without distillation for as long as both stages of distillation together.
+    """Train the student without distillation for as long as the stages of distillation together.
+
+    It has about half the rows where distillation has perturbed ones too, so it gets twice the epochs.
 
     Args:
-        stages: The stages, with `layers`, `distill` and `alone` among them.
+        stages: The stages, with `distill`, `alone` and perhaps `layers` among them.
         given: The keys that the user set; a length set for `alone` is kept.
 
     Returns:
@@ -111,38 +118,72 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
     Raises:
         UserError: The lengths of the two stages cannot be added, and none is given for `alone`.
     """
-    layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
+    of_distillation: dict[str, Train] = {
+        name: _train_of(stages, name) for name in ("layers", "distill") if name in stages
+    }
+    trains, alone = list(of_distillation.values()), _train_of(stages, "alone")
     own = [key for key in LENGTH if f"alone.train.{key}" in given]
-    if own == ["global_batch_size"] and len({train.global_batch_size for train in (layers, distill, alone)}) == 1:
+    if own == ["global_batch_size"] and len({train.global_batch_size for train in (*trains, alone)}) == 1:
         own = []  # it is what the stage gets without being set
     if own:
         shown = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
         return stages, [f"the student without distillation is not trained for as long as the distilled one: {shown}"]
-    unit, other = _unit(layers), _unit(distill)
-    if unit != other:
-        raise UserError(_no_sum(layers, unit, distill, other))
-    if layers.global_batch_size != distill.global_batch_size:
-        raise UserError(_no_sum(layers, "global_batch_size", distill, "global_batch_size"))
-    length = {key: getattr(layers, key) + getattr(distill, key) for key in (unit, "min_steps")}
-    length["global_batch_size"] = layers.global_batch_size
-    train = alone.model_copy(update=length)
+    units = {name: _unit(train) for name, train in of_distillation.items()}
+    if len(set(units.values())) > 1:
+        raise UserError(_no_sum(of_distillation, units))
+    if len({train.global_batch_size for train in trains}) > 1:
+        raise UserError(_no_sum(of_distillation, dict.fromkeys(units, "global_batch_size")))
+    unit = _unit(trains[0])
+    length = {key: sum(getattr(train, key) for train in trains) for key in (unit, "min_steps")}
+    if unit == "epochs" and "perturbed" in stages:
+        length["epochs"] *= 2
+    train = alone.model_copy(update=length | {"global_batch_size": trains[0].global_batch_size})
     return stages | {"alone": stages["alone"].model_copy(update={"train": train})}, []
 
 
-def without_missing_texts(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
-    """Leave out the rows without labels where `data.unlabelled` names none."""
-    unlabelled = stages["unlabelled"]
+def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    """Leave out layer distillation for a student without trained layers, unless a setting asks for it.
+
+    Such a student learns as well by prediction alone in the same time, or better (docs/what_distillation_buys.md).
+
+    Args:
+        stages: The stages, with `layers` and `distill` among them.
+        given: The keys that the user set.
+
+    Returns:
+        The stages, and a note where `layers` was left out.
+    """
+    layers = stages["layers"]
+    assert isinstance(layers, TrainStage)
+    assert layers.student is not None
+    asked = any(key.startswith("layers.") or key in OF_LAYERS for key in given)
+    if asked or layers.student.path is not None or layers.student.teacher_layers is not None:
+        return stages, []
+    distill = stages["distill"].model_copy(update={"student": layers.student, "donor": layers.donor})
+    note = "no layer distillation: the student starts without trained layers (layers.train.epochs=4 asks for it)"
+    return drop_stages(stages | {"distill": distill}, "layers"), [note]
+
+
+def without_missing_rows(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+    """Leave out the rows without labels where `data.unlabelled` names no texts, and where no row is to be perturbed."""
+    unlabelled, perturbed = stages["unlabelled"], stages["perturbed"]
     assert isinstance(unlabelled, UnlabelledStage)
-    if unlabelled.data.unlabelled:
-        return stages
-    changed = {
-        name: stages[name].with_sections(_without_unlabelled_tokens) for name in ("outputs", "layers", "distill")
-    }
-    return drop_stages(stages | changed, "unlabelled")
+    assert isinstance(perturbed, PerturbedStage)
+    missing = [] if unlabelled.data.unlabelled else ["unlabelled"]
+    return without_rows(stages, *missing, *([] if perturbed.perturb.copies else ["perturbed"]))
 
 
-def _without_unlabelled_tokens(name: str, section: Section) -> Section:
-    return section.model_copy(update={"unlabelled_tokens": None}) if isinstance(section, DistillationData) else section
+def without_rows(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
+    """Leave out stages that make rows without labels, and the rows they make."""
+    wires = {f"@{name}/tokens" for name in names}
+
+    def without(_: str, section: Section) -> Section:
+        if not isinstance(section, DistillationData):
+            return section
+        kept = [wire for wire in section.unlabelled_tokens if wire not in wires]
+        return section.model_copy(update={"unlabelled_tokens": kept})
+
+    return drop_stages({name: stage.with_sections(without) for name, stage in stages.items()}, *names)
 
 
 def _train_of(stages: dict[str, AnyStage], name: str) -> Train:
@@ -155,11 +196,11 @@ def _unit(train: Train) -> str:
     return "epochs" if train.steps is None else "steps"
 
 
-def _no_sum(layers: Train, key: str, distill: Train, other: str) -> str:
+def _no_sum(trains: dict[str, Train], keys: dict[str, str]) -> str:
+    shown = " and ".join(f"{name}.train.{keys[name]}={getattr(train, keys[name])}" for name, train in trains.items())
     return (
-        "the student without distillation is trained for as long as layers and distill together, but "
-        f"layers.train.{key}={getattr(layers, key)} and distill.train.{other}={getattr(distill, other)} cannot be "
-        "added before the rows are counted: give both the same unit and batch size, or set alone.train.steps=N"
+        f"the student without distillation is trained for as long as layers and distill together, but {shown} cannot "
+        "be added before the rows are counted: give both the same unit and batch size, or set alone.train.steps=N"
     )
 
 
@@ -193,8 +234,9 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Train both students for equally long, and check the teacher that the user gave."""
-    stages, notes = with_equal_training(without_missing_texts(_with_checked_teacher(job)), job.given)
-    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
+    stages, notes = without_layers(without_missing_rows(_with_checked_teacher(job)), job.given)
+    stages, more = with_equal_training(stages, job.given)
+    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes, *more]})
 
 
 def _with_checked_teacher(job: Job) -> dict[str, AnyStage]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field
 
-from kd_dist.config.sections.augmentation import Augment
+from kd_dist.config.sections.augmentation import Augment, Perturb
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import (
     AugmentedData,
@@ -206,6 +206,16 @@ class AugmentedStage(Stage):
     resources: CpuResources = CpuResources()
 
 
+class PerturbedStage(Stage):
+    """Change tokens of labelled rows at random, to rows whose labels only a teacher knows (`tokens/`)."""
+
+    kind: Literal["perturbed"] = "perturbed"
+    entry: ClassVar[str] = "kd_dist.augmentation.perturbed:run"
+    data: PlainTokenData
+    perturb: Perturb = Perturb()
+    resources: CpuResources = CpuResources()
+
+
 class TeacherOutputsStage(Stage):
     """Write the teacher's logits for every row (`outputs/`)."""
 
@@ -347,6 +357,7 @@ _Stages = (
     | UnlabelledStage
     | AugmentStage
     | AugmentedStage
+    | PerturbedStage
     | TeacherOutputsStage
     | TrainStage
     | EvaluateStage

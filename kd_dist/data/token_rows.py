@@ -3,6 +3,7 @@
 Shapes: B batch, S sequence, C classes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ class TokenRows:
         split: Which of its splits.
         pad_token_id: What token ids are padded with.
         teacher_outputs: The teacher's logits for all rows, if they were stored.
-        unlabelled_dir: A folder whose training rows, without labels, follow those of the split.
+        unlabelled: Folders whose training rows, without labels, follow those of the split.
     """
 
     def __init__(
@@ -37,17 +38,17 @@ class TokenRows:
         split: str,
         pad_token_id: int,
         teacher_outputs: TeacherOutputs | None = None,
-        unlabelled_dir: Path | None = None,
+        unlabelled: Sequence[Path] = (),
     ) -> None:
         prepared = PreparedRows(tokens_dir)
         rows, lengths = prepared.dataset(split), prepared.lengths(split)
         self._missing_label: Any = None
-        if unlabelled_dir is not None:
+        if unlabelled:
             from datasets import concatenate_datasets  # slow to import
 
-            more, self._missing_label = PreparedRows(unlabelled_dir), prepared.labels.missing()
-            rows = concatenate_datasets([rows, more.dataset("train")])
-            lengths = np.concatenate([lengths, more.lengths("train")])
+            more, self._missing_label = [PreparedRows(folder) for folder in unlabelled], prepared.labels.missing()
+            rows = concatenate_datasets([rows, *(one.dataset("train") for one in more)])
+            lengths = np.concatenate([lengths, *(one.lengths("train") for one in more)])
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs

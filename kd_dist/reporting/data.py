@@ -22,6 +22,7 @@ def data_sections(run: RunRecord) -> list[Html]:
     made = {
         "corpus": _corpus,
         "unlabelled": _corpus,
+        "perturbed": _corpus,
         "labelled": _labelled,
         "augment": _augmented_rows,
         "augmented": _augmented,

@@ -69,8 +69,8 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     objective = build(stage, tokenizer)
     _check_tokens(stage, objective, tokens)
     outputs = _stored_outputs(stage)
-    pad, more = tokenizer.pad_token_id, stage.data.unlabelled_tokens
-    rows = TokenRows(tokens, "train", pad, outputs, Path(more) if more else None)
+    pad, more = tokenizer.pad_token_id, list(map(Path, stage.data.unlabelled_tokens))
+    rows = TokenRows(tokens, "train", pad, outputs, more)
     validation_rows = TokenRows(tokens, "validation", pad, outputs)
     teacher = _teacher(stage, objective)
     if teacher is not None:

@@ -134,10 +134,9 @@ def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.
     pad_token_id = load_tokenizer(PreparedRows(tokens).tokenizer_folder).pad_token_id
     keys = [np.empty(0, dtype=np.uint64)]
     logits = [np.empty((0, teacher.model.config.num_labels), dtype=np.float32)]
-    more = stage.data.unlabelled_tokens
     for split in SPLITS:
-        unlabelled = Path(more) if more and split == "train" else None
-        rows = TokenRows(tokens, split, pad_token_id, unlabelled_dir=unlabelled)
+        more = stage.data.unlabelled_tokens if split == "train" else []
+        rows = TokenRows(tokens, split, pad_token_id, unlabelled=list(map(Path, more)))
         for batch, found in _batches(rows, shard, stage.resources.shards):
             keys.append(found)
             logits.append(_logits(teacher, batch, device))

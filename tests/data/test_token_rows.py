@@ -66,7 +66,7 @@ def test_rows_without_labels_follow_those_with_labels(task: str, labels: list[An
     labelled = write_rows(tmp_path / "labelled", labels=labels)
     (labelled / "statistics.json").write_text(json.dumps({"task": task}), encoding="utf-8")
     (labelled / "label2id.json").write_text(json.dumps(names), encoding="utf-8")
-    rows = TokenRows(labelled, "train", 0, unlabelled_dir=write_rows(tmp_path / "unlabelled"))
+    rows = TokenRows(labelled, "train", 0, unlabelled=[write_rows(tmp_path / "unlabelled")])
     assert len(rows) == 6
     assert rows.lengths.tolist() == [4, 2, 3, 4, 2, 3]
     batch = rows.collate(np.array([4, 0]))

@@ -17,22 +17,29 @@ def test_general_distillation_needs_a_corpus() -> None:
     job = tinybert()
     assert not {"corpus", "general"} & set(job.stages)
     assert any("no general distillation" in note for note in job.notes)
-    assert job.stages["layers"].projected_from() == job.stages["alone"].projected_from() == "DIR"
+    assert job.stages["distill"].projected_from() == job.stages["alone"].projected_from() == "DIR"
     with_corpus = tinybert("data.corpus=more.txt")
     assert with_corpus.stages["corpus"].data.corpus == ["more.txt"]
     assert with_corpus.stages["layers"].student.path == "@general/export"
 
 
-def test_text_without_labels_is_distilled_on_beside_the_rows_and_left_out_without_any() -> None:
-    job = tinybert("data.unlabelled=more.txt")
-    assert job.stages["unlabelled"].data.unlabelled == ["more.txt"]
-    rows = {name: job.stages[name].data.unlabelled_tokens for name in ("outputs", "layers", "distill", "alone")}
-    assert rows == dict.fromkeys(("outputs", "layers", "distill"), "@unlabelled/tokens") | {"alone": None}
+@pytest.mark.parametrize(
+    ("settings", "made"),
+    [
+        ((), ["perturbed"]),
+        (("data.unlabelled=more.txt",), ["unlabelled", "perturbed"]),
+        (("data.unlabelled=more.txt", "perturb.copies=0"), ["unlabelled"]),
+        (("perturb.copies=0",), []),
+    ],
+)
+def test_rows_without_labels_are_distilled_on_beside_the_labelled_ones(settings: tuple[str], made: list[str]) -> None:
+    job = tinybert(*settings)
+    assert [name for name in ("unlabelled", "perturbed") if name in job.stages] == made
+    rows = {name: job.stages[name].data.unlabelled_tokens for name in ("outputs", "distill", "alone")}
+    wires = [f"@{name}/tokens" for name in made]
+    assert rows == dict.fromkeys(("outputs", "distill"), wires) | {"alone": []}
     assert {job.stages[name].data.tokens for name in rows} == {"@labelled/tokens"}
-    plain = tinybert()
-    assert "unlabelled" not in plain.stages
-    assert {plain.stages[name].data.unlabelled_tokens for name in rows} == {None}
-    assert job.wire_problems() == plain.wire_problems() == []
+    assert job.wire_problems() == []
 
 
 def test_a_given_student_needs_no_general_distillation() -> None:
@@ -53,7 +60,7 @@ def test_a_student_of_teacher_layers_needs_no_general_distillation() -> None:
 def test_augmentation_is_left_out_visibly_where_nothing_proposes_words() -> None:
     job = tinybert()
     assert not {"augmentation", "augmented"} & set(job.stages)
-    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@labelled/tokens"}
+    assert {job.stages[name].data.tokens for name in ("outputs", "distill", "alone")} == {"@labelled/tokens"}
     assert any(note.startswith("no augmentation") for note in job.notes)
 
 
@@ -63,7 +70,7 @@ def test_augmentation_is_left_out_visibly_where_nothing_proposes_words() -> None
 def test_augmentation_takes_part_where_something_does(source: str) -> None:
     job = tinybert(source)
     assert {"augmentation", "augmented"} <= set(job.stages)
-    assert {job.stages[name].data.tokens for name in ("outputs", "layers", "distill", "alone")} == {"@augmented/tokens"}
+    assert {job.stages[name].data.tokens for name in ("outputs", "distill", "alone")} == {"@augmented/tokens"}
     assert job.stages["evaluation"].data.tokens == "@labelled/tokens"
 
 

@@ -10,14 +10,16 @@ from tests.loading import load_job
 @pytest.mark.parametrize(
     ("settings", "steps", "epochs", "batch"),
     [
-        ([], None, 10, 32),
-        (["layers.train.epochs=4", "distill.train.epochs=2"], None, 6, 32),
-        (["layers.train.steps=40", "distill.train.steps=20"], 60, 10, 32),
-        (["train.steps=6"], 12, 10, 32),
-        (["train.steps=6", "layers.train.steps=150"], 156, 10, 32),
+        ([], None, 6, 32),
+        (["perturb.copies=0"], None, 3, 32),
+        (["layers.train.epochs=4", "distill.train.epochs=2"], None, 12, 32),
+        (["layers.train.epochs=4", "distill.train.epochs=2", "perturb.copies=0"], None, 6, 32),
+        (["layers.train.steps=40", "distill.train.steps=20"], 60, 6, 32),
+        (["train.steps=6"], 6, 6, 32),
+        (["train.steps=6", "layers.train.steps=150"], 156, 6, 32),
         (["train.epochs=5"], None, 10, 32),
-        (["train.global_batch_size=64"], None, 10, 64),
-        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 10, 256),
+        (["train.global_batch_size=64"], None, 6, 64),
+        (["layers.train.global_batch_size=256", "distill.train.global_batch_size=256"], None, 14, 256),
     ],
 )
 def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
@@ -31,8 +33,11 @@ def test_the_student_alone_is_trained_as_long_as_the_distilled_one(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=6.0 cannot be added"),
-        (["distill.train.steps=500"], "layers.train.epochs=4.0 and distill.train.steps=500 cannot be added"),
+        (["layers.train.steps=500"], "layers.train.steps=500 and distill.train.epochs=3.0 cannot be added"),
+        (
+            ["objective.units=absolute", "distill.train.steps=500"],
+            "layers.train.epochs=4.0 and distill.train.steps=500 cannot",
+        ),
         (
             ["layers.train.global_batch_size=256"],
             "layers.train.global_batch_size=256 and distill.train.global_batch_size=32 cannot be added",
@@ -60,7 +65,7 @@ def test_the_batch_size_of_all_stages_does_not_change_the_length_of_the_student_
     stages = ("layers", "distill", "alone")
     job = load_job("tinybert_task", [f"{stage}.train.global_batch_size=28" for stage in stages])
     train = job.stages["alone"].train
-    assert (train.global_batch_size, train.epochs) == (28, 10.0)
+    assert (train.global_batch_size, train.epochs) == (28, 14.0)
     assert not any("not trained for as long" in note for note in job.notes)
 
 
@@ -79,3 +84,27 @@ def test_the_note_names_the_weights_that_the_student_alone_starts_from() -> None
     assert "starts from random weights (" in start("alone.student.init=random")
     assert "starts from STUDENT (" in start("alone.student.path=STUDENT")
     assert "starts from layers [3, 6] of DIR (" in start("alone.student.teacher_layers=3,6")
+
+
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
+@pytest.mark.parametrize(
+    ("settings", "has_layers"),
+    [
+        ([], False),
+        (["layers.train.epochs=4"], True),
+        (["objective.attention=raw"], True),
+        (["objective.temperature=2"], False),
+        (["student.teacher_layers=3,6,9,12"], True),
+        (["student.init=random"], False),
+    ],
+)
+def test_layers_are_distilled_where_the_student_has_some_or_a_setting_asks(
+    name: str, settings: list[str], has_layers: bool
+) -> None:
+    job = load_job(name, ["teacher.path=DIR", *settings])
+    distill = job.stages["distill"]
+    assert ("layers" in job.stages) is has_layers
+    assert (distill.student.path == "@layers/export") is has_layers
+    assert (distill.donor is None) is has_layers
+    assert any("no layer distillation" in note for note in job.notes) is not has_layers
+    assert job.wire_problems() == []

@@ -7,6 +7,16 @@ from pydantic import BeforeValidator, Field
 from kd_dist.config.sections.base import Name, Section, optional
 
 
+class Perturb(Section):
+    """Random changes of tokens (after Tang et al. 2019, section 3.3), for rows that only a teacher can label."""
+
+    copies: int = Field(default=8, ge=0, description="perturbed copies of each labelled row, at most; 0: none")
+    max_rows: int = Field(
+        default=20_000, ge=1, description="perturbed rows, at most: many labelled rows need fewer copies, or none"
+    )
+    seed: int = Field(default=42, ge=0, description="seed of every change")
+
+
 class Augment(Section):
     """TinyBERT's data augmentation (Jiao et al. 2020, algorithm 1), on the words that jieba finds."""
 

@@ -27,6 +27,8 @@ def mapped(value: Any) -> Any:
 
 Words = Annotated[list[str], BeforeValidator(listed)]
 
+WordsOrNone = Annotated[list[str], BeforeValidator(lambda value: listed(value) or [])]
+
 Name = Annotated[str | None, BeforeValidator(optional)]
 
 

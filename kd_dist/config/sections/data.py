@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kd_dist.config.sections.base import Name, Section, Words, optional
+from kd_dist.config.sections.base import Name, Section, Words, WordsOrNone, optional
 
 # Texts without labels: this many rows give a precise loss, and every evaluation reads all of them.
 MAX_HELD_OUT_ROWS = 10_000
@@ -162,8 +162,9 @@ class DistillationData(PlainTokenData):
     """Tokenized rows that a teacher teaches on, with labels or without."""
 
     PATHS: ClassVar[tuple[str, ...]] = ("tokens", "unlabelled_tokens")
-    unlabelled_tokens: Name = Field(
-        default=None, description="rows without labels to train on as well: a folder that an unlabelled stage wrote"
+    unlabelled_tokens: WordsOrNone = Field(
+        default=[],
+        description="rows without labels to train on as well: folders that unlabelled or perturbed stages wrote",
     )
 
 
