@@ -60,9 +60,11 @@ SETS: dict[str, dict[str, str]] = {
 METHODS: dict[str, list[str]] = {
     "default": [],
     "unlabelled": ["data.unlabelled={texts}"],
+    "no perturbed rows": ["perturb.copies=0"],
     "random start": ["student.init=random"],
-    "raw attention": ["objective.attention=raw"],
-    "no attention": ["objective.attention=none"],
+    "layers first, centred attention": ["layers.train.epochs=1", "objective.attention=centred"],
+    "layers first, raw attention": ["layers.train.epochs=1", "objective.attention=raw"],
+    "layers first, no attention": ["layers.train.epochs=1", "objective.attention=none"],
 }
 MODELS = ("teacher", "student_alone", "student")
 
@@ -87,7 +89,7 @@ class Grid:
         teacher = f"teacher.path={self._options.runs / 'finetune' / run_id / 'finetune' / 'export'}"
         for method in self._options.methods:
             settings = [setting.format(texts=self._texts(name)) for setting in METHODS[method]]
-            method_id = f"{run_id}_{method.replace(' ', '_')}"
+            method_id = f"{run_id}_{method.replace(' ', '_').replace(',', '')}"
             self._start("tinybert_task", method_id, [teacher, *data, *settings], seeds=self._options.seeds)
             self.scores[f"{name}, {rows:,} rows"][method] = self._scores(method_id)
 

@@ -29,6 +29,7 @@ TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
+QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
 
@@ -162,6 +163,18 @@ def general_distillation() -> list[str]:
     student = f"4 x 312, {result['parameters'] / 1e6:.1f} M parameters"
     speed, links = f"{result['samples_per_second']:.1f}", link(folder / "job.json", folder / "metrics.jsonl")
     return table(GENERAL_DISTILLATION, [[student, *terms, speed, f"{padding:.1%}", links]])
+
+
+def quality() -> list[str]:
+    """Return what a student gains by distillation with default settings, and with one of them changed."""
+    file, rows = RESULTS / "quality.json", []
+    for data, methods in read_json(file).items():
+        for method, models in methods.items():
+            teacher, alone, student = (mean(models[name]) for name in ("teacher", "student_alone", "student"))
+            scores = [f"{score:.4f}" for score in (teacher, alone, student)]
+            kept, gain = f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}"
+            rows.append([data, method, *scores, kept, gain, link(file)])
+    return table(QUALITY, rows)
 
 
 def exit_files() -> list[Path]:

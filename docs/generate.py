@@ -68,6 +68,7 @@ FOLDERS = {
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
     "README.md": {"highlights": table.highlights},
     "docs/architecture.md": {"tree": lambda: ["```text", *tree(), "```"], "stages": lambda: stage_graphs()},
+    "docs/what_distillation_buys.md": {"quality": table.quality},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),
         "early-exit": lambda: result_table(exits=True),
