@@ -41,6 +41,7 @@ class TokenRows:
     ) -> None:
         prepared = PreparedRows(tokens_dir)
         rows, lengths = prepared.dataset(split), prepared.lengths(split)
+        self._folders, self._num_own = [prepared.split_folder(split)], len(lengths)
         self._missing_label: Any = None
         if unlabelled_dir is not None:
             from datasets import concatenate_datasets  # slow to import
@@ -48,6 +49,7 @@ class TokenRows:
             more, self._missing_label = PreparedRows(unlabelled_dir), prepared.labels.missing()
             rows = concatenate_datasets([rows, more.dataset("train")])
             lengths = np.concatenate([lengths, more.lengths("train")])
+            self._folders.append(more.split_folder("train"))
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs
@@ -55,6 +57,16 @@ class TokenRows:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def named(self, rows: np.ndarray) -> str:
+        """Name rows by their numbers in the folder that they are in."""
+        own = np.sort(rows[rows < self._num_own])
+        more = np.sort(rows[rows >= self._num_own]) - self._num_own
+        return "; ".join(
+            f"{', '.join(map(str, numbers))} of {folder}"
+            for folder, numbers in zip(self._folders, (own, more), strict=False)
+            if len(numbers)
+        )
 
     def collate(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the rows with these numbers as tensors, padded to the longest of them.
