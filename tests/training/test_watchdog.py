@@ -71,7 +71,7 @@ def train_slowly(directory: str, seconds: float) -> None:
     is_first_rank = os.environ["RANK"] == "0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_train_step", slow(Trainer._train_step, lambda self, _: self.step == 1))
-        patch.setattr(Trainer, "_record", slow(Trainer._record, lambda *_: is_first_rank))
+        patch.setattr(Trainer, "_evaluate", slow(Trainer._evaluate, lambda *_: is_first_rank))
         patch.setattr(trainer, "save_checkpoint", slow(trainer.save_checkpoint, lambda *_: True))
         run_stage(Path(directory))
 
@@ -149,7 +149,7 @@ def test_a_slow_first_step_evaluation_and_save_are_no_hang(labelled: LabelledWor
     directory = opened(labelled, tmp_path, minutes)
     ranks = start("train_slowly", str(directory), 1.3 * minutes * 60)
     said = [process.communicate(timeout=240)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
+    assert [process.returncode for process in ranks] == [0, 0], "\n\n".join(said)
     assert is_complete(directory)
 
 
