@@ -44,6 +44,7 @@ def _run_whole(stage: Any, stage_dir: Path) -> None:
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:
         sweep_below(stage_dir)
+        Tries(stage_dir).forget_step()
         gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other
     started = time.monotonic()
     _run(stage, stage_dir, 0)

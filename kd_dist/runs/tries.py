@@ -59,6 +59,10 @@ class Tries:
         self._folder.mkdir(exist_ok=True)
         return open(self._folder / "step", "wb", buffering=0)
 
+    def forget_step(self) -> None:
+        """Forget the step of the try before, as this one begins."""
+        (self._folder / "step").unlink(missing_ok=True)
+
     def crashed_step(self) -> int | None:
         """Return the step at which the last try that failed had crashed."""
         return self._record()["step"]
@@ -72,16 +76,18 @@ class Tries:
     def verdict(self, max_restarts: int) -> Verdict:
         """Decide whether to start the stage again after a try that failed, and count that try.
 
-        Not after a user's mistake, a second crash at the same step, or a crash before anything new was kept.
+        Not after a user's mistake, a second crash at the same step, or a crash before anything new was kept. Set-up,
+        which keeps nothing, may fail once where the stage has been beyond it before: that was the node or the network.
         """
         record, kept, step, hung = self._record(), self._kept(), self._step(), (self._folder / "hang").exists()
         if any(self._stage_dir.glob(f"{self._folder.name}*/final")):
             return Verdict(False, "")
-        crashes = record["crashes"] + 1
+        crashes, is_same_step = record["crashes"] + 1, record["crashes"] > 0 and step == record["step"]
         where = f"stage {self._stage_dir.name} {'hung' if hung else 'crashed'}" + (f" at step {step:,}" if step else "")
-        if step is not None and step == record["step"]:
+        in_set_up = step is None and kept[0] > 0 and not is_same_step
+        if step is not None and is_same_step:
             return Verdict(False, f"{where} for the second time: the log names the rows of that step before the crash")
-        if not hung and kept == record["kept"]:
+        if not (hung or in_set_up or kept != record["kept"]):
             return Verdict(False, f"{where} and has kept nothing since it was started: it is not started again")
         if crashes > max_restarts:
             return Verdict(

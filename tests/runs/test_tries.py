@@ -81,13 +81,23 @@ def test_restarts_are_bounded(distill: Path) -> None:
     tries = begun(distill)
     for step in (100, 200):
         save(distill, step)
+        reach(distill, step + 10)
         assert tries.verdict(2).again
     save(distill, 300)
-    said = "stage distill crashed: that was the last of 2 restarts (`max_restarts` of --cluster)"
+    reach(distill, 310)
+    said = "stage distill crashed at step 310: that was the last of 2 restarts (`max_restarts` of --cluster)"
     assert tries.verdict(2) == (False, said)
-    assert begun(distill).verdict(2).again is False  # another submission counts anew, from what is kept by then
-    save(distill, 400)
+    tries.begin()  # another submission counts anew
     assert tries.verdict(2).again
+
+
+def test_set_up_may_fail_once_where_the_stage_has_been_beyond_it(distill: Path) -> None:
+    tries = begun(distill)
+    assert not tries.verdict(3).again  # as by a bug, from the first try on
+    save(distill, 100)
+    assert tries.has_progressed()  # it met its time limit
+    assert tries.verdict(3) == (True, "stage distill crashed: it is started again, 1 of at most 3 times")
+    assert not tries.verdict(3).again
 
 
 def test_a_hang_is_retried_whatever_was_kept_but_not_twice_at_a_step(distill: Path) -> None:

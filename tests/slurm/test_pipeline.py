@@ -49,7 +49,7 @@ class Pipeline:
         self.run_dir = root / "runs" / job / "a"
         self.profile = root / "site.yaml"
         self.profile.write_text(
-            "partition: main\nrequest_gpus: false\nmax_cpus_per_node: 1\nwandb_mode: offline\nmax_restarts: 0\n"
+            "partition: main\nrequest_gpus: false\nmax_cpus_per_node: 1\nwandb_mode: offline\n"
             "environment: {OMP_NUM_THREADS: '1'}\n"
         )
         self.settings = [
