@@ -72,8 +72,7 @@ def _submit_stage(job: Job, name: str, run_dir: Path, cluster: Cluster, code: Pa
     executor.update_parameters(**_parameters(job, name, run_dir, cluster, code, waits_for))
     tasks = _tasks(run_dir / name, job.stages[name].resources)
     forget_end(run_dir / name)
-    for task in tasks:
-        Tries(run_dir / name, task.shard).begin()
+    Tries(run_dir / name).begin()
     try:
         # More than one task become an array, whose elements are preempted and requeued on their own.
         return executor.submit_array(tasks)[0].job_id.partition("_")[0]

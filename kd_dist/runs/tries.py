@@ -4,8 +4,8 @@
                   step          the step that training is at
                   hang  final   notes of a rank on the end of the present try; one that ends without a note has crashed
 
-A process that runs one shard writes its notes into a folder of their own, `tries_00002`. Whoever starts a stage calls
-`begin`, and `verdict` when a try has failed.
+Whoever starts a stage calls `begin`, and `verdict` when a try has failed. A process that runs one shard has a folder of
+its own, `tries_00002`, and begins with the record of the stage.
 """
 
 import shutil
@@ -34,8 +34,8 @@ class Tries:
         self._folder = stage_dir / ("tries" if shard is None else f"tries_{shard:05d}")
 
     def begin(self) -> None:
-        """Forget earlier tries, because a user starts the stage."""
-        for folder in self._stage_dir.glob(f"{self._folder.name}*"):
+        """Forget earlier tries of the whole stage, because a user starts it."""
+        for folder in self._stage_dir.glob("tries*"):
             shutil.rmtree(folder)
         self._write({"crashes": 0, "step": None, "kept": self._kept()})
 
@@ -110,8 +110,10 @@ class Tries:
         return int(path.read_bytes() or 0) or None if path.exists() else None
 
     def _record(self) -> dict[str, Any]:
-        path = self._folder / "record.json"
-        return read_json(path) if path.exists() else {"crashes": 0, "step": None, "kept": [0]}
+        for folder in (self._folder, self._stage_dir / "tries"):
+            if (folder / "record.json").exists():
+                return dict(read_json(folder / "record.json"))
+        return {"crashes": 0, "step": None, "kept": [0]}
 
     def _write(self, record: dict[str, Any]) -> None:
         self._folder.mkdir(exist_ok=True)

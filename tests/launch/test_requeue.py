@@ -27,7 +27,7 @@ esac"""
 def failed(tmp_path: Path, sharded: Job, scheduler: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The stage of the second element of an array, whose shard is the third; its ranks have failed."""
     stage_dir = open_run(sharded, tmp_path / "runs", "a") / "augment"
-    Tries(stage_dir, 2).begin()
+    Tries(stage_dir).begin()
     DelayedSubmission(StageTask(stage_dir, 2)).dump(stage_dir / "log" / "101_1_submitted.pkl")
     (stage_dir / "shards").mkdir()
     (stage_dir / "shards" / "block_00000002.parquet").touch()

@@ -130,7 +130,7 @@ def test_a_stage_that_has_kept_something_goes_on_after_its_time_limit(
     sharded: Job, tmp_path: Path, in_a_job: Path
 ) -> None:
     task = StageTask(open_run(sharded, tmp_path / "runs", "a") / "augment", 1)
-    Tries(task.stage_dir, 1).begin()
+    Tries(task.stage_dir).begin()
     (task.stage_dir / "shards").mkdir()
     (task.stage_dir / "shards" / "block_00000001.parquet").touch()
     assert requeued(task)
