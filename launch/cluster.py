@@ -201,7 +201,7 @@ def _recovery(cluster: Cluster, resources: Resources, warning: int, log: Path) -
     restart = shlex.join([sys.executable, "-m", "launch.requeue", str(log), str(cluster.max_restarts)])
     return [
         f"export {WARNED_AT}=$(($(date +%s) + {seconds}))",
-        f"trap {shlex.quote(f'[ $? = 0 ] || {restart}')} EXIT",
+        f"trap {shlex.quote(restart)} ERR",  # an EXIT trap may be the site's
     ]
 
 

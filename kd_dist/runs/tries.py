@@ -86,7 +86,7 @@ class Tries:
         where = f"stage {self._stage_dir.name} {'hung' if hung else 'crashed'}" + (f" at step {step:,}" if step else "")
         in_set_up = step is None and kept[0] > 0 and not is_same_step
         if step is not None and is_same_step:
-            return Verdict(False, f"{where} for the second time: the log names the rows of that step before the crash")
+            return Verdict(False, f"{where} for the second time: the log of this try names the rows of that step")
         if not (hung or in_set_up or kept != record["kept"]):
             return Verdict(False, f"{where} and has kept nothing since it was started: it is not started again")
         if crashes > max_restarts:

@@ -1,7 +1,9 @@
 """Cluster profiles, and what they make of a stage."""
 
 import re
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,8 @@ def test_setup_stops_at_the_first_failing_line() -> None:
     assert {"export PYTHONPATH=/code", "export A='b c'", "export WANDB_MODE=offline"} <= set(lines)
 
 
+RESTART = ["-m", "launch.requeue", "/my log", "5"]
+
 SITE = Cluster(
     account="a", cpu_account="b", qos="c", cpu_qos="d", sbatch={"comment": "x", "nice": 1},
     gpu_sbatch={"exclusive": True}, cpu_sbatch={"nice": 2}, exclude="node[1-2]", gres="gpu:a100", mem_per_gpu="60G",
@@ -176,14 +180,15 @@ def test_request_that_would_be_wrong_for_every_stage_is_refused(tmp_path: Path, 
         load_cluster(str(tmp_path / "site.yaml"))
 
 
-def test_failure_of_the_ranks_is_looked_at_by_the_batch_script_alone(tmp_path: Path) -> None:
-    lines = parameters(Cluster(max_restarts=5), CpuResources())["setup"]
-    assert lines[-1].startswith("trap ")
-    assert "-m launch.requeue '\"'\"'/my log'\"'\"' 5" in lines[-1]
-    trap = f"trap '[ $? = 0 ] || touch {tmp_path}/looked' EXIT"
+def test_failure_of_the_ranks_is_looked_at_and_stays_one(tmp_path: Path) -> None:
+    lines = parameters(Cluster(max_restarts=5, setup=[f"trap 'touch {tmp_path}/site' EXIT"]), CpuResources())["setup"]
+    looks = f"touch {tmp_path}/looked"
+    trap = lines[-1].replace(shlex.quote(shlex.join([sys.executable, *RESTART])), shlex.quote(looks))
+    assert looks in trap
     for status, looked in ((0, False), (3, True)):
-        ended = subprocess.run(["bash", "-c", f"set -e\n{trap}\nsh -c 'exit {status}'"], check=False)
+        ended = subprocess.run(["bash", "-c", "\n".join([*lines[:2], trap, f"sh -c 'exit {status}'"])], check=False)
         assert (ended.returncode, (tmp_path / "looked").exists()) == (status, looked)
+        (tmp_path / "site").unlink()  # the site's own trap ran, too
 
 
 def test_a_warning_is_of_the_time_limit_from_two_minutes_before_it_is_due() -> None:
