@@ -20,6 +20,7 @@ from kd_dist.config.sections.data import LabelledData, TokenData
 from kd_dist.config.sections.models import Student, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import LabelledStage, TrainStage
+from kd_dist.runs.claim import claim
 from kd_dist.runs.fingerprints import stage_fingerprint
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.metrics import read_metrics
@@ -235,3 +236,11 @@ def test_a_killed_rank_costs_only_what_was_not_saved(
     assert re.search(r"stage distill crashed at step \d+: it is started again, 1 of at most 3 times", output)
     assert "resumed at step 20" in output
     assert_close(weights(root, "killed"), weights(root, "torchrun"), tolerance=0.0)
+
+
+def test_a_run_of_another_process_is_refused(tmp_path: Path, tiny: TinyWorld) -> None:
+    claim(tmp_path / "runs" / "tinybert_general" / "taken")
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "tinybert_general", "--run-id", "taken"]
+    result = finish([*script, *settings(tiny)], tmp_path)
+    assert result.returncode == 2
+    assert f"run taken is being started or run already, by process {os.getpid()} on " in result.stderr

@@ -1,9 +1,9 @@
 """What is checked before anything starts, and the command that continues a run."""
 
+import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import pytest
 from kd_dist.config.job import Job
 from kd_dist.errors import UserError
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.claim import claim
 from kd_dist.runs.completion import complete
 from kd_dist.runs.layout import open_run
 from launch.launcher import note_stage
 from launch.start import continuing_command, require_idle
-from tests.launch.launching import DISTILL, SCRIPT, answers, command, general_job, shown, submitted
+from tests.launch.launching import DISTILL, answers, command, general_job, shown, submitted
 
 RUN = ("--job", "tinybert_general", "--run-id", "a")
 
@@ -100,17 +101,9 @@ def test_a_local_run_that_fails_ends_with_a_command_that_goes_on(tmp_path: Path,
     assert re.findall(r"this command goes on from there:\n  (.*)", second.stderr) == [again]
 
 
-def test_two_launches_at_the_same_time_do_not_share_a_run(tmp_path: Path, settings: list[str]) -> None:
-    """Both see an idle run; only one may go on, and the other names it."""
-    (tmp_path / "site.yaml").write_text("executor: local\nenvironment: {PYTHONHOME: /nothing}\n", encoding="utf-8")
-    words = [sys.executable, SCRIPT, *RUN, "--cluster", "site.yaml", *settings]
-    processes = [
-        subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = {process.communicate(timeout=120)[1]: process for process in processes}
-    (refusal,) = [text for text, process in said.items() if process.returncode == 2]
-    (first,) = [process for process in processes if process.returncode == 1]
-    assert re.search(
-        rf"error: run a is (being started or run already, by|still queued .*)\b.*process {first.pid} on", refusal
-    )
+def test_a_run_that_another_process_has_just_begun_is_refused(tmp_path: Path, settings: list[str]) -> None:
+    claim(tmp_path / "runs" / "tinybert_general" / "a")  # which has not noted a launcher yet
+    ended = command(tmp_path, *RUN, "--cluster", "local", *settings)
+    assert ended.returncode == 2
+    assert f"error: run a is being started or run already, by process {os.getpid()} on " in ended.stderr
+    assert not (tmp_path / "runs" / "tinybert_general" / "a" / "job.json").exists()

@@ -181,3 +181,5 @@ def test_a_stage_that_fails_takes_the_stages_after_it_along(launcher: Launcher, 
     log = launcher.logs(run_dir / "corpus")
     assert "error: no text in" in log
     assert "Traceback" not in log
+    assert "crashed" not in log  # a mistake is not retried
+    assert launcher.slurm.show_job(jobs["corpus"])["Restarts"] == "0"
