@@ -108,17 +108,17 @@ def start(function: str, *arguments: Any) -> list[subprocess.Popen[str]]:
 def test_a_rank_that_hangs_in_a_step_is_named_with_its_place_and_ends_the_run(
     labelled: LabelledWorld, tmp_path: Path
 ) -> None:
-    directory = opened(labelled, tmp_path, hang_minutes=0.05)
+    directory = opened(labelled, tmp_path, hang_minutes=0.2)
     Tries(directory).begin()
     ranks = start("train_until", str(directory), 1, "fall_asleep")
-    said = [process.communicate(timeout=120)[0] for process in ranks]
+    said = [process.communicate(timeout=240)[0] for process in ranks]
     assert [process.returncode for process in ranks] == [HUNG, HUNG], said
     asleep = r"in fall_asleep (tests/training/test_watchdog.py, line "
-    assert "error: rank 0 hangs: step 3 has taken 0.05 minutes; it is in " in said[0]
+    assert "error: rank 0 hangs: step 3 has taken 0.2 minutes; it is in " in said[0]
     assert f"\n  rank 1: step 3, {asleep}" in said[0]
-    assert f"error: rank 1 hangs: step 3 has taken 0.05 minutes; it is {asleep}" in said[1]
+    assert f"error: rank 1 hangs: step 3 has taken 0.2 minutes; it is {asleep}" in said[1]
     assert "(kd_dist/training/" in said[1].split("rank 0: step 3, in ")[1].splitlines()[0]  # in which collective
-    assert "raise engine.hang_minutes (now 0.05) if a step may take longer" in said[0]
+    assert "raise engine.hang_minutes (now 0.2) if a step may take longer" in said[0]
     assert all("Current thread" in text and "most recent call first" in text for text in said)  # all stacks
     verdict = Tries(directory).verdict(3)
     assert verdict == (True, "stage train hung at step 3: it is started again, 1 of at most 3 times")
@@ -131,16 +131,16 @@ def test_a_rank_that_hangs_in_a_step_is_named_with_its_place_and_ends_the_run(
 def test_a_rank_that_is_stopped_is_named_by_the_others(
     labelled: LabelledWorld, tmp_path: Path, stopped: int, named: str
 ) -> None:
-    directory = opened(labelled, tmp_path, hang_minutes=0.05)
+    directory = opened(labelled, tmp_path, hang_minutes=0.1)
     ranks = start("train_until", str(directory), stopped, "stop")
     other = ranks[1 - stopped]
     try:
-        said = other.communicate(timeout=120)[0]
+        said = other.communicate(timeout=240)[0]
     finally:
         ranks[stopped].kill()
         ranks[stopped].communicate()
     assert other.returncode == HUNG, said
-    assert f"error: rank {1 - stopped} hangs: step 3 has taken 0.05 minutes" in said
+    assert f"error: rank {1 - stopped} hangs: step 3 has taken 0.1 minutes" in said
     assert named in said
 
 
