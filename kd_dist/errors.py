@@ -48,19 +48,26 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 USERS_MISTAKES = (UserError, OSError, RuntimeError, KeyboardInterrupt)
 
 
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """Return a message with the way out and the exit status; None for an error that is nobody's mistake: a crash."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: {error.filename or 'while writing'}; free some space and start again", 1
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
+        way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
+        return f"out of GPU memory: {way_out} ({error})", 1
+    return None
+
+
 def report(error: BaseException) -> int:
     """Print an error and the way out on stderr, and return the exit status; raise other errors again."""
-    if isinstance(error, UserError):
-        message, status = str(error), error.exit_status
-    elif isinstance(error, KeyboardInterrupt):
-        message, status = "interrupted", 130
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message, status = f"{error.strerror}: {error.filename or 'while writing'}; free some space and start again", 1
-    elif type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
-        way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
-        message, status = f"out of GPU memory: {way_out} ({error})", 1
-    else:
+    known = explained(error)
+    if known is None:
         raise error
+    message, status = known
     print(f"error: {message}", file=sys.stderr, flush=True)
     return status
 

@@ -88,6 +88,15 @@ def sweep(path: Path) -> None:
             remains.unlink()
 
 
+def sweep_below(folder: Path) -> None:
+    """Remove what interrupted writers left anywhere below a folder; safe only while nobody writes there."""
+    for remains in list(folder.rglob(".*.tmp-*")):
+        if remains.is_dir():
+            shutil.rmtree(remains)
+        else:
+            remains.unlink(missing_ok=True)  # it may have gone with its folder
+
+
 @contextmanager
 def replaced_folder(place: Path) -> Iterator[tuple[Path, Path]]:
     """Yield a folder for scratch files and one for the output; at the end the output replaces `place`.

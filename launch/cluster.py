@@ -16,12 +16,18 @@ from kd_dist.errors import UserError, nearest
 PROFILES = REPOSITORY / "configs" / "clusters"
 SECONDS_TO_SAVE = 300
 
+WARNED_AT = "KD_DIST_WARNED_AT"
+"""The variable with the time, in seconds since 1970, from which on a warning is one of the time limit."""
+
 Resources = CpuResources | TaskResources | GpuResources
 
 
 def _empty_if_none(value: Any) -> Any:
     """Read a YAML key without a value as an empty list."""
     return [] if value is None else value
+
+
+SbatchOptions = dict[str, str | int | bool]
 
 
 class Cluster(BaseModel):
@@ -33,12 +39,30 @@ class Cluster(BaseModel):
     partition: str | None = Field(default=None, description="partition of the stages with GPUs")
     cpu_partition: str | None = Field(default=None, description="partition of the stages without GPUs")
     account: str | None = Field(default=None, description="account that is charged")
+    cpu_account: str | None = Field(default=None, description="account of the stages without GPUs, if it is another")
     qos: str | None = Field(default=None, description="quality of service")
+    cpu_qos: str | None = Field(default=None, description="quality of service of the stages without GPUs")
     constraint: str | None = Field(default=None, description="node features of the stages with GPUs")
+    exclude: str | None = Field(default=None, description="nodes that no job may get, such as `node13,node[20-22]`")
+    gres: str | None = Field(
+        default=None,
+        pattern=r"^gpu:[^:,]+$",
+        description="kind of GPU to ask for, as `gpu:a100`; the number follows from the stage",
+    )
+    mem_per_gpu: str | None = Field(
+        default=None,
+        pattern=r"^\d+[KMGT]?$",
+        description="memory per GPU, as `60G`, where resources.memory_gb is not set",
+    )
     request_gpus: bool = Field(default=True, description="false: a cluster without GPUs, every rank is a CPU rank")
     max_cpus_per_node: int | None = Field(default=None, ge=1, description="no job asks for more CPU cores of a node")
     seconds_to_save: int = Field(default=SECONDS_TO_SAVE, ge=10, description="from the warning to the time limit")
     max_requeues: int = Field(default=100, ge=0, description="how often a run that reaches its time limit is requeued")
+    max_restarts: int = Field(
+        default=3, ge=0, description="how often a stage that hung, or crashed with something new kept, is started again"
+    )
+    mail_user: str | None = Field(default=None, description="who gets SLURM's mails")
+    mail_type: str | None = Field(default=None, description="about what, such as `FAIL,TIME_LIMIT`")
     runs_dir: str | None = Field(default=None, description="where runs are kept (a folder that all nodes see)")
     wandb_mode: Literal["online", "offline", "disabled"] | None = Field(
         default=None, description="none: online if logged in to W&B, else offline"
@@ -47,7 +71,9 @@ class Cluster(BaseModel):
         default=[], description="shell lines to run first, such as `module load cuda`"
     )
     environment: dict[str, str] = Field(default={}, description="environment variables of every rank")
-    sbatch: dict[str, str | int | bool] = Field(default={}, description="any further sbatch option")
+    sbatch: SbatchOptions = Field(default={}, description="any further sbatch option")
+    gpu_sbatch: SbatchOptions = Field(default={}, description="those of the stages with GPUs alone")
+    cpu_sbatch: SbatchOptions = Field(default={}, description="those of the stages without GPUs alone")
 
 
 def load_cluster(name: str) -> Cluster:
@@ -88,6 +114,7 @@ def slurm_parameters(
     name: str,
     resources: Resources,
     code: Path,
+    log: Path,
     dependencies: list[str],
 ) -> dict[str, Any]:
     """Return the parameters that submitit writes into the sbatch file of one stage.
@@ -97,21 +124,31 @@ def slurm_parameters(
         name: The name of the job in the queue.
         resources: What the stage asks for.
         code: The snapshot that the job runs.
+        log: The folder of its logs, where submitit keeps what it runs.
         dependencies: Ids of the jobs that must have succeeded before.
     """
+    warning = min(cluster.seconds_to_save, resources.timeout_minutes * 30)
+    on_gpus = asks_for_gpus(resources)
+    more = cluster.gpu_sbatch if on_gpus else cluster.cpu_sbatch
     parameters: dict[str, Any] = {
         "job_name": name,
         "time": resources.timeout_minutes,
-        "signal_delay_s": min(cluster.seconds_to_save, resources.timeout_minutes * 30),
-        "account": cluster.account,
-        "qos": cluster.qos,
+        "signal_delay_s": warning,
+        "account": cluster.account if on_gpus else cluster.cpu_account or cluster.account,
+        "qos": cluster.qos if on_gpus else cluster.cpu_qos or cluster.qos,
+        "exclude": cluster.exclude,
+        "mail_user": cluster.mail_user,
+        "mail_type": cluster.mail_type,
         "mem": f"{resources.memory_gb}GB" if resources.memory_gb else None,
         "dependency": "afterok:" + ":".join(dependencies) if dependencies else None,
         # A rank that fails must end the others, which wait for it in a collective.
         "srun_args": ["--kill-on-bad-exit=1"],
         # A stage whose predecessor failed is cancelled instead of waiting forever.
-        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch},
-        "setup": _setup(cluster, code, needs_gpus=cluster.request_gpus and asks_for_gpus(resources)),
+        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch, **more},
+        "setup": [
+            *_setup(cluster, code, cluster.request_gpus and on_gpus),
+            *_recovery(cluster, resources, warning, log),
+        ],
         "stderr_to_stdout": True,
         **_shape(cluster, resources),
     }
@@ -135,8 +172,15 @@ def _shape(cluster: Cluster, resources: Resources) -> dict[str, Any]:
     }
     if not asks_for_gpus(resources):
         return shape | {"partition": cluster.cpu_partition or cluster.partition}
-    gpus = {"gpus_per_node": tasks} if cluster.request_gpus else {}
-    return shape | gpus | {"partition": cluster.partition, "constraint": cluster.constraint}
+    return shape | _gpus(cluster, resources, tasks) | {"partition": cluster.partition, "constraint": cluster.constraint}
+
+
+def _gpus(cluster: Cluster, resources: Resources, number: int) -> dict[str, Any]:
+    """Return the request for GPUs of a node, of the kind that the profile names, and for the memory that goes along."""
+    if not cluster.request_gpus:
+        return {}
+    gpus = {"gres": f"{cluster.gres}:{number}"} if cluster.gres else {"gpus_per_node": number}
+    return gpus if resources.memory_gb else gpus | {"mem_per_gpu": cluster.mem_per_gpu}
 
 
 def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
@@ -147,6 +191,17 @@ def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
         *cluster.setup,
         *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
+    ]
+
+
+def _recovery(cluster: Cluster, resources: Resources, warning: int, log: Path) -> list[str]:
+    """Return lines that note when a warning is about the time limit, and that look at a failure of the ranks."""
+    # SLURM warns up to a minute early, and the time limit includes a prolog.
+    seconds = resources.timeout_minutes * 60 - warning - 120
+    restart = shlex.join([sys.executable, "-m", "launch.requeue", str(log), str(cluster.max_restarts)])
+    return [
+        f"export {WARNED_AT}=$(($(date +%s) + {seconds}))",
+        f"trap {shlex.quote(restart)} ERR",  # an EXIT trap may be the site's
     ]
 
 

@@ -10,6 +10,7 @@ from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import RunError
 from kd_dist.runs.completion import is_complete, shards_to_run, unfinished_shards
+from kd_dist.runs.tries import Tries
 from kd_dist.training.ports import free_port
 from launch.cluster import Cluster, Resources
 from launch.launcher import forget_end, note_end, note_stage, noted
@@ -42,7 +43,7 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path, command: str) -> 
                     print(f"{name}: complete, skipped", flush=True)
                     continue
                 note_stage(run_dir / name)
-                status = _processes(run_dir / name, stage.resources, cluster, code).run(received)
+                status = _run_stage(run_dir / name, stage.resources, cluster, code, received)
                 if status or received:
                     return _explain(status, received, job, run_dir / name, command)
     finally:
@@ -50,6 +51,21 @@ def run(job: Job, run_dir: Path, cluster: Cluster, code: Path, command: str) -> 
             signal.signal(number, handler)
     print(f"done: {run_dir}", flush=True)
     return 0
+
+
+def _run_stage(stage_dir: Path, resources: Resources, cluster: Cluster, code: Path, received: list[int]) -> int:
+    """Run a stage, again where it crashes after it kept something; return the exit status of its last try."""
+    tries = Tries(stage_dir)
+    tries.begin()
+    while True:
+        status = _processes(stage_dir, resources, cluster, code).run(received)
+        if not status or received:
+            return status
+        again, text = tries.verdict(cluster.max_restarts)
+        if text:
+            print(text, file=sys.stderr, flush=True)
+        if not again:
+            return status
 
 
 def _processes(stage_dir: Path, resources: Resources, cluster: Cluster, code: Path) -> Ranks:

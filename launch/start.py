@@ -12,6 +12,7 @@ from kd_dist.config.seeds import with_seeds
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.hub import with_fetched_models
+from kd_dist.runs.claim import claim
 from kd_dist.runs.layout import default_run_id, open_run
 from launch.cluster import Cluster, load_cluster
 from launch.launcher import launcher_of
@@ -48,6 +49,8 @@ def start(options: argparse.Namespace) -> int:
 
         rehearse(with_fetched_models(one_seed))
     job = with_fetched_models(job)
+    claim(run_dir)
+    require_idle(run_dir)  # another launcher may have come and gone meanwhile
     return launch(job, open_run(job, runs_dir, run_id), cluster, continuing_command(options.run_id, run_id))
 
 

@@ -1,6 +1,9 @@
 """Submit stages to SLURM through submitit."""
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import UserError
 from kd_dist.files import write_json
 from kd_dist.runs.completion import is_complete, shards_to_run
+from kd_dist.runs.tries import Tries
 from launch.cluster import Cluster, Resources, python_of_a_rank, slurm_parameters
 from launch.launcher import forget_end
-from launch.scheduler import submitted_jobs
+from launch.scheduler import cancel_jobs, submitted_jobs
 from launch.task import StageTask
 
 
@@ -34,27 +38,49 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
     """
     require_slurm()
     submitted: dict[str, str] = {}
-    for name, inputs in job.edges().items():
-        if is_complete(run_dir / name):
-            print(f"{name}: complete, skipped")
-            continue
-        waits_for = [submitted[other] for other in inputs if other in submitted]
-        executor = SlurmExecutor(
-            run_dir / name / "log", max_num_timeout=cluster.max_requeues, python=python_of_a_rank()
-        )
-        executor.update_parameters(**_parameters(job, name, run_dir, cluster, code, waits_for))
-        try:
-            # More than one task become an array, whose elements are preempted and requeued on their own.
-            jobs = executor.submit_array(_tasks(run_dir / name, job.stages[name].resources))
-            submitted[name] = jobs[0].job_id.partition("_")[0]
-        except FailedJobError as error:
-            raise UserError(
-                f"stage {name} was refused by SLURM: {str(error).strip()}\n{_already(submitted)}"
-            ) from error
-        write_json(run_dir / "submission.json", {**submitted_jobs(run_dir), **submitted})
-        forget_end(run_dir / name)
-        print(f"{name}: job {submitted[name]}" + (f", after {', '.join(waits_for)}" if waits_for else ""))
+    with _whole_or_nothing(submitted):
+        for name, inputs in job.edges().items():
+            if is_complete(run_dir / name):
+                print(f"{name}: complete, skipped")
+                continue
+            waits_for = [submitted[other] for other in inputs if other in submitted]
+            submitted[name] = _submit_stage(job, name, run_dir, cluster, code, waits_for)
+            write_json(run_dir / "submission.json", {**submitted_jobs(run_dir), **submitted})
+            print(f"{name}: job {submitted[name]}" + (f", after {', '.join(waits_for)}" if waits_for else ""))
     return submitted
+
+
+@contextmanager
+def _whole_or_nothing(submitted: dict[str, str]) -> Iterator[None]:
+    """Withdraw what was submitted if the rest of the run cannot be: its first stages alone would be of no use."""
+    try:
+        yield
+    except BaseException:
+        if submitted:
+            print(f"withdrawing what was submitted: {', '.join(submitted.values())}", file=sys.stderr, flush=True)
+            cancel_jobs(list(submitted.values()))
+        raise
+
+
+def _submit_stage(job: Job, name: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:
+    """Submit a stage and return its job id.
+
+    Raises:
+        UserError: SLURM refuses it.
+    """
+    executor = SlurmExecutor(run_dir / name / "log", max_num_timeout=cluster.max_requeues, python=python_of_a_rank())
+    executor.update_parameters(**_parameters(job, name, run_dir, cluster, code, waits_for))
+    tasks = _tasks(run_dir / name, job.stages[name].resources)
+    forget_end(run_dir / name)
+    Tries(run_dir / name).begin()
+    try:
+        # More than one task become an array, whose elements are preempted and requeued on their own.
+        return executor.submit_array(tasks)[0].job_id.partition("_")[0]
+    except FailedJobError as error:
+        raise UserError(
+            f"stage {name} was refused by SLURM: {str(error).strip()}\nthe cluster profile and resources.* decide what "
+            "is asked for; nothing of the run is left in the queue"
+        ) from error
 
 
 def _tasks(stage_dir: Path, resources: Resources) -> list[StageTask]:
@@ -66,19 +92,13 @@ def _tasks(stage_dir: Path, resources: Resources) -> list[StageTask]:
     return [StageTask(stage_dir, shard) for shard in shards]
 
 
-def _already(submitted: dict[str, str]) -> str:
-    check = "the cluster profile and resources.* decide what is asked for"
-    if not submitted:
-        return f"nothing was submitted; {check}"
-    return f"{check}; submitted before it: {', '.join(submitted.values())} (--cancel ends them, or let them run)"
-
-
 def _parameters(
     job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]
 ) -> dict[str, Any]:
     resources = job.stages[stage].resources
     name = f"{job.name}/{run_dir.name}/{stage}"
-    return slurm_parameters(cluster, name=name, resources=resources, code=code, dependencies=waits_for)
+    log = run_dir / stage / "log"
+    return slurm_parameters(cluster, name=name, resources=resources, code=code, log=log, dependencies=waits_for)
 
 
 def sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:

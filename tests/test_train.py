@@ -20,6 +20,7 @@ from kd_dist.config.sections.data import LabelledData, TokenData
 from kd_dist.config.sections.models import Student, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import LabelledStage, TrainStage
+from kd_dist.runs.claim import claim
 from kd_dist.runs.fingerprints import stage_fingerprint
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.metrics import read_metrics
@@ -222,13 +223,24 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_even_past_a_damaged_checkpoin
     assert_close(weights(root, "interrupted"), weights(root, "torchrun"), tolerance=0.0)
 
 
-def test_a_killed_rank_ends_the_run_with_the_way_out_and_nothing_lost(root: Path, tiny: TinyWorld) -> None:
+def test_a_killed_rank_costs_only_what_was_not_saved(
+    root: Path, tiny: TinyWorld, plain: subprocess.CompletedProcess[str]
+) -> None:
     def kill_a_rank(process: subprocess.Popen[str]) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
 
     launched = Launched(root, tiny, "killed")
     status, output = launched.interrupt_at_step(25, kill_a_rank)
-    assert status == 1
-    assert "goes on from there" in output
-    assert (launched.stage / "checkpoints" / "step_00000020" / "COMPLETE").exists()
+    assert status == 0, output
+    assert re.search(r"stage distill crashed at step \d+: it is started again, 1 of at most 3 times", output)
+    assert "resumed at step 20" in output
+    assert_close(weights(root, "killed"), weights(root, "torchrun"), tolerance=0.0)
+
+
+def test_a_run_of_another_process_is_refused(tmp_path: Path, tiny: TinyWorld) -> None:
+    claim(tmp_path / "runs" / "tinybert_general" / "taken")
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "tinybert_general", "--run-id", "taken"]
+    result = finish([*script, *settings(tiny)], tmp_path)
+    assert result.returncode == 2
+    assert f"run taken is being started or run already, by process {os.getpid()} on " in result.stderr

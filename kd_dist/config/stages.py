@@ -58,6 +58,9 @@ class Stage(Section):
     entry: ClassVar[str]
     """`module:function` that runs the stage, called with the stage, its folder and the shard."""
 
+    keeps: ClassVar[str | None] = None
+    """Pattern, in the stage's folder, of what a try that is cut short leaves to the next; None: it leaves nothing."""
+
     def sections(self) -> Iterator[tuple[str, Section]]:
         """Yield the name and the settings of every section that the stage has."""
         for name in type(self).model_fields:
@@ -108,7 +111,7 @@ class Stage(Section):
                 "resources": True,
                 "cadence": True,
                 "tracking": True,
-                "engine": {"zero_stage", "activation_checkpointing"},
+                "engine": {"zero_stage", "activation_checkpointing", "hang_minutes"},
                 "data": {"num_workers"},
             }
         )
@@ -190,6 +193,7 @@ class AugmentStage(Stage):
 
     kind: Literal["augment"] = "augment"
     entry: ClassVar[str] = "kd_dist.augmentation.stage:run"
+    keeps: ClassVar[str | None] = "shards/block_*"
     encoder: Encoder
     teacher: FilterTeacher = FilterTeacher()
     data: PlainTokenData
@@ -280,6 +284,7 @@ class TrainStage(Stage):
 
     kind: Literal["train"] = "train"
     entry: ClassVar[str] = "kd_dist.training.stage:run"
+    keeps: ClassVar[str | None] = "checkpoints/step_*"
     teacher: Teacher | None = None
     encoder: Encoder | None = None
     student: Student | None = None

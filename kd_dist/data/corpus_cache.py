@@ -64,15 +64,19 @@ def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, 
     target = cache_dir / fingerprint(**arguments)
     cached = target.exists()
     if not cached:
-        _build(target, arguments)
+        _build(target, place, arguments)
     statistics = PreparedRows(target).statistics
     _replace_link(place, target)
     return {**statistics, "cached": cached}
 
 
-def _build(target: Path, arguments: dict[str, Any]) -> None:
+def _build(target: Path, place: Path, arguments: dict[str, Any]) -> None:
+    """Build the corpus beside `place`, where a later try sweeps what a killed one left, unless that is another disk."""
+    for path in (target, place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    is_one_disk = target.parent.stat().st_dev == place.parent.stat().st_dev
     try:
-        prepare(output_dir=target, **arguments)
+        prepare(output_dir=target, scratch=place if is_one_disk else target, **arguments)
     except OSError as error:
         # Another process built the same corpus in the meantime: its copy is as good.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not PreparedRows(target).exist():

@@ -26,6 +26,7 @@ def prepare(
     files: list[Path],
     tokenizer_path: str,
     output_dir: Path,
+    scratch: Path | None = None,
     max_length: int,
     pack: bool,
     text_field: str,
@@ -40,6 +41,7 @@ def prepare(
 
     Args:
         output_dir: must not exist.
+        scratch: a path on the same disk, beside which scratch files are written; None: beside `output_dir`.
         max_length: tokens of a row, special tokens included.
         pack: fill rows with the sentences of a document; otherwise a line is a row, truncated.
         text_field: the column of the text in files that have columns.
@@ -60,7 +62,7 @@ def prepare(
     tokenizer = load_fast_tokenizer(tokenizer_path)
     token_budget(tokenizer, max_length)  # refuse a bad max_length before an hour of reading
     options = {"max_length": max_length, "pack": pack, "word_starts": word_starts}
-    with temporary_folder(output_dir) as work, quiet():
+    with temporary_folder(scratch or output_dir) as work, quiet():
         output = work / "output"
         output.mkdir()
         counts = TextStatistics()

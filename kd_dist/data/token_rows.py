@@ -42,13 +42,16 @@ class TokenRows:
     ) -> None:
         prepared = PreparedRows(tokens_dir)
         rows, lengths = prepared.dataset(split), prepared.lengths(split)
+        self._folders, self._starts = [prepared.split_folder(split)], np.zeros(1, dtype=np.int64)
         self._missing_label: Any = None
         if unlabelled:
             from datasets import concatenate_datasets  # slow to import
 
             more, self._missing_label = [PreparedRows(folder) for folder in unlabelled], prepared.labels.missing()
             rows = concatenate_datasets([rows, *(one.dataset("train") for one in more)])
-            lengths = np.concatenate([lengths, *(one.lengths("train") for one in more)])
+            parts = [lengths, *(one.lengths("train") for one in more)]
+            lengths, self._starts = np.concatenate(parts), np.cumsum([0, *map(len, parts[:-1])])
+            self._folders += [one.split_folder("train") for one in more]
         self._rows = rows.select_columns([name for name in rows.column_names if name not in TEXTS]).with_format("arrow")
         self._pad_token_id = pad_token_id
         self._teacher_outputs = teacher_outputs
@@ -56,6 +59,13 @@ class TokenRows:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def named(self, rows: np.ndarray) -> str:
+        """Name rows by their numbers in the folder that they are in."""
+        rows = np.sort(rows)
+        places = np.searchsorted(self._starts, rows, side="right") - 1
+        numbers = {place: rows[places == place] - self._starts[place] for place in np.unique(places)}
+        return "; ".join(f"{', '.join(map(str, found))} of {self._folders[place]}" for place, found in numbers.items())
 
     def collate(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the rows with these numbers as tensors, padded to the longest of them.

@@ -10,11 +10,12 @@ from typing import Any
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import Stage
 from kd_dist.errors import RunError, UserError
-from kd_dist.files import read_json
+from kd_dist.files import read_json, sweep_below
 from kd_dist.runs.caches import keep_caches_in
 from kd_dist.runs.completion import complete, is_complete, mark_complete, shard_marker, unfinished_shards
 from kd_dist.runs.layout import read_stage
 from kd_dist.runs.results import gather_results
+from kd_dist.runs.tries import Tries
 
 
 def run_stage(stage_dir: Path, shard: int | None = None) -> None:
@@ -31,11 +32,19 @@ def run_stage(stage_dir: Path, shard: int | None = None) -> None:
         return
     stage = read_stage(stage_dir)
     keep_caches_in(stage_dir.parent)
-    if isinstance(stage.resources, ShardResources):
-        _run_shards(stage, stage_dir, shard)
-        return
+    with Tries(stage_dir, shard).noting_mistakes():
+        if isinstance(stage.resources, ShardResources):
+            _run_shards(stage, stage_dir, shard)
+        else:
+            _run_whole(stage, stage_dir)
+
+
+def _run_whole(stage: Any, stage_dir: Path) -> None:
+    """Run a stage that is not in shards; rank 0 first removes what a try that was killed left half-written."""
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:
+        sweep_below(stage_dir)
+        Tries(stage_dir).forget_step()
         gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other
     started = time.monotonic()
     _run(stage, stage_dir, 0)

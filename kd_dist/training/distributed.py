@@ -5,7 +5,9 @@ so that they never wait for a GPU kernel. All ranks must call them in the same o
 """
 
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -82,6 +84,28 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value, group=cpu_group())
     return values
+
+
+def exchange_places(place: str, seconds: float) -> list[str]:
+    """Return what each rank says within some seconds about where it is; not by a group, which may be what hangs."""
+    # In a thread, because the store, which is a part of rank 0's process, may never answer.
+    asking = ThreadPoolExecutor(max_workers=1).submit(_exchange_places, place, seconds)
+    try:
+        return asking.result(timeout=3 * seconds)
+    except (TimeoutError, dist.DistError):
+        places = {0: "no answer, and it keeps the places of all others", rank(): place}
+        return [places.get(other, "unknown") for other in range(world_size())]
+
+
+def _exchange_places(place: str, seconds: float) -> list[str]:
+    # A connection of its own to the store where the ranks met, since the other one may be waited for.
+    address, port, patience = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=seconds)
+    board = dist.TCPStore(address, port, is_master=False, timeout=patience)
+    board.set(f"place/{rank()}", place)
+    time.sleep(seconds)
+    silent = "no answer: it is stopped or gone, or not at a step"
+    keys = [f"place/{other}" for other in range(world_size())]
+    return [board.get(key).decode() if board.check([key]) else silent for key in keys]
 
 
 class DelayedMaximum:

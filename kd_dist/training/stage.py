@@ -24,6 +24,7 @@ from kd_dist.objectives.base import Objective, build
 from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
 from kd_dist.runs.tracking import NullTracker, make_tracker
+from kd_dist.runs.tries import Tries
 from kd_dist.serving.export import export
 from kd_dist.training import distributed, engine
 from kd_dist.training.engine import Engine
@@ -31,6 +32,7 @@ from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
 from kd_dist.training.teacher_outputs import StoredOutputs
 from kd_dist.training.trainer import Trainer
+from kd_dist.training.watchdog import Watchdog
 
 OBSERVED_ROWS, OBSERVED_BATCH = 256, 32
 
@@ -84,6 +86,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         log_every_n_steps=stage.cadence.log_every_n_steps,
         config=stage.model_dump(),
     )
+    tries = Tries(stage_dir)
     trainer = Trainer(
         stage,
         engine=_engine(stage, objective, total_steps),
@@ -95,6 +98,8 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         checkpoints=stage_dir / "checkpoints",
         tracker=tracker,
         preemption=preemption,
+        watchdog=Watchdog(stage.engine.hang_minutes, tries),
+        crashed_step=tries.crashed_step(),
         best=_best(stage, tokens),
     )
     return trainer, objective, tokenizer, tracker

@@ -24,7 +24,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError
-from kd_dist.files import atomic_path, read_json, write_json
+from kd_dist.files import atomic_path, read_json, sweep, write_json
 from kd_dist.model_files.model_configs import config_file
 from kd_dist.models.device import own_device
 from kd_dist.models.teacher import Teacher, Wanted
@@ -166,6 +166,7 @@ def _logits(teacher: Teacher, batch: dict[str, torch.Tensor], device: torch.devi
 
 def _write(path: Path, array: np.ndarray) -> str:
     """Write an array atomically and return the SHA-256 of the file."""
+    sweep(path)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
     return _sum_of([path])

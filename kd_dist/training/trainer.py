@@ -23,6 +23,7 @@ from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
+from kd_dist.training.watchdog import Watchdog
 
 
 class Trainer:
@@ -39,6 +40,8 @@ class Trainer:
         checkpoints: The folder of checkpoints.
         tracker: Where metrics and messages go.
         preemption: Where requests to stop come from.
+        watchdog: Ends this process if a step hangs.
+        crashed_step: A step that an earlier try crashed at.
         best: The selection of the best weights; None to keep the last.
     """
 
@@ -55,6 +58,8 @@ class Trainer:
         checkpoints: Path,
         tracker: NullTracker,
         preemption: Preemption,
+        watchdog: Watchdog,
+        crashed_step: int | None = None,
         best: Best | None = None,
     ) -> None:
         self._stage, self._engine, self._objective, self._rows = stage, engine, objective, rows
@@ -77,6 +82,7 @@ class Trainer:
         )
         self._best = best
         self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
+        self._watchdog, self._crashed_step = watchdog, crashed_step
         self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._teacher_time, self._interval = Stopwatch(), Interval()
         self.total_steps = total_steps
@@ -96,19 +102,21 @@ class Trainer:
         """
         self._resume()
         self._objective.train()
-        for batches in self._batches():
-            self.step += 1
-            metrics = self._train_step(batches)
-            self._tracker.progress(self.step, None, None)
-            if self._tracker.is_due(self.step):
-                self._log(metrics)
-            with self._interval.pause():
-                improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate()
-                if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
-                    self._save()
-            if signal_number := self._preemption.agreed():
-                self._save()
-                raise Preempted(self.step, signal_number)
+        with self._watchdog:
+            for batches in self._batches():
+                self._begin_step()
+                metrics = self._train_step(batches)
+                self._tracker.progress(self.step, None, None)
+                if self._tracker.is_due(self.step):
+                    self._log(metrics)
+                with self._interval.pause(), self._watchdog.pause():
+                    improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate()
+                    if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
+                        self._save()
+                if signal_number := self._preemption.agreed():
+                    with self._watchdog.pause():
+                        self._save()
+                    raise Preempted(self.step, signal_number)
         self._take_best()
 
     @property
@@ -125,6 +133,13 @@ class Trainer:
         """Release threads and memory, for the next stage in this process."""
         self._prefetcher.shutdown()
         self._engine.close()
+
+    def _begin_step(self) -> None:
+        self.step += 1
+        self._watchdog.at(self.step)
+        if self.step == self._crashed_step:
+            rows = self._rows.named(self._plan.rows(self.step))
+            self._tracker.message(f"the last try crashed at step {self.step}, which has the rows {rows}")
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.total_steps

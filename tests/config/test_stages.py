@@ -40,7 +40,7 @@ def test_rewiring_reaches_strings_in_maps() -> None:
     [
         {"resources": GpuResources(nodes=2)},
         {"cadence": Cadence(save_every_n_steps=1, evaluate_every_n_steps=1)},
-        {"engine": Engine(zero_stage=2, activation_checkpointing=True)},
+        {"engine": Engine(zero_stage=2, activation_checkpointing=True, hang_minutes=60)},
     ],
     ids=["where", "how often", "memory"],
 )

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from kd_dist.data import corpus_cache
+from kd_dist.data import corpus_cache, corpus_rows
 from kd_dist.errors import CorpusError
+from kd_dist.files import sweep_below
 from tests.conftest import TinyWorld
 
 
@@ -49,3 +51,18 @@ def test_the_fingerprint_follows_content_not_place(tmp_path: Path, tiny: TinyWor
     assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8, max_lines=9) != reference
     (folder / "tokenizer.json").write_text("{}")
     assert corpus_cache.fingerprint(files=[file], tokenizer_path=str(folder), max_length=8) != reference
+
+
+def test_a_corpus_is_built_where_the_next_try_sweeps(tmp_path: Path, arguments: dict):
+    cache, place = tmp_path / "cache", tmp_path / "stage" / "tokens"
+    child = os.fork()
+    if child == 0:  # it is killed when most is written
+        corpus_rows.write_splits = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        corpus_cache.cached_prepare(cache, place, **arguments)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert os.listdir(cache) == []
+    assert any(place.parent.iterdir())
+    sweep_below(place.parent)
+    assert os.listdir(place.parent) == []
+    corpus_cache.cached_prepare(cache, place, **arguments)
+    assert os.listdir(place.parent) == ["tokens"]

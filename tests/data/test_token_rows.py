@@ -69,6 +69,7 @@ def test_rows_without_labels_follow_those_with_labels(task: str, labels: list[An
     rows = TokenRows(labelled, "train", 0, unlabelled=[write_rows(tmp_path / "unlabelled")])
     assert len(rows) == 6
     assert rows.lengths.tolist() == [4, 2, 3, 4, 2, 3]
+    assert rows.named(np.array([4, 2, 0])) == f"0, 2 of {labelled / 'train'}; 1 of {tmp_path / 'unlabelled' / 'train'}"
     batch = rows.collate(np.array([4, 0]))
     assert batch["input_ids"].tolist() == [[2, 3, 0, 0], [2, 5, 6, 3]]
     torch.testing.assert_close(batch["labels"], torch.tensor([missing, labels[0]]), equal_nan=True)

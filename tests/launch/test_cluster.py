@@ -1,6 +1,10 @@
 """Cluster profiles, and what they make of a stage."""
 
 import re
+import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import yaml
 
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
 from kd_dist.errors import UserError
-from launch.cluster import PROFILES, Cluster, Resources, load_cluster, slurm_parameters
+from launch.cluster import PROFILES, SECONDS_TO_SAVE, WARNED_AT, Cluster, Resources, load_cluster, slurm_parameters
 
 
 @pytest.mark.parametrize("file", sorted(PROFILES.glob("*.yaml")), ids=lambda file: file.stem)
@@ -46,8 +50,8 @@ def test_empty_profile_is_the_defaults(tmp_path: Path, text: str) -> None:
 
 
 def parameters(cluster: Cluster, resources: Resources, *dependencies: str) -> dict[str, Any]:
-    code = Path("/code")
-    return slurm_parameters(cluster, name="n", resources=resources, code=code, dependencies=list(dependencies))
+    code, log = Path("/code"), Path("/my log")
+    return slurm_parameters(cluster, name="n", resources=resources, code=code, log=log, dependencies=list(dependencies))
 
 
 def test_training_stage_gets_a_task_per_gpu() -> None:
@@ -137,3 +141,57 @@ def test_setup_stops_at_the_first_failing_line() -> None:
     lines = parameters(cluster, CpuResources())["setup"]
     assert lines[:2] == ["set -e", "false"]
     assert {"export PYTHONPATH=/code", "export A='b c'", "export WANDB_MODE=offline"} <= set(lines)
+
+
+RESTART = ["-m", "launch.requeue", "/my log", "5"]
+
+SITE = Cluster(
+    account="a", cpu_account="b", qos="c", cpu_qos="d", sbatch={"comment": "x", "nice": 1},
+    gpu_sbatch={"exclusive": True}, cpu_sbatch={"nice": 2}, exclude="node[1-2]", gres="gpu:a100", mem_per_gpu="60G",
+    mail_user="me@example.org", mail_type="FAIL",
+)  # fmt: skip
+
+
+def test_stages_with_gpus_and_without_are_charged_and_asked_for_on_their_own() -> None:
+    on_gpus, on_cpus = parameters(SITE, GpuResources(gpus_per_node=4)), parameters(SITE, CpuResources())
+    assert (on_gpus["account"], on_gpus["qos"], on_cpus["account"], on_cpus["qos"]) == ("a", "c", "b", "d")
+    assert on_gpus["additional_parameters"].items() >= {"comment": "x", "nice": 1, "exclusive": True}.items()
+    assert on_cpus["additional_parameters"].items() >= {"comment": "x", "nice": 2}.items()
+    assert "exclusive" not in on_cpus["additional_parameters"]
+    for asked in (on_gpus, on_cpus):
+        assert (asked["exclude"], asked["mail_user"], asked["mail_type"]) == ("node[1-2]", "me@example.org", "FAIL")
+    only_one = parameters(Cluster(account="a", qos="c"), CpuResources())
+    assert (only_one["account"], only_one["qos"]) == ("a", "c")
+
+
+def test_gpus_of_a_kind_are_asked_for_with_their_memory() -> None:
+    asked = parameters(SITE, GpuResources(gpus_per_node=4))
+    assert (asked["gres"], asked["mem_per_gpu"]) == ("gpu:a100:4", "60G")
+    assert not {"gpus_per_node", "mem"} & asked.keys()
+    with_memory = parameters(SITE, GpuResources(memory_gb=9))  # SLURM refuses both
+    assert (with_memory["mem"], "mem_per_gpu" in with_memory) == ("9GB", False)
+    assert not {"gres", "mem_per_gpu"} & parameters(SITE, CpuResources()).keys()
+
+
+@pytest.mark.parametrize("text", ["gres: gpu:a100:4", "gres: a100", "mem_per_gpu: lots"])
+def test_request_that_would_be_wrong_for_every_stage_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"{text.split(':')[0]}: String should match pattern"):
+        load_cluster(str(tmp_path / "site.yaml"))
+
+
+def test_failure_of_the_ranks_is_looked_at_and_stays_one(tmp_path: Path) -> None:
+    lines = parameters(Cluster(max_restarts=5, setup=[f"trap 'touch {tmp_path}/site' EXIT"]), CpuResources())["setup"]
+    looks = f"touch {tmp_path}/looked"
+    trap = lines[-1].replace(shlex.quote(shlex.join([sys.executable, *RESTART])), shlex.quote(looks))
+    assert looks in trap
+    for status, looked in ((0, False), (3, True)):
+        ended = subprocess.run(["bash", "-c", "\n".join([*lines[:2], trap, f"sh -c 'exit {status}'"])], check=False)
+        assert (ended.returncode, (tmp_path / "looked").exists()) == (status, looked)
+        (tmp_path / "site").unlink()  # the site's own trap ran, too
+
+
+def test_a_warning_is_of_the_time_limit_from_two_minutes_before_it_is_due() -> None:
+    (line,) = [line for line in parameters(Cluster(), CpuResources(timeout_minutes=60))["setup"] if WARNED_AT in line]
+    shown = subprocess.run(["bash", "-c", f"{line}; echo ${WARNED_AT}"], capture_output=True, text=True, check=True)
+    assert int(shown.stdout) - time.time() == pytest.approx(3600 - SECONDS_TO_SAVE - 120, abs=5)

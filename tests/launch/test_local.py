@@ -85,6 +85,46 @@ def test_failing_rank_ends_the_others_and_gives_its_status(
     assert time.monotonic() - began < 20
 
 
+CRASH = (
+    "folder = sys.argv[1] + '/checkpoints/step_'\n"
+    "tries = len(os.listdir(os.path.dirname(folder))) if os.path.exists(os.path.dirname(folder)) else 0\n"
+    "os.makedirs(folder + str(tries + 1)) if tries < {saves} else sys.exit({status})\n"
+    "os.kill(os.getpid(), signal.SIGKILL)"
+)
+
+
+def test_a_crash_after_a_checkpoint_is_started_again(
+    tmp_path: Path, settings: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    job, run_dir = opened(tmp_path, settings, DISTILL)
+    assert local.run(job, run_dir, LOCAL, fake_code(tmp_path, CRASH.format(saves=2, status=0)), GO_ON) == 0
+    said = capfd.readouterr()
+    assert said.out.count(f"{DISTILL}: started on 1 rank\n") == 3
+    assert said.err.splitlines() == [
+        f"stage {DISTILL} crashed: it is started again, {number} of at most 3 times" for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saves", "max_restarts", "starts", "said"),
+    [(0, 3, 1, "has kept nothing since it was started: it is not started again"), (9, 1, 2, "the last of 1 restarts")],
+)
+def test_a_crash_without_progress_or_too_many_end_the_run(
+    tmp_path: Path, settings: list[str], capfd: pytest.CaptureFixture[str],
+    saves: int, max_restarts: int, starts: int, said: str,
+) -> None:  # fmt: skip
+    job, run_dir = opened(tmp_path, settings, DISTILL)
+    code = fake_code(tmp_path, CRASH.format(saves=saves, status=3))
+    cluster = LOCAL.model_copy(update={"max_restarts": max_restarts})
+    if saves:
+        with pytest.raises(RunError, match="a rank was ended by SIGKILL"):
+            local.run(job, run_dir, cluster, code, GO_ON)
+    else:
+        assert local.run(job, run_dir, cluster, code, GO_ON) == 3
+    shown = capfd.readouterr()
+    assert (shown.out.count(f"{DISTILL}: started on"), said in shown.err) == (starts, True)
+
+
 def test_rank_that_is_killed_is_reported_by_its_signal(tmp_path: Path, settings: list[str]) -> None:
     job, run_dir = opened(tmp_path, settings, CORPUS)
     with pytest.raises(RunError, match=f"stage {CORPUS}: a rank was ended by SIGKILL; look into") as caught:

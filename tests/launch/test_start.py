@@ -1,5 +1,6 @@
 """What is checked before anything starts, and the command that continues a run."""
 
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from kd_dist.config.job import Job
 from kd_dist.errors import UserError
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.claim import claim
 from kd_dist.runs.completion import complete
 from kd_dist.runs.layout import open_run
 from launch.launcher import note_stage
@@ -97,3 +99,11 @@ def test_a_local_run_that_fails_ends_with_a_command_that_goes_on(tmp_path: Path,
     second = command(tmp_path, *words[2:])
     assert second.returncode == 1
     assert re.findall(r"this command goes on from there:\n  (.*)", second.stderr) == [again]
+
+
+def test_a_run_that_another_process_has_just_begun_is_refused(tmp_path: Path, settings: list[str]) -> None:
+    claim(tmp_path / "runs" / "tinybert_general" / "a")  # which has not noted a launcher yet
+    ended = command(tmp_path, *RUN, "--cluster", "local", *settings)
+    assert ended.returncode == 2
+    assert f"error: run a is being started or run already, by process {os.getpid()} on " in ended.stderr
+    assert not (tmp_path / "runs" / "tinybert_general" / "a" / "job.json").exists()

@@ -9,6 +9,7 @@ from kd_dist.config.job import Job
 from kd_dist.files import read_json
 from kd_dist.runs.completion import complete
 from kd_dist.runs.layout import open_run
+from kd_dist.runs.tries import Tries
 from launch.cluster import Cluster
 from launch.submit import submit
 from tests.launch.launching import CORPUS, DISTILL, REPORT, command, finish_shard, general_job, shown
@@ -83,5 +84,26 @@ def test_refusal_by_slurm_is_explained(tmp_path: Path, settings: list[str], sche
     ended = command(tmp_path, "--job", "tinybert_general", "--run-id", "a", *settings, path=scheduler)
     assert ended.returncode == 2
     assert f"error: stage {DISTILL} was refused by SLURM: sbatch: error: invalid partition" in ended.stderr
-    assert "submitted before it: 101" in ended.stderr
+    assert "withdrawing what was submitted: 101\n" in ended.stderr
+    assert "nothing of the run is left in the queue" in ended.stderr
+    assert (scheduler / "scancel.asked").read_text(encoding="utf-8") == "101\n"
     assert "Traceback" not in ended.stderr
+
+
+def test_refusal_of_the_first_stage_leaves_nothing_to_withdraw(
+    tmp_path: Path, settings: list[str], scheduler: Path
+) -> None:
+    (scheduler / "sbatch.refuse").write_text("101", encoding="utf-8")
+    ended = command(tmp_path, "--job", "tinybert_general", "--run-id", "a", *settings, path=scheduler)
+    assert (ended.returncode, "withdrawing" in ended.stderr) == (2, False)
+    assert not (scheduler / "scancel.asked").exists()
+
+
+def test_tries_of_an_earlier_submission_do_not_count(tmp_path: Path, sharded: Job, scheduler: Path, code: Path) -> None:
+    run_dir = open_run(sharded, tmp_path / "runs", "a")
+    for shard in range(3):
+        Tries(run_dir / "augment", shard).note("final")
+    submit(sharded, run_dir, Cluster(), code)
+    (run_dir / "augment" / "shards").mkdir()
+    (run_dir / "augment" / "shards" / "block_00000000.parquet").touch()
+    assert [Tries(run_dir / "augment", shard).verdict(3).again for shard in range(3)] == [True] * 3

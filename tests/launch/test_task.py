@@ -8,14 +8,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from submitit.core.utils import UncompletedJobError
 
 from kd_dist.config.job import Job
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.stages import SampleTextStage
 from kd_dist.runs.completion import is_complete
 from kd_dist.runs.layout import open_run
-from launch import task
-from launch.task import StageTask
+from kd_dist.runs.tries import Tries
+from launch.cluster import WARNED_AT
+from launch.task import StageTask, master_port
 from tests.launch.launching import CORPUS, program
 
 SCONTROL = """case "$3" in
@@ -80,26 +82,90 @@ def test_requeued_element_runs_its_shard_again(tmp_path: Path) -> None:
     assert (requeued.stage_dir, requeued.shard) == (tmp_path, 2)
 
 
-@pytest.mark.parametrize(
-    ("preempted", "mode", "requeues"),
-    [
-        ("PreemptTime=2026-01-01T12:00:00", "REQUEUE", True),
-        ("PreemptTime=2026-01-01T12:00:00", "GANG,SUSPEND", False),
-        ("PreemptTime=None", "REQUEUE", False),
-        ("", "REQUEUE", False),
-    ],
-)
-def test_slurm_requeues_what_it_preempts_in_such_a_partition(
-    scheduler: Path, monkeypatch: pytest.MonkeyPatch, preempted: str, mode: str, requeues: bool
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A stage that keeps nothing of an unfinished try."""
+    job = Job(name="texts", description="x", stages={"texts": SampleTextStage()}, result="texts")
+    return open_run(job, tmp_path / "runs", "a") / "texts"
+
+
+@pytest.fixture
+def in_a_job(scheduler: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be rank 0 of a job at its time limit."""
+    for name, value in {"SLURM_JOB_ID": "101", "SUBMITIT_EXECUTOR": "slurm", "RANK": "0", WARNED_AT: "0"}.items():
+        monkeypatch.setenv(name, value)
+    program(scheduler, "scontrol", "echo 'JobId=101 PreemptTime=None Partition=low'")
+    return scheduler
+
+
+def requeued(task: StageTask) -> bool:
+    """Whether a warning makes the task call submitit's handler."""
+    called: list[int] = []
+    task._requeue(lambda number, frame: called.append(number))
+    return called == [signal.SIGUSR2]
+
+
+def test_a_stage_that_keeps_nothing_fails_at_its_time_limit(
+    texts: Path, in_a_job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "101")
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    program(scheduler, "scontrol", SCONTROL.format(preempted=preempted, mode=mode))
-    assert task._slurm_requeues() is requeues
+    with pytest.raises(SystemExit) as caught:
+        requeued(StageTask(texts))
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: stage texts is at its time limit and keeps nothing of a try that is cut short, so that another try "
+        "would get no further: give it more time by texts.resources.timeout_minutes (now 10)\n"
+    )
+    assert not Tries(texts).verdict(3).again
 
 
-def test_a_node_that_cannot_ask_slurm_requeues_by_itself(scheduler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "101")
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    program(scheduler, "scontrol", "exit 1")
-    assert task._slurm_requeues() is False
+def test_a_stage_in_shards_may_also_have_more_of_them(sharded: Job, tmp_path: Path, in_a_job: Path) -> None:
+    task = StageTask(open_run(sharded, tmp_path / "runs", "a") / "augment", 1)
+    assert "saved nothing before it" in task._too_short()
+    assert (
+        "by augment.resources.timeout_minutes (now 240), or less work by augment.resources.shards" in task._too_short()
+    )
+
+
+def test_a_stage_that_has_kept_something_goes_on_after_its_time_limit(
+    sharded: Job, tmp_path: Path, in_a_job: Path
+) -> None:
+    task = StageTask(open_run(sharded, tmp_path / "runs", "a") / "augment", 1)
+    Tries(task.stage_dir).begin()
+    (task.stage_dir / "shards").mkdir()
+    (task.stage_dir / "shards" / "block_00000001.parquet").touch()
+    assert requeued(task)
+    with pytest.raises(SystemExit):  # the next try kept nothing more
+        requeued(task)
+
+
+def test_a_warning_of_something_else_requeues_any_stage(
+    texts: Path, in_a_job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(in_a_job, "scontrol", SCONTROL.format(preempted="PreemptTime=2026-01-01T12:00:00", mode="CANCEL"))
+    assert requeued(StageTask(texts))
+    program(in_a_job, "scontrol", SCONTROL.format(preempted="PreemptTime=2026-01-01T12:00:00", mode="REQUEUE"))
+    assert not requeued(StageTask(texts))  # SLURM does it
+    program(in_a_job, "scontrol", "exit 1")
+    monkeypatch.setenv(WARNED_AT, "9999999999")
+    assert requeued(StageTask(texts))
+    monkeypatch.setenv("RANK", "1")
+    assert not requeued(StageTask(texts))
+
+
+def test_too_many_requeues_are_one_message(
+    texts: Path, in_a_job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(number: int, frame: object) -> None:
+        raise UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    monkeypatch.setenv(WARNED_AT, "9999999999")
+    with pytest.raises(SystemExit):
+        StageTask(texts)._requeue(refuse)
+    assert capsys.readouterr().err == "error: texts: Job not requeued because: timed-out too many times.\n"
+
+
+def test_the_port_of_a_job_is_another_after_every_requeue() -> None:
+    ports = [master_port("101", restarts) for restarts in range(12_768)]
+    assert len(set(ports)) == len(ports)
+    assert (min(ports), max(ports)) == (20_000, 32_767)
+    assert master_port("101_1", 0) != master_port("101_2", 0)

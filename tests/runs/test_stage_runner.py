@@ -1,5 +1,7 @@
 """A stage, or its shards, run once and are marked complete."""
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from kd_dist.runs import completion
 from kd_dist.runs.completion import complete, is_complete
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.stage_runner import run_stage
+from tests.conftest import ROOT
 from tests.runs.runs import written
 
 
@@ -35,6 +38,36 @@ def test_mistake_that_a_stage_finds_came_too_late_for_status_2(texts: Path, monk
     with pytest.raises(RunError, match=r"^rows.tsv, line 2: no label$") as caught:
         run_stage(texts)
     assert (caught.value.exit_status, is_complete(texts)) == (1, False)
+
+
+LEAVE_REMAINS = """
+import os, signal, sys; from pathlib import Path; from kd_dist.files import atomic_path, temporary_folder
+place = Path(sys.argv[1]) / "checkpoints" / "step_00000005"
+with temporary_folder(place) as folder, atomic_path(place.parent.parent / "report.html") as file:
+    (folder / "weights.safetensors").write_text("half"); file.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_try_sweeps_what_a_killed_one_left(texts: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", LEAVE_REMAINS, str(texts)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len([path for path in texts.rglob("*") if ".tmp-" in path.name]) == 2
+    run_stage(texts)
+    assert is_complete(texts)
+    assert not [path for path in texts.rglob("*") if ".tmp-" in path.name]
+
+
+def test_a_mistake_is_noted_for_whoever_would_start_the_stage_again(
+    texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stage: Any, stage_dir: Path, shard: int) -> None:
+        raise UserError("rows.tsv, line 2: no label")
+
+    monkeypatch.setitem(sys.modules, "kd_dist.data.sample_text", SimpleNamespace(run=refuse))
+    with pytest.raises(RunError):
+        run_stage(texts)
+    assert (texts / "tries" / "final").exists()
 
 
 def test_complete_stage_is_left_alone(texts: Path) -> None:

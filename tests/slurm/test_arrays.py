@@ -1,6 +1,7 @@
 """A stage in shards on a real SLURM: one array, whose elements are requeued and submitted again on their own."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,16 @@ class Run:
         outputs = TeacherOutputsStage(
             teacher=Teacher(path=str(labelled.teacher)),
             data=DistillationData(tokens=str(labelled.tokens)),
-            resources=ShardResources(shards=SHARDS, timeout_minutes=30),
+            resources=ShardResources(shards=SHARDS),
         )
         report = ReportStage(page=ReportOptions(stages=["@outputs"]))
         self.job = Job(name="array", description="x", stages={"outputs": outputs, "report": report}, result="outputs")
 
-    def start(self) -> dict[str, str]:
+    def start(self, timeout_minutes: int = 30) -> dict[str, str]:
+        outputs = self.job.stages["outputs"]
+        resources = outputs.resources.model_copy(update={"timeout_minutes": timeout_minutes})
+        stages = self.job.stages | {"outputs": outputs.model_copy(update={"resources": resources})}
+        self.job = self.job.model_copy(update={"stages": stages})
         self.run_dir = open_run(self.job, self.runs_dir, "a")
         return submit(self.job, self.run_dir, CLUSTER, snapshot(self.run_dir))
 
@@ -96,3 +101,38 @@ def test_an_element_that_is_warned_is_requeued_alone(run: Run) -> None:
     assert "shard 1, start 2" in run.log(elements[1])
     marker = json.loads((run.run_dir / "outputs" / "shard_00001.COMPLETE").read_text(encoding="utf-8"))
     assert marker["shards"] == SHARDS
+
+
+def test_an_element_at_its_time_limit_fails_at_once_and_says_which_setting_is_too_small(run: Run) -> None:
+    """Of two minutes, every one is among the last, so that a warning is taken for that of the time limit."""
+    jobs = run.start(timeout_minutes=2)
+    elements = [f"{jobs['outputs']}_{shard}" for shard in range(SHARDS)]
+    assert eventually(lambda: "shard 1, start 1" in run.log(elements[1]), timeout=120), run.log(elements[1])
+    run.slurm.run(["scancel", "--signal=USR2", elements[1]])
+    assert run.ended(elements[1]) == "FAILED", run.log(elements[1])
+    said = "error: stage outputs is at its time limit and keeps nothing of a try that is cut short"
+    assert said in run.log(elements[1])
+    assert "outputs.resources.timeout_minutes (now 2)" in run.log(elements[1])
+    assert "Traceback" not in run.log(elements[1])
+    assert run.slurm.show_job(elements[1])["Restarts"] == "0"
+    assert run.ended(jobs["report"]) == "CANCELLED"
+
+
+@pytest.fixture
+def short_grace(slurm: PrivateCluster) -> Iterator[None]:
+    """A preempted job has so little time that no shard can end in it."""
+    slurm.run(["scontrol", "update", "PartitionName=main", "GraceTime=2"])
+    yield
+    slurm.run(["scontrol", "update", "PartitionName=main", f"GraceTime={slurm.grace_s}"])
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_a_stage_that_keeps_nothing_is_requeued_after_a_preemption_whenever_it_comes(run: Run) -> None:
+    jobs = run.start(timeout_minutes=2)  # as above
+    elements = [f"{jobs['outputs']}_{shard}" for shard in range(SHARDS)]
+    assert eventually(lambda: "shard 1, start 1" in run.log(elements[1]), timeout=120), run.log(elements[1])
+    run.slurm.submit_high(1, nodes=2)
+    assert [run.ended(element) for element in elements] == ["COMPLETED"] * SHARDS, run.log(elements[1])
+    assert run.slurm.show_job(elements[1])["Restarts"] == "1"
+    assert "shard 1, start 2" in run.log(elements[1])
+    assert run.ended(jobs["report"]) == "COMPLETED"

@@ -1,6 +1,10 @@
 """`launch/slurm.py` on a real SLURM: stages in order, preemption, requeue, and nothing lost."""
 
+import contextlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,10 +55,10 @@ class Launcher:
         command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=self.root)
 
-    def start(self, run_id: str, nodes: int, ranks: int) -> tuple[Path, dict[str, str]]:
+    def start(self, run_id: str, nodes: int, ranks: int, *more: str) -> tuple[Path, dict[str, str]]:
         world = [f"resources.nodes={nodes}", f"resources.gpus_per_node={ranks}"]
         run = ["--job", "tinybert_general", "--cluster", str(self.profile), "--run-id", run_id, "--runs-dir", "runs"]
-        result = self.command(*run, *self.settings, *world)
+        result = self.command(*run, *self.settings, *world, *more)
         assert result.returncode == 0, result.stderr
         run_dir = self.root / "runs" / "tinybert_general" / run_id
         return run_dir, json.loads((run_dir / "submission.json").read_text())
@@ -129,6 +133,44 @@ def test_a_warning_before_the_time_limit_requeues_the_run(launcher: Launcher) ->
     assert again.stdout.count("complete, skipped") == 3
 
 
+def test_a_crash_after_a_checkpoint_is_requeued_and_goes_on(launcher: Launcher) -> None:
+    run_dir, jobs = launcher.start("crashed", 2, 1)
+    distill = run_dir / "distill"
+    assert eventually(lambda: at_step(distill, 60), timeout=300), launcher.logs(distill)
+    os.kill(process_of_rank(1, jobs["distill"]), signal.SIGKILL)
+    launcher.finish(run_dir, jobs)
+    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
+    log = launcher.logs(distill)
+    assert re.search(r"stage distill crashed at step \d+: it is started again, 1 of at most 3 times", log), log
+    assert "resumed at step 50" in log
+    assert re.search(r"the last try crashed at step \d+, which has the rows \d+, .* of /", log), log
+
+
+def test_a_rank_that_is_stuck_on_its_node_is_named_and_the_job_requeued(launcher: Launcher) -> None:
+    run_dir, jobs = launcher.start("stuck", 2, 1, "engine.hang_minutes=0.3")
+    distill = run_dir / "distill"
+    assert eventually(lambda: at_step(distill, 10), timeout=300), launcher.logs(distill)
+    os.kill(process_of_rank(1, jobs["distill"]), signal.SIGSTOP)
+    launcher.finish(run_dir, jobs)
+    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
+    log = launcher.logs(distill)
+    assert re.search(r"error: rank 0 hangs: step \d+ has taken 0.3 minutes; it is in ", log), log
+    assert "rank 1: no answer: it is stopped or gone" in log
+    assert re.search(r"stage distill hung at step \d+: it is started again, 1 of at most 3 times", log), log
+
+
+def process_of_rank(rank: int, job: str) -> int:
+    wanted = {f"SLURM_PROCID={rank}".encode(), f"SLURM_JOB_ID={job}".encode()}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (
+                wanted <= set((path / "environ").read_bytes().split(b"\0"))
+                and b"submitit" in (path / "cmdline").read_bytes()
+            ):
+                return int(path.name)
+    raise AssertionError(f"no process of rank {rank} in job {job}")
+
+
 def test_a_stage_that_fails_takes_the_stages_after_it_along(launcher: Launcher, tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
@@ -139,3 +181,5 @@ def test_a_stage_that_fails_takes_the_stages_after_it_along(launcher: Launcher, 
     log = launcher.logs(run_dir / "corpus")
     assert "error: no text in" in log
     assert "Traceback" not in log
+    assert "crashed" not in log  # a mistake is not retried
+    assert launcher.slurm.show_job(jobs["corpus"])["Restarts"] == "0"

@@ -166,8 +166,10 @@ def test_a_shard_killed_half_way_is_written_again(
     assert not (folder / "manifest_00000.json").exists()
     with pytest.raises(RunError, match="0 of at least 1 shards"):
         stored(labelled, folder)
+    (folder / ".logits_00000.npy.tmp-1-ab").touch()  # as of a kill a moment later
     run_entry(directory)
     assert len(stored(labelled, folder)._keys[0])
+    assert not list(folder.glob(".*"))
 
 
 def copied(teacher: Path, to: Path, **settings: object) -> Path:

@@ -118,6 +118,11 @@ class Engine(Section):
     activation_checkpointing: bool = Field(
         default=False, description="recompute the student's layers in the backward pass, to save memory"
     )
+    hang_minutes: float = Field(
+        default=15.0,
+        gt=0,
+        description="end a rank whose step takes longer, as hanging; the first may take twice as long",
+    )
 
 
 class Cadence(Section):
