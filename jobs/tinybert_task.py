@@ -31,7 +31,7 @@ from kd_dist.errors import UserError
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
-COMPARED = ("layers", "distill", "alone")
+DISTILLED = ("layers", "distill")
 LENGTH = ("steps", "epochs", "min_steps", "global_batch_size")  # the settings that decide how long training takes
 
 
@@ -99,32 +99,34 @@ def _students(teacher: Teacher, donor: str, rows: dict[str, str], student: Stude
 
 
 def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Train the student without distillation for as long as both stages of distillation together.
+    """Train the student without distillation for as long as all stages of distillation together.
 
     Args:
-        stages: The stages, with `layers`, `distill` and `alone` among them.
+        stages: The stages, with `distill` and `alone` among them, and perhaps `layers`.
         given: The keys that the user set; a length set for `alone` is kept.
 
     Returns:
         The stages, and a note where the length of `alone` was kept.
 
     Raises:
-        UserError: The lengths of the two stages cannot be added, and none is given for `alone`.
+        UserError: The lengths of two stages cannot be added, and none is given for `alone`.
     """
-    layers, distill, alone = (_train_of(stages, name) for name in COMPARED)
+    first, *more = [_train_of(stages, name) for name in DISTILLED if name in stages]
+    alone = _train_of(stages, "alone")
     own = [key for key in LENGTH if f"alone.train.{key}" in given]
-    if own == ["global_batch_size"] and len({train.global_batch_size for train in (layers, distill, alone)}) == 1:
+    if own == ["global_batch_size"] and len({train.global_batch_size for train in (first, *more, alone)}) == 1:
         own = []  # it is what the stage gets without being set
     if own:
         shown = ", ".join(f"alone.train.{key}={getattr(alone, key)}" for key in own)
         return stages, [f"the student without distillation is not trained for as long as the distilled one: {shown}"]
-    unit, other = _unit(layers), _unit(distill)
-    if unit != other:
-        raise UserError(_no_sum(layers, unit, distill, other))
-    if layers.global_batch_size != distill.global_batch_size:
-        raise UserError(_no_sum(layers, "global_batch_size", distill, "global_batch_size"))
-    length = {key: getattr(layers, key) + getattr(distill, key) for key in (unit, "min_steps")}
-    length["global_batch_size"] = layers.global_batch_size
+    unit = _unit(first)
+    for distill in more:
+        if (other := _unit(distill)) != unit:
+            raise UserError(_no_sum(first, unit, distill, other))
+        if first.global_batch_size != distill.global_batch_size:
+            raise UserError(_no_sum(first, "global_batch_size", distill, "global_batch_size"))
+    length = {key: sum(getattr(train, key) for train in (first, *more)) for key in (unit, "min_steps")}
+    length["global_batch_size"] = first.global_batch_size
     train = alone.model_copy(update=length)
     return stages | {"alone": stages["alone"].model_copy(update={"train": train})}, []
 
@@ -135,10 +137,8 @@ def without_missing_texts(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
     assert isinstance(unlabelled, UnlabelledStage)
     if unlabelled.data.unlabelled:
         return stages
-    changed = {
-        name: stages[name].with_sections(_without_unlabelled_tokens) for name in ("outputs", "layers", "distill")
-    }
-    return drop_stages(stages | changed, "unlabelled")
+    changed = {name: stage.with_sections(_without_unlabelled_tokens) for name, stage in stages.items()}
+    return drop_stages(changed, "unlabelled")
 
 
 def _without_unlabelled_tokens(name: str, section: Section) -> Section:
