@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+POOLINGS = ("mean", "max", "attention", "last")
 
 
 class RecurrentConfig(PreTrainedConfig):
@@ -30,6 +31,9 @@ class RecurrentConfig(PreTrainedConfig):
             mean weighted by a learnt score; `last`: the last state of each direction.
         classifier_size: width of the classifier's first layer.
         dropout: of the embeddings, of the output of each layer, and of the classifier's first layer.
+
+    Raises:
+        ValueError: there is no such cell or pooling.
     """
 
     model_type = "recurrent"
@@ -46,6 +50,12 @@ class RecurrentConfig(PreTrainedConfig):
     pooling: str = "max"
     classifier_size: int = 256
     dropout: float = 0.1
+
+    def __post_init__(self, **others: Any) -> None:
+        super().__post_init__(**others)
+        for name, value, choices in (("cell", self.cell, CELLS), ("pooling", self.pooling, POOLINGS)):
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}, not one of {', '.join(choices)}")
 
 
 class RecurrentForSequenceClassification(PreTrainedModel):
