@@ -67,6 +67,8 @@ class RecurrentForSequenceClassification(PreTrainedModel):
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
+        # A donor's embeddings are much smaller than what recurrent layers start to learn from.
+        self.norm = nn.LayerNorm(config.embedding_size)
         width = config.hidden_size * (2 if config.bidirectional else 1)
         inputs = [config.embedding_size, *[width] * (config.num_hidden_layers - 1)]
         self.layers = nn.ModuleList(RecurrentLayer(size, config) for size in inputs)
@@ -109,7 +111,7 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         """
         mask_BS = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         lengths_B1 = mask_BS.sum(dim=1, keepdim=True)
-        states_BSD = self.dropout(self.embeddings(input_ids))
+        states_BSD = self.dropout(self.norm(self.embeddings(input_ids)))
         for layer in self.layers:
             states_BSD = self.dropout(layer(states_BSD, lengths_B1))
         return SequenceClassifierOutput(logits=self.classifier(self.pooling(states_BSD, mask_BS.bool(), lengths_B1)))

@@ -48,7 +48,7 @@ def packed(model: RecurrentForSequenceClassification, inputs: dict[str, torch.Te
     weights |= {f"{name}_reverse": tensor for name, tensor in layer.backwards.state_dict().items()}
     whole.load_state_dict(weights)
     lengths = inputs["attention_mask"].sum(dim=1)
-    states = model.embeddings(inputs["input_ids"])
+    states = model.norm(model.embeddings(inputs["input_ids"]))
     outputs, last = whole(pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False))
     last = last[0] if config.cell == "lstm" else last
     return pad_packed_sequence(outputs, batch_first=True)[0], torch.cat([last[0], last[1]], dim=1)
