@@ -157,7 +157,7 @@ class _Pooling(nn.Module):
         if self.score is not None:
             weights_BS1 = self.score(states_BSH).masked_fill(~mask_BS1, -torch.inf).softmax(dim=1)
             return (weights_BS1 * states_BSH).sum(dim=1)
-        last_BH = states_BSH.take_along_dim(lengths_B1.unsqueeze(2) - 1, dim=1).squeeze(1)
+        last_BH = states_BSH.gather(1, (lengths_B1 - 1).unsqueeze(2).expand(-1, -1, states_BSH.shape[2])).squeeze(1)
         if not self.bidirectional:
             return last_BH
         half = states_BSH.shape[2] // 2  # backwards, the last token that is read is the first of the text
