@@ -90,7 +90,7 @@ class RecurrentForSequenceClassification(PreTrainedModel):
         return super().train(mode)
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding | nn.RNNBase):
+        if isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm | nn.RNNBase):
             module.reset_parameters()
 
     def get_input_embeddings(self) -> nn.Embedding:

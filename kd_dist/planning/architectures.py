@@ -95,12 +95,11 @@ def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
 
 def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) -> list[str]:
     """Return why a model with this config.json cannot be trained on these rows with this objective."""
-    recurrent = is_recurrent(config)
-    if (
-        problems := _recurrent_problems(stage, origin, config)
-        if recurrent
-        else _encoder_problems(config, origin, "trained")
-    ):
+    if is_recurrent(config):
+        problems = _recurrent_problems(stage, origin, config)
+    else:
+        problems = _encoder_problems(config, origin, "trained")
+    if problems:
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
     return own + _length_problems(job, stage, origin, config)
