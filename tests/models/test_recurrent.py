@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModelForSequenceClassification
 
+from kd_dist.errors import UserError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.recurrent import CELLS, RecurrentConfig, RecurrentForSequenceClassification
 from tests.conftest import TinyWorld
@@ -127,3 +129,18 @@ def test_an_export_loads_without_kd_dist_and_so_does_what_is_saved_there(tiny: T
             expected = load_classifier(folder, torch.device("cpu")).model(torch.tensor(ids)).logits
         torch.testing.assert_close(torch.tensor(logits), expected)
         assert label in LABELS
+
+
+def test_weights_without_a_layer_are_refused(tiny: TinyWorld, tmp_path: Path) -> None:
+    folder = save_recurrent(tmp_path / "model", tiny.tokenizer)
+    weights = load_file(folder / "model.safetensors")
+    del weights["layers.0.backwards.weight_hh_l0"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"1 of 1\d tensors of the encoder .*layers.0.backwards.weight_hh_l0.*random"):
+        load_classifier(folder)
+
+
+def test_a_recurrent_model_has_no_speed(tiny: TinyWorld, tmp_path: Path) -> None:
+    classifier = load_classifier(save_recurrent(tmp_path / "model", tiny.tokenizer))
+    with pytest.raises(UserError, match="so it has no speed; recurrent models never have$"):
+        classifier.at(speed=0.5)
