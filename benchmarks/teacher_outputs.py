@@ -60,9 +60,9 @@ class Distillation:
         assert wanted is not None
         label2id = PreparedRows(self.tokens).label2id
         self.teacher = Teacher(stage.teacher.path, wanted, precision="fp32", device=DEVICE, label2id=label2id)
-        self.optimizer = torch.optim.AdamW(
-            self.objective.parameters(), lr=stage.learning_rate(self.objective.student.config.hidden_size), fused=True
-        )
+        config = self.objective.student.config
+        rate = stage.learning_rate(config.hidden_size, config.model_type)
+        self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=rate, fused=True)
         self.plan = BatchPlan(
             self.plain.lengths,
             global_batch_size=stage.train.global_batch_size,

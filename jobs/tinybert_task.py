@@ -116,7 +116,7 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
         The stages, and a note where the length of `alone` was kept.
 
     Raises:
-        UserError: The lengths of the two stages cannot be added, and none is given for `alone`.
+        UserError: The lengths of two stages cannot be added, and none is given for `alone`.
     """
     of_distillation: dict[str, Train] = {
         name: _train_of(stages, name) for name in ("layers", "distill") if name in stages
@@ -147,13 +147,15 @@ def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[d
     Such a student learns as well by prediction alone in the same time, or better (docs/what_distillation_buys.md).
 
     Args:
-        stages: The stages, with `layers` and `distill` among them.
+        stages: The stages, with `distill` and perhaps `layers` among them.
         given: The keys that the user set.
 
     Returns:
         The stages, and a note where `layers` was left out.
     """
-    layers = stages["layers"]
+    layers = stages.get("layers")
+    if layers is None:
+        return stages, []
     assert isinstance(layers, TrainStage)
     assert layers.student is not None
     asked = any(key.startswith("layers.") or key in OF_LAYERS for key in given)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field
 
+from kd_dist.config.recurrent import RECURRENT, RECURRENT_RATE
 from kd_dist.config.sections.augmentation import Augment, Perturb
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import (
@@ -313,10 +314,13 @@ class TrainStage(Stage):
     def problems(self, name: str) -> list[str]:
         return [*self.train.problems(name, self.resources.world_size()), *self.objective.problems(self)]
 
-    def learning_rate(self, width: int) -> float:
-        """Return the peak learning rate for a model of this width: the given one, or the objective's default."""
-        given = self.optim.learning_rate
-        return self.objective.learning_rate(width, self.student is not None) if given is None else given
+    def learning_rate(self, width: int, model_type: str) -> float:
+        """Return the peak learning rate of a model: the given one, that of recurrent models, or the objective's."""
+        if self.optim.learning_rate is not None:
+            return self.optim.learning_rate
+        if model_type == RECURRENT:
+            return RECURRENT_RATE
+        return self.objective.learning_rate(width, self.student is not None)
 
     def donor_path(self) -> str | None:
         """Return the model whose weights a student without weights of its own starts from."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.backends import cudnn, mkldnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,13 +104,14 @@ def count_operations(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     """Count the multiply-accumulates of one forward pass: those of all matrix products, attention included.
 
     torch counts floating-point operations, two for each multiply-accumulate. It does not know the fused attention of
-    CPUs, so attention runs as the plain matrix products that it fuses.
+    CPUs, nor the recurrent layers of oneDNN and cuDNN, so these run as the plain matrix products that they fuse.
 
     Args:
         model: called as `model(**inputs)`.
         inputs: tensors on the model's device.
     """
     counter = FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):
+    without_mkldnn = mkldnn.flags(enabled=False, allow_tf32=None)  # None: any value is warned of where there is no XPU
+    with counter, sdpa_kernel(SDPBackend.MATH), without_mkldnn, cudnn.flags(enabled=False):
         model(**inputs)
     return counter.get_total_flops() // 2

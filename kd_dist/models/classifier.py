@@ -64,9 +64,10 @@ class Classifier:
             UserError: the model has no branches.
         """
         if not isinstance(self.model, FastBertForSequenceClassification):
+            way_out = f": train some (`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
             raise UserError(
-                f"{self.directory} has no branches to exit early by, so it has no speed: train some "
-                f"(`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
+                f"{self.directory} has no branches to exit early by, so it has no speed"
+                f"{'; recurrent models never have' if self.brings_code else way_out}"
             )
         return replace(self, exit_rule=self.model.exit_rule(speed, patience))
 
@@ -74,6 +75,11 @@ class Classifier:
     def num_layers(self) -> int:
         """Layers of the encoder."""
         return self.model.config.num_hidden_layers
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether the code of the model is saved with it, since transformers has none for it."""
+        return self.model._auto_class is not None
 
     @torch.inference_mode()
     def run(self, batches: Iterable[Mapping[str, Tensor]]) -> ClassifierOutput:

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, BertConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from kd_dist.config.families import unsupported
+from kd_dist.config.recurrent import is_recurrent
 from kd_dist.errors import UserError
 from kd_dist.model_files.encoder_weights import modern_name, require_fit
 from kd_dist.model_files.model_configs import (
@@ -28,6 +29,7 @@ from kd_dist.model_files.model_configs import (
     with_model_type,
 )
 from kd_dist.model_files.weight_files import json_object, tensor_shapes, weight_files
+from kd_dist.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 
 # What damaged files raise, and those that hold something else than tensors.
 UNREADABLE = (
@@ -40,6 +42,9 @@ UNREADABLE = (
     SafetensorError,
     pickle.UnpicklingError,
 )
+
+AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
+AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)
 
 
 @dataclass(frozen=True)
@@ -160,11 +165,12 @@ def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
 
 
 def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) -> None:
-    if unsupported(model.config.to_dict()):
+    config = model.config.to_dict()
+    if unsupported(config) and not is_recurrent(config):
         return
-    base = model.base_model
+    base = model.base_model  # of a recurrent model the whole
     prefix = "" if base is model else f"{model.base_model_prefix}."
-    encoder = [f"{prefix}{name}" for name in base.state_dict() if not name.startswith("pooler.")]
+    encoder = [f"{prefix}{name}" for name in base.state_dict() if not name.startswith(("pooler.", "classifier."))]
     random = [name for name in encoder if name in set(new)]
     if random:
         raise UserError(

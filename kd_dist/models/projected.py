@@ -15,18 +15,24 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from kd_dist.config.families import FAMILIES
+from kd_dist.config.recurrent import RECURRENT
 
 
 def obstacle(donor: PretrainedConfig, student: PretrainedConfig) -> str | None:
     """Return why a student of this architecture cannot start from this donor's embeddings; None where it can."""
     for name, config in (("donor", donor), ("student", student)):
-        if getattr(config, "embedding_size", config.hidden_size) != config.hidden_size:
+        if config.model_type != RECURRENT and embedding_width(config) != config.hidden_size:
             return f"the {name}'s embeddings are narrower than its layers"
-    if student.hidden_size > donor.hidden_size:
-        return f"it is wider ({student.hidden_size}) than the donor ({donor.hidden_size})"
+    if embedding_width(student) > donor.hidden_size:
+        return f"it is wider ({embedding_width(student)}) than the donor ({donor.hidden_size})"
     if student.vocab_size > donor.vocab_size:
         return f"it has more tokens ({student.vocab_size:,}) than the donor ({donor.vocab_size:,})"
     return None
+
+
+def embedding_width(config: PretrainedConfig) -> int:
+    """Return the width of the word embeddings, which some families have apart from that of their layers."""
+    return getattr(config, "embedding_size", config.hidden_size)
 
 
 def principal_directions(words_VD: Tensor, width: int) -> Tensor:
@@ -49,10 +55,10 @@ def project(donor: PreTrainedModel, student: PreTrainedModel) -> Tensor:
 
     Args:
         donor: The encoder, or a model that has one.
-        student: Likewise, of an architecture without an `obstacle`; it is changed in place.
+        student: Likewise, of an architecture without an `obstacle`, or recurrent; it is changed in place.
     """
     source, target = _tables(donor.base_model), _tables(student.base_model)
-    directions_DE = principal_directions(source["words"], student.config.hidden_size)
+    directions_DE = principal_directions(source["words"], embedding_width(student.config))
     for name in source.keys() & target.keys():
         common = min(len(source[name]), len(target[name]))
         target[name][:common] = source[name][:common] @ directions_DE
@@ -62,6 +68,8 @@ def project(donor: PreTrainedModel, student: PreTrainedModel) -> Tensor:
 def _tables(encoder: Any) -> dict[str, Tensor]:
     """Return the embeddings by name; positions from the first that a text has, types where the family has them."""
     embeddings, config = encoder.embeddings, encoder.config
+    if config.model_type == RECURRENT:
+        return {"words": embeddings.weight}
     first = config.pad_token_id + 1 if FAMILIES[config.model_type].offset_positions else 0
     tables = {"words": embeddings.word_embeddings.weight, "positions": embeddings.position_embeddings.weight[first:]}
     if hasattr(embeddings, "token_type_embeddings"):

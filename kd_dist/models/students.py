@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from kd_dist.config.paths import model_config_file
+from kd_dist.config.recurrent import RECURRENT
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import capture_attention
@@ -78,7 +79,7 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
         model = random_model(mapping, config)
         if (donor := stage.projected_from()) is not None:
             directions_DE = _project_from(donor, model)
-    capture_attention(model)
+    _prepare(model)
     if stage.engine.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model, directions_DE
@@ -97,8 +98,13 @@ def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
     """Return a model with random weights, of the class that one of transformers' mappings has for an architecture."""
     model_class = mapping[type(config)]
     model = model_class(config, **without_pooler(model_class))
-    capture_attention(model)
+    _prepare(model)
     return model
+
+
+def _prepare(model: PreTrainedModel) -> None:
+    if model.config.model_type != RECURRENT:  # which has no attention
+        capture_attention(model)
 
 
 def _load(mapping: Any, path: str, config: PretrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:

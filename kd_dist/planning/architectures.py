@@ -6,6 +6,7 @@ from typing import Any
 from kd_dist.config.families import FAMILIES, unsupported
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
+from kd_dist.config.recurrent import is_recurrent, recurrent_problems
 from kd_dist.config.stages import (
     WIRE,
     AugmentedStage,
@@ -54,7 +55,19 @@ def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
     if stage.teacher and teacher and not problems:
         problems += _teacher_problems(stage, teacher, trained)
         problems += _length_problems(job, stage, f"teacher.path={stage.teacher.path}", teacher)
-    return problems
+    return problems or _donor_problems(job, stage)
+
+
+def _donor_problems(job: Job, stage: TrainStage) -> list[str]:
+    """Return why a student cannot start from the embeddings of its donor."""
+    path = stage.projected_from()
+    if path is None or stage.donor is None:  # without a donor it is the teacher
+        return []
+    try:
+        config = model_config(job, "donor.path", path)
+    except UserError as error:
+        return [str(error)]
+    return [] if config is None else _encoder_problems(config, f"donor.path={path}", "a donor of embeddings")
 
 
 def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
@@ -82,10 +95,30 @@ def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
 
 def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) -> list[str]:
     """Return why a model with this config.json cannot be trained on these rows with this objective."""
-    if problems := _encoder_problems(config, origin, "trained"):
+    if is_recurrent(config):
+        problems = _recurrent_problems(stage, origin, config)
+    else:
+        problems = _encoder_problems(config, origin, "trained")
+    if problems:
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
     return own + _length_problems(job, stage, origin, config)
+
+
+def _recurrent_problems(stage: TrainStage, origin: str, config: Config) -> list[str]:
+    """Return why a recurrent model with this config.json cannot be trained in a stage."""
+    if not stage.objective.trains_recurrent:
+        return [
+            f"{origin} is a recurrent model, without layers of attention: it learns from labels and from a teacher's "
+            "predictions alone; use `--job rnn`"
+        ]
+    problems = [f"{origin}: {problem}" for problem in recurrent_problems(config)]
+    if stage.engine.activation_checkpointing:
+        problems.append(
+            f"engine.activation_checkpointing=true recomputes layers of attention, and {origin} is a recurrent model: "
+            "leave it out"
+        )
+    return problems
 
 
 def _origin_of_trained(stage: TrainStage) -> str:

@@ -29,11 +29,12 @@ import json, sys
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 folder, rows = sys.argv[1], json.load(sys.stdin)
-model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+code = {"trust_remote_code": rows["brings_code"]}
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **code).eval()
 with torch.inference_mode():
     logits = [model(**{k: torch.tensor([v]) for k, v in row.items()}).logits[0].tolist() for row in rows["inputs"]]
 text = {key: value for key, value in (("text", rows["text"]), ("text_pair", rows["text_pair"])) if value is not None}
-classify = pipeline("text-classification", model=folder, device="cpu", dtype=torch.float32)
+classify = pipeline("text-classification", model=folder, device="cpu", dtype=torch.float32, **code)
 answer = classify(text, truncation=True, max_length=rows["length"], function_to_apply="none")
 answer = answer[0] if isinstance(answer, list) else answer
 print(json.dumps({"logits": logits, "ours": "kd_dist" in sys.modules} | answer))
@@ -71,6 +72,7 @@ def check_in_isolation(
             "length": min(classifier.max_length, preprocessing.max_length),
             "text": text,
             "text_pair": pair,
+            "brings_code": classifier.brings_code,
         },
     )
     difference = np.abs(np.array(answer["logits"]) - predict_logits(classifier, rows)).max()

@@ -1,7 +1,7 @@
 """Export a trained model as a Hugging Face directory.
 
-The directory loads without kd_dist. Only a model with branches (FastBERT) needs the classes of `kd_dist.early_exit`, as
-the README.md in its directory says.
+The directory loads without kd_dist: that of a recurrent model has its code in it. Only a model with branches (FastBERT)
+needs the classes of `kd_dist.early_exit`, as the README.md in its directory says.
 """
 
 import copy

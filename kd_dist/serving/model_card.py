@@ -26,7 +26,7 @@ def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dic
         parts.append(f"## Scores\n\n| metric | value |\n|---|---|\n{scores}")
     if classifier.task != "regression":
         parts.append("## Labels\n\n" + ", ".join(classifier.labels))
-    parts.append(f"## Use\n\n{_usage(preprocessing)}")
+    parts.append(f"## Use\n\n{_usage(classifier, preprocessing)}")
     parts.append(
         f"`onnx/model.onnx` ({report['size_mb']:.1f} MB) takes any batch size and length and gives `logits`; they "
         f"differ from PyTorch's by at most {report['max_difference']:.1e}."
@@ -34,11 +34,12 @@ def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dic
     return "\n\n".join(parts) + "\n"
 
 
-def _usage(preprocessing: Preprocessing) -> str:
+def _usage(classifier: Classifier, preprocessing: Preprocessing) -> str:
     argument = '{"text": "...", "text_pair": "..."}' if preprocessing.pairs else '"..."'
+    code = ", trust_remote_code=True" if classifier.brings_code else ""  # the code beside the weights
     example = (
         "```python\nfrom transformers import pipeline\n\n"
-        'classify = pipeline("text-classification", model="PATH OF THIS FOLDER")\n'
+        f'classify = pipeline("text-classification", model="PATH OF THIS FOLDER"{code})\n'
         f"print(classify({argument}, truncation=True, max_length={preprocessing.max_length}))\n```"
     )
     if takes_raw_texts(preprocessing):

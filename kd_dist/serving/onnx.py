@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from kd_dist.data.preprocessing import Encoding
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import Classifier
+from kd_dist.models.recurrent import RecurrentForSequenceClassification
 from kd_dist.serving.check import TOLERANCE
+from kd_dist.serving.onnx_recurrent import with_onnx_layers
 
 LATENCY_ROUNDS = 30
 
@@ -51,13 +53,14 @@ def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dic
     """
     import onnxruntime
 
-    model = _Logits(classifier.model).eval()
+    recurrent = isinstance(classifier.model, RecurrentForSequenceClassification)
+    exported = _Logits(with_onnx_layers(classifier.model) if recurrent else classifier.model).eval()
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=classifier.max_length)
     example = _random_inputs(classifier, 2, 8)  # sizes 0 and 1 would be taken for constants
     path.parent.mkdir(parents=True, exist_ok=True)
     with _silence():
         torch.onnx.export(
-            model,
+            exported,
             kwargs=example,
             f=str(path),
             dynamo=True,  # the older exporter is silently wrong at other lengths
@@ -67,7 +70,7 @@ def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dic
             external_data=False,
             verbose=False,
         )
-    options = onnxruntime.SessionOptions()
+    model, options = _Logits(classifier.model).eval(), onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences = {

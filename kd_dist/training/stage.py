@@ -106,7 +106,8 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
 
 
 def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
-    rate = stage.learning_rate(objective.student.config.hidden_size)
+    config = objective.student.config
+    rate = stage.learning_rate(config.hidden_size, config.model_type)
     return Engine(
         objective,
         stage.engine,

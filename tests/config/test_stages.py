@@ -5,13 +5,14 @@ import ast
 import pytest
 
 from kd_dist.config.jobs import find_job, job_names
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.data import PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Calibrate, Evaluate
 from kd_dist.config.sections.models import Donor, Model, Student, Teacher
 from kd_dist.config.sections.resources import GpuResources
-from kd_dist.config.sections.training import Cadence, Engine, Selection, Train
+from kd_dist.config.sections.training import Cadence, Engine, Optim, Selection, Train
 from kd_dist.config.stages import CalibrateStage, EvaluateStage, TrainStage
 
 
@@ -83,3 +84,11 @@ def test_every_entry_is_a_function_of_stage_folder_and_shard() -> None:
         tree = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
         (found,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
         assert [argument.arg for argument in found.args.args] == ["stage", "stage_dir", "shard"]
+
+
+def test_a_recurrent_model_has_a_learning_rate_of_its_own() -> None:
+    stage = training(objective=SoftLabelsObjective())
+    assert [stage.learning_rate(width, "recurrent") for width in (128, 768)] == [1e-3, 1e-3]
+    assert stage.learning_rate(768, "bert") < 1e-4
+    given = training(optim=Optim(learning_rate=0.5))
+    assert given.learning_rate(256, "recurrent") == given.learning_rate(256, "bert") == 0.5

@@ -13,6 +13,7 @@ from kd_dist.config.paths import REPOSITORY
 from kd_dist.evaluation.operations import Operations, count_operations
 from kd_dist.models.exit_rules import ExitRule
 from tests.models.random_models import NUM_LAYERS, random_classifier, random_fastbert
+from tests.models.recurrent_models import random_recurrent
 
 WIDTH, INNER, NARROW, NUM_CLASSES = 16, 32, 8, 5
 OTHER_LENGTHS = np.array([1, 5, 17, 40])
@@ -104,3 +105,19 @@ def test_rows_are_counted_one_by_one() -> None:
     alone = [found.per_row(lengths_N[row : row + 1], layers_N[row : row + 1], asking)[0] for row in range(4)]
     assert found.per_row(lengths_N, layers_N, asking).tolist() == pytest.approx(alone)
     assert found.per_row(lengths_N, layers_N, rule(0.0, 0.0, 0.0)).sum() < sum(alone)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_a_recurrent_model_costs_its_gates_for_each_token_and_direction(cell: str, gates: int) -> None:
+    found = operations(random_recurrent(cell=cell, num_hidden_layers=2))
+    head = 16 * 10 + 10 * 3
+    for length in OTHER_LENGTHS:
+        layers = 2 * length * gates * (8 * (12 + 8) + 8 * (16 + 8))
+        assert round(found.per_row(np.array([length]))[0]) == layers + head
+
+
+def test_counting_leaves_the_fast_kernels_as_they_were(recwarn: pytest.WarningsRecorder) -> None:
+    before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    operations(random_recurrent())
+    assert (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled) == before
+    assert [str(warning.message) for warning in recwarn] == []

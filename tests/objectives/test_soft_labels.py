@@ -1,13 +1,23 @@
 """Distillation of the prediction equals its formula; the teacher's labels are matched by name."""
 
 import json
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
+from transformers import AutoModel
 
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
+from kd_dist.config.sections.models import Student
+from kd_dist.config.tasks import Task
+from kd_dist.data.labels import Labels
+from kd_dist.models.projected import principal_directions
 from kd_dist.models.teacher import Teacher
+from kd_dist.objectives.soft_labels import SoftLabels
 from tests.conftest import LabelledWorld
+from tests.models.random_models import random_inputs
+from tests.models.recurrent_models import random_recurrent, write_recurrent_config
 from tests.objectives.builders import built, stage
 
 
@@ -39,3 +49,34 @@ def test_the_trained_teacher_and_its_order_of_labels_are_what_is_distilled(
     plain = Teacher(str(labelled.teacher), wanted, precision="fp32", device=torch.device("cpu"))
     mapped = Teacher(str(labelled.teacher), wanted, precision="fp32", device=torch.device("cpu"), label2id=swapped)
     torch.testing.assert_close(mapped(labelled_batch).logits, plain(labelled_batch).logits.flip(1))
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_labels_and_logits_have_the_weights_of_the_formula(task: Task) -> None:
+    """The loss of Tang et al. 2019: alpha x cross-entropy + (1 - alpha) x mean squared error of the logits."""
+    alpha = 0.3
+    settings = SoftLabelsObjective(soft_weight=0.0, hard_weight=alpha, logits_weight=1 - alpha)
+    labels = Labels(task, {"a": 0, "b": 1, "c": 2})
+    model = random_recurrent()
+    method = SoftLabels(model, labels, settings, teacher_runs=False)
+    truth = torch.tensor([2, 0, 1]) if task == "single_label" else torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1]])
+    batch = random_inputs([7, 4, 2]) | {"labels": truth, "teacher_logits": torch.randn(3, 3)}
+    sums, logits_BC = method(batch, None)
+    counts, weights = method.counts(batch), settings.weights()
+    loss = sum(weights[term] * sums[term] / counts[term] for term in sums)
+    hard = nn.functional.cross_entropy if task == "single_label" else nn.functional.binary_cross_entropy_with_logits
+    distance = nn.functional.mse_loss(logits_BC, batch["teacher_logits"])
+    torch.testing.assert_close(loss, alpha * hard(logits_BC, truth) + (1 - alpha) * distance)
+
+
+@pytest.mark.parametrize("width", [32, 12])
+def test_a_recurrent_student_starts_from_the_embeddings_of_its_teacher(
+    labelled: LabelledWorld, tmp_path: Path, width: int
+) -> None:
+    """They are the teacher's own where it is as wide, and their principal components where it is wider."""
+    student = Student(config=str(write_recurrent_config(tmp_path, embedding_size=width)))
+    method = built(stage(labelled, SoftLabelsObjective(), student=student))
+    words = AutoModel.from_pretrained(labelled.teacher).embeddings.word_embeddings.weight
+    expected = words if width == 32 else words @ principal_directions(words, width)
+    torch.testing.assert_close(method.student.embeddings.weight, expected[: len(method.student.embeddings.weight)])
+    assert method.student.config.problem_type == "single_label_classification"

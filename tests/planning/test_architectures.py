@@ -8,6 +8,7 @@ import pytest
 
 from kd_dist.config.families import FAMILIES
 from kd_dist.planning.checks import load_checked_job
+from tests.models.recurrent_models import write_recurrent_config
 from tests.planning.refusals import BERT, classifier, model, problems
 
 
@@ -211,3 +212,48 @@ def test_layers_that_a_donor_does_not_have_are_refused(tmp_path: Path, settings:
         assert said.format(path=path) in problems(*given, job="tinybert_task")
     else:
         load_checked_job("tinybert_task", given, plan_only=True)
+
+
+TRAINED = {"architectures": ["BertForSequenceClassification"]}
+RECURRENT = {
+    "model_type": "recurrent",
+    "num_attention_heads": None,
+    "architectures": ["RecurrentForSequenceClassification"],
+}
+
+
+@pytest.mark.parametrize("job", ["tinybert_general", "tinybert_task", "pretrain"])
+@pytest.mark.parametrize("student", ["bilstm", "bigru"])
+def test_a_recurrent_student_has_no_layers_to_distil(tmp_path: Path, job: str, student: str) -> None:
+    teacher = [f"teacher.path={model(tmp_path, **TRAINED)}"] if job != "pretrain" else []
+    said = problems(*teacher, f"student.config={student}", job=job)
+    assert f"student.config={student} is a recurrent model, without layers of attention" in said
+    assert "use `--job rnn`" in said
+
+
+def test_a_recurrent_student_learns_from_predictions(tmp_path: Path) -> None:
+    given = [f"teacher.path={model(tmp_path, **TRAINED)}"]
+    load_checked_job("rnn", [*given, "student.config=bigru"], plan_only=True)
+    said = problems(*given, "engine.activation_checkpointing=true", job="rnn")
+    assert "recomputes layers of attention, and student.config=bilstm is a recurrent model: leave it out" in said
+    wrong = write_recurrent_config(tmp_path, cell="lstmm")
+    assert "cell='lstmm' is not one of lstm, gru; did you mean `lstm`?" in problems(
+        *given, f"student.config={wrong}", job="rnn"
+    )
+
+
+def test_a_recurrent_model_is_neither_a_teacher_nor_a_donor_nor_gets_branches(tmp_path: Path, texts: str) -> None:
+    recurrent = model(tmp_path, "recurrent", **RECURRENT)
+    assert "is a `recurrent` model, not an encoder that can be distilled" in problems(
+        f"teacher.path={recurrent}", job="rnn"
+    )
+    teacher = model(tmp_path, "teacher", **TRAINED)
+    said = problems(f"teacher.path={teacher}", f"donor.path={recurrent}", job="rnn")
+    assert f"donor.path={recurrent} is a `recurrent` model, not an encoder that can be a donor of embeddings" in said
+    assert "is a recurrent model" in problems(f"model.path={recurrent}", texts, job="fastbert_stage1")
+
+
+def test_a_recurrent_model_can_be_trained_on(tmp_path: Path) -> None:
+    teacher, recurrent = model(tmp_path, "teacher", **TRAINED), model(tmp_path, "recurrent", **RECURRENT)
+    load_checked_job("rnn", [f"teacher.path={teacher}", f"student.path={recurrent}"], plan_only=True)
+    load_checked_job("finetune", [f"encoder.path={recurrent}"], plan_only=True)

@@ -12,6 +12,7 @@ from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.serving import check, tokenizer
+from tests.models.recurrent_models import save_recurrent
 
 
 def test_other_weights_are_noticed_in_isolation(stage_dir: Path, tmp_path: Path) -> None:
@@ -52,3 +53,13 @@ def test_texts_that_need_more_than_the_tokenizer() -> None:
     assert check.takes_raw_texts(Preprocessing(max_length=32, pairs=True))
     assert not check.takes_raw_texts(Preprocessing(max_length=32, segment="word"))
     assert not check.takes_raw_texts(Preprocessing(max_length=32, hint_words={"a": ["b"]}))
+
+
+def test_a_recurrent_model_is_loaded_by_the_code_beside_it(tiny, stage_dir: Path, tmp_path: Path) -> None:
+    folder = save_recurrent(tmp_path / "recurrent", tiny.tokenizer)
+    tokenizer.save_cleaning_tokenizer(folder)
+    classifier, examples = load_classifier(folder, torch.device("cpu")), read_split(tmp_path / "tokens", "validation")
+    check.check_in_isolation(folder, classifier, examples, Preprocessing(max_length=32))
+    (folder / "recurrent.py").unlink()
+    with pytest.raises(RunError, match="recurrent does not load with transformers alone"):
+        check.check_in_isolation(folder, classifier, examples, Preprocessing(max_length=32))

@@ -6,6 +6,7 @@ from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import load_classifier
 from kd_dist.serving.model_card import model_card
 from tests.models.random_models import save_classifier
+from tests.models.recurrent_models import save_recurrent
 
 
 def test_the_card_of_a_model_of_cut_words(stage_dir: Path, tmp_path: Path) -> None:
@@ -24,3 +25,11 @@ def test_the_card_of_a_model_of_numbers(tiny, tmp_path: Path) -> None:
     assert "## Labels" not in card  # a number has none
     assert "## Scores" not in card  # there is no manifest
     assert "the tokenizer cleans them" in card
+
+
+def test_the_card_of_a_model_that_brings_its_code(tiny, tmp_path: Path) -> None:
+    report = {"size_mb": 1.0, "max_difference": 1e-7}
+    recurrent = load_classifier(save_recurrent(tmp_path / "recurrent", tiny.tokenizer))
+    assert "trust_remote_code=True" in model_card(recurrent, Preprocessing(max_length=24), report)
+    plain = load_classifier(save_classifier(tmp_path / "model", tiny.tokenizer))
+    assert "trust_remote_code" not in model_card(plain, Preprocessing(max_length=24), report)

@@ -1,6 +1,6 @@
 """Settings of training on labels."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from kd_dist.config.tasks import Task
 
 class FinetuneObjective(ObjectiveSection):
     """Training on labels alone."""
+
+    trains_recurrent: ClassVar[bool] = True
 
     name: Literal["finetune"] = Field(default="finetune", description="learn from labels")
     class_weights: Literal["none", "balanced"] = Field(

@@ -75,7 +75,8 @@ class Student(Section):
     MODELS = ("path",)
     config: str = Field(
         default="tinybert_4l_312",
-        description="architecture: a name in configs/models, or the path of a Hugging Face config.json",
+        description="architecture: a name in configs/models, or the path of a Hugging Face config.json; bilstm and "
+        "bigru are recurrent",
     )
     path: Name = Field(
         default=None,

@@ -36,6 +36,9 @@ class ObjectiveSection(Section):
     reads_teacher_outputs: ClassVar[bool] = False
     """Whether the method can read precomputed teacher logits instead of running the teacher."""
 
+    trains_recurrent: ClassVar[bool] = False
+    """Whether the method can train a recurrent student, which has logits alone: no layers or attention to compare."""
+
     def weights(self) -> dict[str, float]:
         """Return the weight of each loss term."""
         raise NotImplementedError

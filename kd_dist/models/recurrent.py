@@ -1,0 +1,164 @@
+"""Recurrent students (Tang et al. 2019): token embeddings, LSTM or GRU layers, and a classifier of two layers.
+
+Exports carry a copy of this file, with which transformers loads them wherever kd_dist is not installed, so it imports
+nothing else of kd_dist.
+
+Shapes: B batch, S sequence, D width of the embeddings, H width of all directions together, C classes.
+"""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+POOLINGS = ("mean", "max", "attention", "last")
+
+
+class RecurrentConfig(PreTrainedConfig):
+    """The architecture of a recurrent student.
+
+    Args:
+        embedding_size: width of the token embeddings.
+        freeze_embeddings: leave the embeddings as they start.
+        cell: `lstm` or `gru`.
+        hidden_size: width of a direction.
+        num_hidden_layers: recurrent layers, one on top of another.
+        bidirectional: read the text backwards as well.
+        pooling: what the classifier reads. `mean` and `max`: that of the outputs over the tokens; `attention`: their
+            mean weighted by a learnt score; `last`: the last state of each direction.
+        classifier_size: width of the classifier's first layer.
+        dropout: of the embeddings, of the output of each layer, and of the classifier's first layer.
+
+    Raises:
+        ValueError: there is no such cell or pooling.
+    """
+
+    model_type = "recurrent"
+    _auto_class = "AutoConfig"
+
+    vocab_size: int = 21128
+    pad_token_id: int | None = 0
+    embedding_size: int = 256
+    freeze_embeddings: bool = False
+    cell: str = "lstm"
+    hidden_size: int = 256
+    num_hidden_layers: int = 1
+    bidirectional: bool = True
+    pooling: str = "max"
+    classifier_size: int = 256
+    dropout: float = 0.1
+
+    def __post_init__(self, **others: Any) -> None:
+        super().__post_init__(**others)
+        for name, value, choices in (("cell", self.cell, CELLS), ("pooling", self.pooling, POOLINGS)):
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}, not one of {', '.join(choices)}")
+
+
+class RecurrentForSequenceClassification(PreTrainedModel):
+    """A recurrent classifier; padding, which stands at the end of rows, has no influence on its logits."""
+
+    config_class = RecurrentConfig
+    _auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
+        # A donor's embeddings are much smaller than what recurrent layers start to learn from.
+        self.norm = nn.LayerNorm(config.embedding_size)
+        width = config.hidden_size * (2 if config.bidirectional else 1)
+        inputs = [config.embedding_size, *[width] * (config.num_hidden_layers - 1)]
+        self.layers = nn.ModuleList(RecurrentLayer(size, config) for size in inputs)
+        self.pooling = _Pooling(width, config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Sequential(
+            nn.Linear(width, config.classifier_size),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.classifier_size, config.num_labels),
+        )
+        self.post_init()
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen embeddings are frozen again, since loading weights thaws them."""
+        if self.config.freeze_embeddings:
+            self.embeddings.requires_grad_(False)
+        return super().train(mode)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm | nn.RNNBase):
+            module.reset_parameters()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings = value
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **ignored: Any
+    ) -> SequenceClassifierOutput:
+        """Return the logits.
+
+        Args:
+            input_ids: (B, S) tokens.
+            attention_mask: (B, S), 0 at padding; none: there is no padding.
+            ignored: what a tokenizer returns besides, such as `token_type_ids`.
+        """
+        mask_BS = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        lengths_B1 = mask_BS.sum(dim=1, keepdim=True)
+        states_BSD = self.dropout(self.norm(self.embeddings(input_ids)))
+        for layer in self.layers:
+            states_BSD = self.dropout(layer(states_BSD, lengths_B1))
+        return SequenceClassifierOutput(logits=self.classifier(self.pooling(states_BSD, mask_BS.bool(), lengths_B1)))
+
+
+class RecurrentLayer(nn.Module):
+    """One recurrent layer, in one direction or both.
+
+    Backwards, each row is read from its last token, then its padding, so that padding comes last in both directions.
+    Packed sequences would do the same, but a CPU runs a packed LSTM at half the speed.
+    """
+
+    def __init__(self, size: int, config: RecurrentConfig) -> None:
+        super().__init__()
+        cell = CELLS[config.cell]
+        self.forwards = cell(size, config.hidden_size, batch_first=True)
+        self.backwards = cell(size, config.hidden_size, batch_first=True) if config.bidirectional else None
+
+    def forward(self, states_BSD: Tensor, lengths_B1: Tensor) -> Tensor:
+        forwards_BSH, _ = self.forwards(states_BSD)
+        if self.backwards is None:
+            return forwards_BSH
+        size = states_BSD.shape[1]
+        reversed_BS1 = (lengths_B1 - 1 - torch.arange(size, device=states_BSD.device)).remainder(size).unsqueeze(2)
+        backwards_BSH, _ = self.backwards(states_BSD.take_along_dim(reversed_BS1, dim=1))
+        return torch.cat([forwards_BSH, backwards_BSH.take_along_dim(reversed_BS1, dim=1)], dim=2)
+
+
+class _Pooling(nn.Module):
+    """One vector for each row from the outputs of its tokens."""
+
+    def __init__(self, width: int, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.kind, self.bidirectional = config.pooling, config.bidirectional
+        self.score = nn.Linear(width, 1) if config.pooling == "attention" else None
+
+    def forward(self, states_BSH: Tensor, mask_BS: Tensor, lengths_B1: Tensor) -> Tensor:
+        mask_BS1 = mask_BS.unsqueeze(2)
+        if self.kind == "mean":
+            return (states_BSH * mask_BS1).sum(dim=1) / lengths_B1
+        if self.kind == "max":
+            return states_BSH.masked_fill(~mask_BS1, -torch.inf).amax(dim=1)
+        if self.score is not None:
+            weights_BS1 = self.score(states_BSH).masked_fill(~mask_BS1, -torch.inf).softmax(dim=1)
+            return (weights_BS1 * states_BSH).sum(dim=1)
+        last_BH = states_BSH.gather(1, (lengths_B1 - 1).unsqueeze(2).expand(-1, -1, states_BSH.shape[2])).squeeze(1)
+        if not self.bidirectional:
+            return last_BH
+        half = states_BSH.shape[2] // 2  # backwards, the last token that is read is the first of the text
+        return torch.cat([last_BH[:, :half], states_BSH[:, 0, half:]], dim=1)

@@ -1,0 +1,107 @@
+"""`rnn` distils a teacher into a recurrent classifier from files to report, whatever interrupts it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
+from kd_dist.runs.layout import open_run
+from tests.conftest import LabelledWorld
+from tests.loading import load_job
+from tests.models.recurrent_models import write_recurrent_config
+from tests.ranks import ROOT, run_ranks
+
+STEPS = 8
+
+
+def test_the_student_alone_has_the_same_architecture_start_and_length() -> None:
+    stages = load_job("rnn", ["teacher.path=DIR", "student.config=bigru", "distill.train.epochs=7"]).stages
+    distill, alone = stages["distill"], stages["alone"]
+    assert (alone.student, alone.train) == (distill.student, distill.train)
+    assert (alone.projected_from(), distill.projected_from()) == ("DIR", "@check/model")
+    assert stages["check"].evaluate.models == {"teacher": "DIR"}
+
+
+def test_layers_are_not_distilled_and_labels_and_logits_weigh_the_same() -> None:
+    stages = load_job("rnn", ["teacher.path=DIR"]).stages
+    assert list(stages) == ["labelled", "check", "outputs", "distill", "alone", "evaluation", "serving", "report"]
+    assert stages["distill"].objective == SoftLabelsObjective(soft_weight=0, hard_weight=0.5, logits_weight=0.5)
+
+
+def test_a_length_of_its_own_is_noted() -> None:
+    job = load_job("rnn", ["teacher.path=DIR", "alone.train.steps=5"])
+    assert job.stages["alone"].train.steps == 5
+    assert any("not trained for as long as the distilled one: alone.train.steps=5" in note for note in job.notes)
+
+
+def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
+    settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
+    settings += [f"data.unlabelled={texts}", f"teacher.path={labelled.teacher}", "guards.teacher=warn"]
+    settings += [f"student.config={write_recurrent_config(tmp_path)}", "data.max_length=48", "train.steps=4"]
+    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "rnn", "--cluster", "local"]
+    result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "runs" / "rnn" / "a"
+    rows = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    models = {row["model"]: row for row in rows if row["stage"] == "evaluation"}
+    assert list(models) == ["teacher", "student_alone", "student"]
+    assert models["student"]["parameters"] == models["student_alone"]["parameters"]
+    assert models["student"]["operations_per_sample"] > 0
+    assert (run_dir / "export" / "recurrent.py").exists()
+    assert (run_dir / "export" / "onnx" / "model.onnx").exists()
+    assert "The distilled student" in (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+    predict = [sys.executable, str(ROOT / "kd_dist" / "predict.py"), "--model", str(run_dir / "export")]
+    done = subprocess.run(predict, input="今天的比赛\n国家经济\n", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] in ("finance", "sport") for line in done.stdout.splitlines()] == [True, True]
+
+
+# ------------------------------------------------------------------------------------------ what runs on the ranks
+
+
+def train(plans: list[list[Any]]) -> None:
+    """Run (stage_dir, stop_at) one after another; a checkpoint is saved and the run stops at that step, if any."""
+    from kd_dist.errors import Preempted
+    from tests.stages import run_entry
+    from tests.training.test_trainer import _signal_at
+
+    for stage_dir, stop_at in plans:
+        with pytest.MonkeyPatch.context() as patch:
+            _signal_at(patch, stop_at)
+            try:
+                run_entry(Path(stage_dir))
+                assert stop_at is None
+            except Preempted:
+                assert stop_at is not None
+
+
+def test_ranks_and_interruptions_do_not_change_what_is_learned(labelled: LabelledWorld, tmp_path: Path) -> None:
+    def opened(run_id: str, *overrides: str) -> str:
+        settings = [f"distill.data.tokens={labelled.tokens}", f"distill.teacher.path={labelled.teacher}"]
+        settings += ["distill.data.teacher_outputs=none", f"student.config={config}", f"train.steps={STEPS}"]
+        settings += ["train.global_batch_size=16", "train.micro_batch_size=4", "cadence.save_every_n_steps=100"]
+        return str(open_run(load_job("rnn", [*settings, *overrides]), tmp_path, run_id) / "distill")
+
+    def weights(run_id: str) -> dict[str, Any]:
+        return load_file(
+            tmp_path / "rnn" / run_id / "distill" / "checkpoints" / f"step_{STEPS:08d}" / "weights.safetensors"
+        )
+
+    config = write_recurrent_config(tmp_path, num_hidden_layers=2)
+    here, two = "tests.jobs.test_rnn:train", opened("two", "resources.gpus_per_node=2")
+    bf16 = opened("bf16", "engine.precision=bf16")
+    run_ranks(1, here, [[opened("one"), None], [opened("stopped"), 4], [bf16, None]])
+    run_ranks(1, here, [[opened("stopped"), None]])
+    run_ranks(2, here, [[two, None]])
+    one = weights("one")
+    for run_id, tolerance in (("stopped", 0.0), ("two", 1e-5), ("bf16", 0.02)):
+        other = weights(run_id)
+        assert max(float((one[name] - other[name]).abs().max()) for name in one) <= tolerance, run_id
+    assert any((one[name] != weights("bf16")[name]).any() for name in one)
