@@ -6,7 +6,7 @@ from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.sections.data import LabelledData, UnlabelledData, VocabularyData
 from kd_dist.config.sections.models import Encoder, MultilingualEncoder, Student, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
-from kd_dist.config.sections.training import Cadence, Optim, Train
+from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
 from kd_dist.config.stages import (
     AnyStage,
     CutVocabularyStage,
@@ -19,6 +19,7 @@ from kd_dist.config.stages import (
 PRETRAINED = "@pretrained/export"
 STUDENT = Student(config="bert_3l_192")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=200, evaluate_every_n_steps=100)
+FAST = Engine(precision="auto")
 FEW_CORES = CpuResources(cpus=2, timeout_minutes=30)
 
 
@@ -29,7 +30,7 @@ def _distillation() -> dict[str, AnyStage]:
     """
     stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
     train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
-    learning = {"student": STUDENT, "train": train, "cadence": CADENCE}
+    learning = {"student": STUDENT, "train": train, "cadence": CADENCE, "engine": FAST}
     changed = {name: stages[name].model_copy(update=learning) for name in ("distill", "alone")}
     return drop_stages(without_rows(stages | changed, "perturbed"), "layers", "unlabelled")
 
@@ -61,7 +62,8 @@ JOB = Job(
         "finetune": FINETUNE.model_copy(
             update={
                 "encoder": Encoder(path=PRETRAINED),
-                "train": Train(epochs=3, global_batch_size=32),
+                "train": Train(steps=300, global_batch_size=32),
+                "engine": FAST,
                 "optim": Optim(learning_rate=1e-4),
                 "cadence": CADENCE,
             }

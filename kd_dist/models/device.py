@@ -17,3 +17,14 @@ def own_device() -> torch.device:
         if torch.cuda.is_available()
         else torch.device("cpu")
     )
+
+
+def in_bf16(precision: str) -> bool:
+    """Return whether a setting of precision means bf16 here: `auto` does where the processor computes in it."""
+    return precision == "bf16" or (precision == "auto" and _computes_bf16())
+
+
+def _computes_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

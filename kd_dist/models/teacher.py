@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from kd_dist.data.labels import align_labels, columns_by_name
 from kd_dist.model_files.model_folders import no_classifier
 from kd_dist.models.attention import Attention, capture_attention, run_with_attention
+from kd_dist.models.device import in_bf16
 from kd_dist.models.loading import load_config, load_pretrained
 
 Batch = Mapping[str, Tensor]
@@ -88,7 +89,7 @@ class Teacher:
     Args:
         path: a folder, or the name of a model on the hub.
         wanted: what an objective needs.
-        precision: `bf16`, or anything else for fp32.
+        precision: `fp32`, `bf16` or `auto` (see `in_bf16`).
         device: where it runs.
         label2id: the data's labels; logits come in their order.
 
@@ -107,7 +108,7 @@ class Teacher:
     ) -> None:
         self.wanted = wanted
         config = load_config(path)
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        dtype = torch.bfloat16 if in_bf16(precision) else torch.float32
         self._columns: list[int] | None = None
         if wanted.logits:
             self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None

@@ -23,7 +23,7 @@ from kd_dist.config.sections.training import Engine as EngineSettings
 from kd_dist.config.sections.training import Optim
 from kd_dist.errors import RunError
 from kd_dist.files import read_json
-from kd_dist.models.device import own_device
+from kd_dist.models.device import in_bf16, own_device
 from kd_dist.training import distributed
 from kd_dist.training.checkpoint import Tensors
 
@@ -176,7 +176,7 @@ class Engine:
             "gradient_accumulation_steps": accumulation_steps,
             "gradient_clipping": optim.gradient_clipping if settings.zero_stage else 0.0,
             "zero_allow_untested_optimizer": True,
-            "torch_autocast": {"enabled": settings.precision == "bf16", "dtype": "bfloat16"},
+            "torch_autocast": {"enabled": in_bf16(settings.precision), "dtype": "bfloat16"},
             "steps_per_print": 2**62,
         }
 

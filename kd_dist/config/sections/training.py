@@ -114,7 +114,10 @@ class Engine(Section):
         le=2,
         description="DeepSpeed ZeRO stage: shard nothing (0), optimizer state (1), gradients too (2)",
     )
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast over fp32 weights")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32",
+        description="bf16: autocast over fp32 weights; auto: bf16 where the processor has instructions for it",
+    )
     activation_checkpointing: bool = Field(
         default=False, description="recompute the student's layers in the backward pass, to save memory"
     )
