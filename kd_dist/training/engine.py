@@ -176,7 +176,12 @@ class Engine:
             "gradient_accumulation_steps": accumulation_steps,
             "gradient_clipping": optim.gradient_clipping if settings.zero_stage else 0.0,
             "zero_allow_untested_optimizer": True,
-            "torch_autocast": {"enabled": in_bf16(settings.precision), "dtype": "bfloat16"},
+            "torch_autocast": {
+                "enabled": in_bf16(settings.precision),
+                "dtype": "bfloat16",
+                "lower_precision_safe_modules": [],  # those whose gradients would be exchanged in bf16
+            },
+            "timers": {"throughput": {"enabled": False}},  # it waits for the device twice a micro-batch
             "steps_per_print": 2**62,
         }
 

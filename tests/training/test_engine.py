@@ -117,3 +117,35 @@ def test_only_what_is_trained_is_saved_and_skipped_steps_do_not_count(trained: d
     assert trained[zero_stage]["saved"] == ["layer.bias", "layer.weight"]
     assert trained[zero_stage]["applied_steps"] == STEPS - 1
     assert [rate for _, _, rate in trained[zero_stage]["outcomes"]] == pytest.approx([0.0, 0.05, 0.1, 0.05])
+
+
+def train_in_bf16() -> dict[str, Any]:
+    """How often the host waits for the device in two steps, and what gradients are exchanged in."""
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.runtime.torch_autocast import has_comm_dtype
+
+    from kd_dist.training import engine
+
+    engine.start()
+    running = engine.Engine(
+        Model(),
+        EngineSettings(precision="bf16"),
+        OPTIM,
+        total_steps=STEPS,
+        micro_batch_size=4,
+        accumulation_steps=2,
+    )
+    accelerator, waits = get_accelerator(), []
+    accelerator.synchronize = lambda *arguments: waits.append(arguments)
+    for step in (1, 2):
+        for micro_batch in inputs(step).split(4):
+            running.backward(running(micro_batch) / ROWS)
+        running.step(step)
+    return {
+        "waits": len(waits),
+        "lowered": [name for name, p in running.module.named_parameters() if has_comm_dtype(p)],
+    }
+
+
+def test_no_timer_waits_for_the_device_and_gradients_are_exchanged_in_fp32() -> None:
+    assert run_ranks(1, "tests.training.test_engine:train_in_bf16") == {"waits": 0, "lowered": []}
