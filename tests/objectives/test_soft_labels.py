@@ -40,6 +40,18 @@ def test_soft_labels_compare_with_the_teacher_and_padding_changes_nothing(
         torch.testing.assert_close(value, sums[term], atol=1e-4, rtol=1e-5)
 
 
+def test_a_row_without_a_label_counts_among_the_rows_and_adds_nothing(
+    labelled: LabelledWorld, labelled_batch: dict[str, torch.Tensor]
+) -> None:
+    method = built(stage(labelled, SoftLabelsObjective(hard_weight=1.0)))
+    labels = labelled_batch["labels"].clone()
+    labels[1:] = -100
+    batch = labelled_batch | {"labels": labels, "teacher_logits": torch.zeros(len(labels), 2)}
+    sums, logits_BC = method(batch, None)
+    own = nn.functional.cross_entropy(logits_BC[:1], labels[:1])
+    torch.testing.assert_close(sums["hard"] / method.counts(batch)["hard"], own / len(labels))
+
+
 def test_the_trained_teacher_and_its_order_of_labels_are_what_is_distilled(
     labelled: LabelledWorld, labelled_batch: dict[str, torch.Tensor]
 ) -> None:

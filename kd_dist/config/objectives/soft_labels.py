@@ -22,7 +22,9 @@ class SoftLabelsObjective(ObjectiveSection):
     soft_weight: float = Field(
         default=1.0, ge=0, description="weight of the cross-entropy with the teacher's prediction"
     )
-    hard_weight: float = Field(default=0.0, ge=0, description="weight of the cross-entropy with the label")
+    hard_weight: float = Field(
+        default=0.0, ge=0, description="weight of the cross-entropy with the label, of rows that have one"
+    )
     logits_weight: float = Field(default=0.0, ge=0, description="weight of the squared difference of the logits")
 
     def weights(self) -> dict[str, float]:
