@@ -97,6 +97,9 @@ def in_one_sentence(comparison: Comparison) -> Html:
         return Html()
     scores = " of ".join(cell_of(model.mean(metric), ".4f") for model in (student, teacher))
     than_alone = f"{100 * abs(gain):.1f} points {'worse' if gain < 0 else 'better'}"
+    if teacher is comparison.models["student_alone"]:  # it learnt from soft labels in files, whose teacher is elsewhere
+        text = f"The distilled student has {score_name(metric)} {cell_of(student.mean(metric), '.4f')}, {than_alone} "
+        return el("p", text + "than the same student without distillation.", class_="lead")
     return el(
         "p",
         f"The distilled student keeps {share(kept)} of the teacher's {score_name(metric)} ({scores}), is {than_alone} "
