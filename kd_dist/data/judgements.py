@@ -111,6 +111,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.lacking_C = np.zeros(self.labels.num_labels, dtype=np.int64)
+        self._no_classes = {*self.text_columns, *self.data.ignored_columns}
         self._classes = by_clean_name(self.labels.ids)
         self._columns: dict[tuple[str, ...], dict[str, int]] = {}
 
@@ -133,6 +134,7 @@ class _Reader:
 
     def _numbers(self, values: dict[str, Any], where: str) -> tuple[np.ndarray, bool]:
         """Return (C) the numbers of a record, NaN for a class that it does not name, and whether all are usable."""
+        values = self._flat(values, where)
         names = tuple(values)
         if names not in self._columns:
             self._columns[names] = self._class_columns(names, where)
@@ -142,6 +144,22 @@ class _Reader:
             row_C[index] = self._number(values[name], f"{where}: {name!r}")
         numbers = row_C[list(columns.values())]
         return row_C, not (np.isnan(numbers) | (numbers == np.inf)).any()  # the logit of an impossible class is -inf
+
+    def _flat(self, values: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return the values of a record that may be classes, those of objects within it too.
+
+        Raises:
+            CorpusError: a name is both in the record and in an object within it.
+        """
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if name in self._no_classes:
+                continue
+            for inner, number in (value if isinstance(value, dict) else {name: value}).items():
+                if inner in found:
+                    raise CorpusError(f"{where}: {inner!r} is in it twice, beside an object and inside; give one")
+                found[inner] = number
+        return found
 
     def _number(self, value: Any, where: str) -> float:
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -163,8 +181,7 @@ class _Reader:
         Raises:
             CorpusError: a column is no class, or two are the same class.
         """
-        others = {*self.text_columns, *self.data.ignored_columns}
-        columns = {name: self._classes.get(clean(name)) for name in names if name not in others}
+        columns = {name: self._classes.get(clean(name)) for name in names if name not in self._no_classes}
         if unknown := [name for name, index in columns.items() if index is None]:
             known = self.labels.names()
             shown = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown[:SHOWN])

@@ -14,6 +14,7 @@ from kd_dist.config.stages import (
     SoftLabelsStage,
     Stage,
     UnlabelledStage,
+    wired_stage,
 )
 from kd_dist.data.columns import Columns, parse_columns
 from kd_dist.data.discovery import (
@@ -28,6 +29,7 @@ from kd_dist.data.discovery import (
 from kd_dist.data.judgement_files import check_columns, find_judgements
 from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
+from kd_dist.data.prepared_rows import TEXTS
 from kd_dist.data.readers import find_plain_texts
 from kd_dist.errors import CorpusError
 
@@ -104,10 +106,18 @@ def judgement_problems(job: Job, stage: SoftLabelsStage) -> list[str]:
         files = find_judgements(patterns)
         refuse_other_kinds(files)
         for file in files:
-            check_columns(file, stage.data, [stage.data.text_field])
+            check_columns(file, stage.data, _judged_columns(job, stage))
     except CorpusError as error:
         return [f"data.soft_labels: {error}"]
     return []
+
+
+def _judged_columns(job: Job, stage: SoftLabelsStage) -> list[str]:
+    """Return the columns of the texts that are judged: two where this job's labelled rows are pairs."""
+    source = job.stages.get(wired_stage(stage.data.tokens))
+    columns = source.data.columns if isinstance(source, LabelledStage) else []
+    are_pairs = any(column.partition(":")[0] == TEXTS[1] for column in columns)
+    return [stage.data.text_field, TEXTS[1]][: 1 + are_pairs]
 
 
 def with_data_notes(job: Job) -> Job:

@@ -46,6 +46,11 @@ def test_a_file_without_the_text_says_which_columns_there_are(tmp_path: Path) ->
     assert "data.text_field" in message
 
 
+def test_another_separator_is_named(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path / "a.csv", "text;sport;finance\n好;1;0\n坏;0;1\n"))
+    assert message.endswith("the columns seem to be separated by semicolons; write them with commas between them")
+
+
 def test_both_texts_of_a_pair_are_asked_for(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", '{"text": "好", "sport": 1}\n')
     assert "no column 'text_pair'" in refusal(file, "text", "text_pair")

@@ -68,6 +68,16 @@ def test_texts_and_names_are_cleaned_as_those_of_labelled_rows(tmp_path: Path) -
     assert of(read(json_lines(tmp_path / "a.jsonl", record)), "A 好") == [1, 0, 0]
 
 
+def test_classes_may_stand_in_an_object_of_their_own(tmp_path: Path) -> None:
+    records = [{"text": "好", "scores": {"finance": 0.2, "sport": 0.8}, "usage": {"tokens": 7}}]
+    found = read(json_lines(tmp_path / "a.jsonl", *records), ignored_columns="usage")
+    assert of(found, "好") == pytest.approx([0.2, 0.8, 0], abs=1e-3)
+    pq.write_table(pa.table({"text": ["好"], "scores": [{"finance": 0.2, "sport": 0.8}]}), tmp_path / "a.parquet")
+    assert of(read(tmp_path / "a.parquet"), "好") == pytest.approx([0.2, 0.8, 0], abs=1e-3)
+    twice = json_lines(tmp_path / "b.jsonl", {"text": "好", "sport": 1, "scores": {"sport": 0.5}})
+    assert f"{twice}, line 1: 'sport' is in it twice" in refusal(twice)
+
+
 def test_pairs_and_the_name_of_the_text(tmp_path: Path) -> None:
     file = json_lines(tmp_path / "a.jsonl", {"title": "好", "text_pair": "坏", "finance": 1, "sport": 0, "Web 2.0": 0})
     assert of(read(file, pairs=True, text_field="title"), "好", "坏") == [1, 0, 0]

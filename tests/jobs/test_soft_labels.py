@@ -47,6 +47,7 @@ def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld,
     assert "The distilled student has accuracy " in page
     assert "of the teacher's" not in page
     assert "training rows judged" in page
+    assert "The soft labels are fit to teach: " in page
 
 
 def test_a_column_that_is_no_class_stops_the_run_with_one_message(labelled: LabelledWorld, tmp_path: Path) -> None:

@@ -140,6 +140,14 @@ def test_judgements_that_cannot_be_read_are_refused(
     assert said in message
 
 
+def test_judgements_of_pairs_have_two_texts(judged_rows: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,a\n一,1\n", encoding="utf-8")
+    (tmp_path / "rows.tsv").write_text("a\t一\t二\nb\t二\t三\n", encoding="utf-8")
+    settings = [f"data.soft_labels={tmp_path / 'a.csv'}", "data.columns=label,text,text_pair"]
+    message = problems(*judged_rows, *settings, job="soft_labels", plan_only=False)
+    assert "a.csv, line 1: no column 'text_pair'; the columns are text, a" in message
+
+
 def test_judgements_of_numbers_are_refused(judged_rows: list[str], tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,a\n一,1\n", encoding="utf-8")
     settings = [f"data.soft_labels={tmp_path / 'a.csv'}", "data.task=regression"]
