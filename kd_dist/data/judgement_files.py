@@ -63,8 +63,8 @@ def _refuse_other_separator(file: Path, where: str) -> None:
     usual = usual_separator(file)
     if format_suffix(file) in CELL_SUFFIXES and (found := other_separator(file, usual, num_columns=2)):
         raise CorpusError(
-            f"{where}: the columns seem to be separated by {in_words(found)}; write them with {in_words(usual)} between "
-            "them"
+            f"{where}: the columns seem to be separated by {in_words(found)}, expected {in_words(usual)}; write the "
+            "file with these"
         )
 
 

@@ -145,7 +145,8 @@ def summary(facts: dict[str, Any], records: str) -> str:
         words += ", the others learn from their labels alone"
     if guard := facts.get("guard"):
         words += f"; judged by the labels, their {guard['metric'].replace('_', ' ')} is {guard['value']:.4f}"
-    words += f"; {facts['texts_without_label']:,} judged texts have no label and are learned from as well"
+    if facts["texts_without_label"]:
+        words += f"; {facts['texts_without_label']:,} judged texts have no label and are learned from as well"
     if facts["texts_held_out"]:
         words += f"; {facts['texts_held_out']:,} are also in validation or test and are not learned from"
     if facts["lacking"]:

@@ -48,7 +48,7 @@ def test_a_file_without_the_text_says_which_columns_there_are(tmp_path: Path) ->
 
 def test_another_separator_is_named(tmp_path: Path) -> None:
     message = refusal(write(tmp_path / "a.csv", "text;sport;finance\n好;1;0\n坏;0;1\n"))
-    assert message.endswith("the columns seem to be separated by semicolons; write them with commas between them")
+    assert "the columns seem to be separated by semicolons, expected commas; write the file" in message
 
 
 def test_both_texts_of_a_pair_are_asked_for(tmp_path: Path) -> None:
