@@ -116,6 +116,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["正文"]}), tmp_path / "augmented" / "a.parquet")
     for name in ("train.tsv", "dev.tsv", "test.tsv", "tags.tsv"):
         (tmp_path / name).write_text("positive\t好\n", encoding="utf-8")
+    (tmp_path / "judged.jsonl").write_text('{"text": "好", "positive": 0.9}\n', encoding="utf-8")
+    (tmp_path / "ensemble.csv").write_text("id,text,reason,positive\n1,好,,0.9\n", encoding="utf-8")
     (tmp_path / "vectors.txt").write_text("好 0.1 0.2\n", encoding="utf-8")
     (tmp_path / "scores.tsv").write_text("0.5\t好\n", encoding="utf-8")
     (tmp_path / "pairs.tsv").write_text("sentence1\tsentence2\tlabel\n好\t很好\tyes\n", encoding="utf-8")

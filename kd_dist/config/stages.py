@@ -18,6 +18,7 @@ from kd_dist.config.sections.data import (
     DistillationData,
     LabelledData,
     PlainTokenData,
+    SoftLabelsData,
     TokenData,
     UnlabelledData,
     VocabularyData,
@@ -235,6 +236,19 @@ class TeacherOutputsStage(Stage):
         return {"teacher.path": self.teacher.path}
 
 
+class SoftLabelsStage(Stage):
+    """Write the judgements of texts in files as if a teacher had made them (`outputs/`). Needs no GPU.
+
+    `tokens/` holds the judged texts that are no labelled rows.
+    """
+
+    kind: Literal["soft_labels"] = "soft_labels"
+    entry: ClassVar[str] = "kd_dist.training.judged_outputs:run"
+    data: SoftLabelsData
+    guards: Guards = Guards()
+    resources: CpuResources = CpuResources()
+
+
 class EvaluateStage(Stage):
     """Measure scores, size and speed of classifiers, and guard against a bad teacher; `model` links to the first."""
 
@@ -368,6 +382,7 @@ _Stages = (
     | AugmentedStage
     | PerturbedStage
     | TeacherOutputsStage
+    | SoftLabelsStage
     | TrainStage
     | EvaluateStage
     | CalibrateStage

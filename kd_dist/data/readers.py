@@ -91,14 +91,19 @@ def read_texts(path: Path, columns: Sequence[str], way_out: str) -> Iterator[Tex
     """
     if format_suffix(path) in RECORD_SUFFIXES:
         for place, values in read_records(path, columns, way_out):
-            yield tuple(_text(values, name, f"{path}, {place}", way_out) for name in columns)
+            yield tuple(text_of(values, name, f"{path}, {place}", way_out) for name in columns)
     elif len(columns) == 1:
         yield from ((line,) for _, line in numbered_lines(path))
     else:
         yield from (_split(line, len(columns), f"{path}, line {number}") for number, line in numbered_lines(path))
 
 
-def _text(values: dict[str, Any], column: str, where: str, way_out: str) -> str:
+def text_of(values: dict[str, Any], column: str, where: str, way_out: str) -> str:
+    """Return the text in a column of a record that is at `where`, empty for null.
+
+    Raises:
+        CorpusError: there is no such column, or something else in it than text.
+    """
     if column not in values:
         raise CorpusError(f"{where}: {no_column(column, values, way_out)}")
     value = values[column]

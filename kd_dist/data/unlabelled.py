@@ -89,26 +89,54 @@ def prepare(data: UnlabelledData, model: str | None, output_dir: Path) -> Statis
     fields = [data.text_field, TEXTS[1]][: 1 + recipe.preprocessing.pairs]
     with replaced_folder(output_dir) as (work, output), quiet():
         counts = _read(files, fields, work)
-        rows = _tokenize(work, recipe, tokenizer, data.num_workers)
-        if not len(rows):
-            raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
-        unknown = count_unknown_words(tokenizer, rows.data.column("input_ids"))
-        refuse_unknown_words(unknown, recipe.tokenizer_path, "set data.tokens or model.path to one whose tokenizer is")
-        recipe.share(tokenizer, output, output_dir)
         fraction = None if recipe.tokens else data.validation_fraction
-        made = write_splits(rows, work, output, recipe.preprocessing.max_length, fraction)
+        made = write_texts(work, output, output_dir, recipe, tokenizer, data.num_workers, fraction)
+        if not made["rows"]:
+            raise RunError(f"all {counts.texts:,} texts of {_some(files)} are also in validation or test: none is left")
         statistics = {
-            **_facts(recipe, tokenizer),
             **made,
-            **unknown,
             **asdict(counts),
-            "texts_held_out": counts.texts - len(rows),
+            "texts_held_out": counts.texts - made["rows"],
             "files": [str(file) for file in files],
             "files_unread": list(map(str, unread_files(data.unlabelled, files))),
             "seconds": round(time.monotonic() - started, 3),
         }
         write_statistics(output, statistics)
     return statistics
+
+
+def write_texts(
+    work: Path,
+    output: Path,
+    place: Path,
+    recipe: "Recipe",
+    tokenizer: Any,
+    num_workers: int,
+    validation_fraction: float | None = None,
+) -> Statistics:
+    """Write the rows of the texts that `write_units` wrote to `work`/units.arrow, and return their statistics.
+
+    Without texts the rows are none. Their order is that of the texts, except those that are also in validation or test,
+    which are left out.
+
+    Args:
+        work: a folder for temporary files.
+        output: the folder that is being written.
+        place: where it will be in the end.
+        recipe: how a text becomes tokens.
+        tokenizer: that of the recipe.
+        num_workers: processes that tokenize; 0: one per available core.
+        validation_fraction: the share that is held out; None: the validation rows are those of the recipe.
+
+    Raises:
+        CorpusError: the tokenizer does not know the words of the texts.
+    """
+    rows = _tokenize(work, recipe, tokenizer, num_workers)
+    unknown = count_unknown_words(tokenizer, rows.data.column("input_ids"))
+    refuse_unknown_words(unknown, recipe.tokenizer_path, "set data.tokens or model.path to one whose tokenizer is")
+    recipe.share(tokenizer, output, place)
+    made = write_splits(rows, work, output, recipe.preprocessing.max_length, validation_fraction)
+    return {**_facts(recipe, tokenizer), **made, **unknown}
 
 
 def _facts(recipe: "Recipe", tokenizer: Any) -> Statistics:
@@ -245,7 +273,7 @@ def _clean_texts(files: Sequence[Path], fields: Sequence[str], counts: Counts) -
 
 
 def _tokenize(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> Any:
-    """Tokenize the units in `work`, without the rows that are also in validation or test."""
+    """Tokenize the units in `work`, in order, without the rows that are also in validation or test."""
     import datasets
 
     columns = {"input_ids": datasets.List(datasets.Value("int32"))}
@@ -253,6 +281,9 @@ def _tokenize(work: Path, recipe: Recipe, tokenizer: Any, num_workers: int) -> A
         columns["token_type_ids"] = datasets.List(datasets.Value("int8"))
     columns["truncated"] = datasets.Value("bool")
     units = datasets.Dataset.from_file(str(work / "units.arrow"))
+    if not len(units):
+        (work / "units.arrow").unlink()
+        return datasets.Dataset.from_dict({name: [] for name in columns}, datasets.Features(columns))
     encode = functools.partial(_encode_unit, recipe=recipe, columns=list(columns))
     rows = rows_of_units(units, encode, columns, work, num_workers)
     (work / "units.arrow").unlink()

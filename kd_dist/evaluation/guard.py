@@ -35,18 +35,26 @@ def fisher_lower_bound(correlation: float, num_rows: int) -> float:
 
 
 def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
+    """Judge a model by its main metric (see `judge_value`)."""
+    return judge_value(scored.row[main_metric(examples.task)], examples)
+
+
+def judge_value(value: float, examples: Examples) -> dict[str, Any]:
     """Judge whether a model is better, with statistical certainty, than one that has not read the text.
 
     Single labels: the lower 95 % bound of the accuracy (Wilson) against the share of the largest class. Multi-label:
     micro-F1 against that of always predicting the most frequent label. Numbers: the lower 95 % bound of Spearman's
     correlation (Fisher's z) against 0.
 
+    Args:
+        value: the main metric of the model.
+        examples: what it was measured on.
+
     Returns:
         The guard's entry in evaluation.json: `metric`, `value`, `lower_bound`, `baseline`, `baseline_label`, `rows` and
         `passed`.
     """
     metric, num_rows = main_metric(examples.task), len(examples.labels)
-    value = scored.row[metric]
     bound, label = value, None
     if examples.task == "regression":
         bound, baseline = fisher_lower_bound(value, num_rows), 0.0
@@ -70,12 +78,17 @@ def judge(scored: Scored, examples: Examples) -> dict[str, Any]:
     }
 
 
-def enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
+TRAIN_LONGER = "Train the teacher longer, look at its labels and its data report"
+
+
+def enforce(guards: Guards, guard: Mapping[str, Any], who: str = "the teacher's", way_out: str = TRAIN_LONGER) -> None:
     """Stop the run, or print a warning, when the guard has not passed.
 
     Args:
         guards: which of the two.
-        guard: the verdict of `judge`.
+        guard: the verdict of `judge` or `judge_value`.
+        who: whose predictions were judged, for the message.
+        way_out: what makes them better, the end of the message.
 
     Raises:
         RunError: `guards.teacher` is `refuse`.
@@ -84,13 +97,10 @@ def enforce(guards: Guards, guard: Mapping[str, Any]) -> None:
         return
     always = f"always answering {guard['baseline_label']!r} gives" if guard["baseline_label"] else "chance gives"
     found = (
-        f"the teacher's {guard['metric']} is {guard['value']:.4f} on {guard['rows']:,} rows (lower 95 % bound "
+        f"{who} {guard['metric']} is {guard['value']:.4f} on {guard['rows']:,} rows (lower 95 % bound "
         f"{guard['lower_bound']:.4f}), but {always} {guard['baseline']:.4f}"
     )
     if guards.teacher == "warn":
         print(f"warning: {found}; a student of it will be no better", flush=True)
         return
-    raise RunError(
-        f"{found}: there is nothing to distil. Train the teacher longer, look at its labels and its data report, or "
-        "go on regardless with guards.teacher=warn"
-    )
+    raise RunError(f"{found}: there is nothing to distil. {way_out}, or go on regardless with guards.teacher=warn")

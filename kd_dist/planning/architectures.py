@@ -14,6 +14,7 @@ from kd_dist.config.stages import (
     CorpusStage,
     EvaluateStage,
     LabelledStage,
+    SoftLabelsStage,
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
@@ -200,7 +201,8 @@ def origin_of(job: Job, path: str) -> str:
 
 
 def prepared_by(
-    job: Job, stage: TrainStage | TeacherOutputsStage | AugmentStage | AugmentedStage | UnlabelledStage
+    job: Job,
+    stage: TrainStage | TeacherOutputsStage | SoftLabelsStage | AugmentStage | AugmentedStage | UnlabelledStage,
 ) -> Any:
     """Return the stage of this job that decides how the texts of `stage` are tokenized; None if it is outside.
 

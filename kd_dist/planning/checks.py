@@ -18,6 +18,7 @@ from kd_dist.config.stages import (
     CutVocabularyStage,
     EvaluateStage,
     LabelledStage,
+    SoftLabelsStage,
     Stage,
     TeacherOutputsStage,
     TrainStage,
@@ -25,12 +26,19 @@ from kd_dist.config.stages import (
     wired_stage,
 )
 from kd_dist.config.tasks import METRICS
+from kd_dist.data.judgement_files import NO_CLASSES
 from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
 from kd_dist.data.preprocessing import FILE_NAME
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
-from kd_dist.planning.data_checks import corpus_problems, labelled_problems, unlabelled_problems, with_data_notes
+from kd_dist.planning.data_checks import (
+    corpus_problems,
+    judgement_problems,
+    labelled_problems,
+    unlabelled_problems,
+    with_data_notes,
+)
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
 from kd_dist.planning.vocabulary_checks import vocabulary_problems
 
@@ -107,7 +115,7 @@ def _setting(settings: list[tuple[str, str]]) -> str:
 
 def _corpora(job: Job) -> set[str]:
     """Return the text files outside the run that the job reads."""
-    keys = ("data.corpus", "data.train", "data.unlabelled")
+    keys = ("data.corpus", "data.train", "data.unlabelled", "data.soft_labels")
     return {path for stage in job.stages.values() for key, path in stage.named_paths() if key in keys}
 
 
@@ -206,6 +214,14 @@ def _task_problems(job: Job, stage: TrainStage) -> list[str]:
     return [*problems, *stage.objective.task_problems(task)]
 
 
+def _judged_task_problems(job: Job, stage: SoftLabelsStage) -> list[str]:
+    """Return a message for judgements of rows that have no classes."""
+    source = prepared_by(job, stage)
+    if isinstance(source, LabelledStage) and source.data.task == "regression":
+        return [NO_CLASSES]
+    return []
+
+
 def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
     """Return a message for teacher outputs given to a stage that does not read them, with the stages that do.
 
@@ -241,11 +257,13 @@ FILES: dict[type, Check] = {
     CutVocabularyStage: corpus_problems,
     LabelledStage: labelled_problems,
     UnlabelledStage: unlabelled_problems,
+    SoftLabelsStage: judgement_problems,
 }
 CHECKS: dict[type, tuple[Check, ...]] = {
     TrainStage: (architecture_problems, vocabulary_problems, _token_problems, _task_problems, _teacher_output_problems),
     TeacherOutputsStage: (vocabulary_problems,),
     UnlabelledStage: (_recipe_problems,),
+    SoftLabelsStage: (_judged_task_problems,),
     CalibrateStage: (_calibration_problems,),
     AugmentStage: (_augmentation_problems,),
     EvaluateStage: (_classifier_problems,),

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.config.stages import WIRE, CorpusStage, CutVocabularyStage, LabelledStage, Stage, UnlabelledStage
+from kd_dist.config.stages import (
+    WIRE,
+    CorpusStage,
+    CutVocabularyStage,
+    LabelledStage,
+    SoftLabelsStage,
+    Stage,
+    UnlabelledStage,
+    wired_stage,
+)
 from kd_dist.data.columns import Columns, parse_columns
 from kd_dist.data.discovery import (
     NAMED_SUFFIXES,
@@ -17,8 +26,10 @@ from kd_dist.data.discovery import (
     unread_labelled_files,
     unread_note,
 )
+from kd_dist.data.judgement_files import check_columns, find_judgements
 from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
+from kd_dist.data.prepared_rows import TEXTS
 from kd_dist.data.readers import find_plain_texts
 from kd_dist.errors import CorpusError
 
@@ -86,6 +97,29 @@ def unlabelled_problems(job: Job, stage: UnlabelledStage) -> list[str]:
     return []
 
 
+def judgement_problems(job: Job, stage: SoftLabelsStage) -> list[str]:
+    """Return what is wrong with the files of judgements."""
+    if not stage.data.soft_labels:
+        return ["data.soft_labels is empty: name files of judged texts, for example data.soft_labels=judged.jsonl"]
+    patterns = _outside(stage.data.soft_labels)
+    try:
+        files = find_judgements(patterns)
+        refuse_other_kinds(files)
+        for file in files:
+            check_columns(file, stage.data, _judged_columns(job, stage))
+    except CorpusError as error:
+        return [f"data.soft_labels: {error}"]
+    return []
+
+
+def _judged_columns(job: Job, stage: SoftLabelsStage) -> list[str]:
+    """Return the columns of the texts that are judged: two where this job's labelled rows are pairs."""
+    source = job.stages.get(wired_stage(stage.data.tokens))
+    columns = source.data.columns if isinstance(source, LabelledStage) else []
+    are_pairs = any(column.partition(":")[0] == TEXTS[1] for column in columns)
+    return [stage.data.text_field, TEXTS[1]][: 1 + are_pairs]
+
+
 def with_data_notes(job: Job) -> Job:
     """Add to a job's notes which files in the folders of its texts nobody reads."""
     notes = []
@@ -100,6 +134,9 @@ def _unread(stage: Stage) -> list[Path]:
         data = stage.data
         patterns = _outside(itertools.chain(data.train, data.validation, data.test))
         return unread_labelled_files(patterns)
+    if isinstance(stage, SoftLabelsStage):
+        patterns = _outside(stage.data.soft_labels)
+        return unread_files(patterns, find_judgements(patterns))
     if isinstance(stage, CorpusStage | UnlabelledStage):
         patterns = _outside(stage.data.corpus if isinstance(stage, CorpusStage) else stage.data.unlabelled)
         return unread_files(patterns, find_files(patterns))

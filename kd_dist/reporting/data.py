@@ -23,6 +23,7 @@ def data_sections(run: RunRecord) -> list[Html]:
         "corpus": _corpus,
         "unlabelled": _corpus,
         "perturbed": _corpus,
+        "soft_labels": _corpus,
         "labelled": _labelled,
         "augment": _augmented_rows,
         "augmented": _augmented,

@@ -43,7 +43,12 @@ def _causes(run: RunRecord, comparison: Comparison) -> Iterator[tuple[str, str]]
         )
     rows = [stage.read("tokens", "statistics.json") for stage in run.of_kind("labelled")]
     few = [found["train_rows"] for found in rows if found and found["train_rows"] < FEW_ROWS]
-    if few and not run.of_kind("unlabelled"):
+    if few and run.of_kind("soft_labels"):
+        yield (
+            f"{few[0]:,} rows are few",
+            "have more text of the same kind judged (data.soft_labels); it needs no labels",
+        )
+    elif few and not run.of_kind("unlabelled"):
         yield (
             f"{few[0]:,} rows are few to show what a teacher knows",
             "name text of the same kind without labels (data.unlabelled): the teacher labels it",

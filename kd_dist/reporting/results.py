@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from kd_dist.config.tasks import METRICS
+from kd_dist.data.prepared_rows import STATISTICS
 from kd_dist.evaluation.comparison import Comparison, Model, group_rows, score_name, score_title
 from kd_dist.evaluation.confusion import Confusion
 from kd_dist.evaluation.pictures.tradeoff import Point
@@ -97,6 +98,9 @@ def in_one_sentence(comparison: Comparison) -> Html:
         return Html()
     scores = " of ".join(cell_of(model.mean(metric), ".4f") for model in (student, teacher))
     than_alone = f"{100 * abs(gain):.1f} points {'worse' if gain < 0 else 'better'}"
+    if teacher is comparison.models["student_alone"]:  # it learnt from soft labels in files, whose teacher is elsewhere
+        text = f"The distilled student has {score_name(metric)} {cell_of(student.mean(metric), '.4f')}, {than_alone} "
+        return el("p", text + "than the same student without distillation.", class_="lead")
     return el(
         "p",
         f"The distilled student keeps {share(kept)} of the teacher's {score_name(metric)} ({scores}), is {than_alone} "
@@ -278,23 +282,31 @@ def _most_confused(confusion: Confusion, names: Sequence[str]) -> Html:
     return table(["label", "taken for", "rows", "of the label"], rows) if rows else Html()
 
 
+VERDICTS = {  # of a guard that passed, and of one that did not, by the kind of stage
+    "evaluate": ("The teacher is fit to teach: ", "The teacher has nothing to teach: "),
+    "soft_labels": ("The soft labels are fit to teach: ", "The soft labels have nothing to teach: "),
+}
+
+
 def teacher_checks(run: RunRecord) -> list[Html]:
-    """Show the verdicts of the guards."""
-    found = [(stage, (stage.read("evaluation.json") or {}).get("guard")) for stage in run.of_kind("evaluate")]
-    return [_guard(stage, guard) for stage, guard in found if guard]
+    """Show the verdicts of the guards, on a teacher or on soft labels from files."""
+    facts = [(stage, stage.read("evaluation.json")) for stage in run.of_kind("evaluate")]
+    facts += [(stage, stage.read("tokens", STATISTICS)) for stage in run.of_kind("soft_labels")]
+    return [_guard(stage, found["guard"]) for stage, found in facts if found and found.get("guard")]
 
 
 def _guard(stage: StageRecord, guard: Row) -> Html:
+    passed, failed = VERDICTS[stage.kind]
     always = f"always answering “{guard['baseline_label']}”" if guard["baseline_label"] else "chance"
     text = (
         f"{score_name(guard['metric'])} {guard['value']:.4f} on {guard['rows']:,} rows, lower 95 % bound "
         f"{guard['lower_bound']:.4f}; {always} gives {guard['baseline']:.4f}."
     )
     if guard["passed"]:
-        return verdict("good", el("b", "The teacher is fit to teach: "), text)
+        return verdict("good", el("b", passed), text)
     went_on = (stage.config.get("guards") or {}).get("teacher") == "warn"
     after = " The run went on, as guards.teacher=warn says." if went_on else " The run stopped here."
-    return verdict("open", el("b", "The teacher has nothing to teach: "), text, after)
+    return verdict("open", el("b", failed), text, after)
 
 
 def serving(stage: StageRecord) -> Html:

@@ -121,9 +121,10 @@ def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine
 
 def _stored_outputs(stage: TrainStage) -> StoredOutputs | None:
     """Return the precomputed teacher logits that the stage reads, if any."""
-    if stage.data.teacher_outputs is None or stage.teacher is None:
+    if stage.data.teacher_outputs is None:
         return None
-    return StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), Path(stage.data.tokens))
+    teacher = Path(stage.teacher.path) if stage.teacher else None
+    return StoredOutputs(Path(stage.data.teacher_outputs), teacher, Path(stage.data.tokens))
 
 
 def _best(stage: TrainStage, tokens: Path) -> Best | None:

@@ -51,7 +51,19 @@ def run(stage: TeacherOutputsStage, stage_dir: Path, shard: int) -> None:
     if _problem(folder / _name("manifest", shard, "json"), identity) is None:
         print(f"{stage_dir.name}: shard {shard} exists already", flush=True)
         return
-    keys, logits = _outputs_of(stage, shard)
+    write_shard(folder, identity, *_outputs_of(stage, shard))
+
+
+def write_shard(folder: Path, identity: dict[str, Any], keys: np.ndarray, logits: np.ndarray) -> None:
+    """Write the outputs of one shard.
+
+    Args:
+        folder: The `outputs` folder, which exists.
+        identity: What `identify` says of them, `shard` and `shards`.
+        keys: (N) the `row_keys` of the rows, in any order.
+        logits: (N, C) the logits of the rows, in the order of the data's labels.
+    """
+    shard = identity["shard"]
     order = np.argsort(keys, kind="stable")
     sums = {
         name: _write(folder / name, array[order])
@@ -60,15 +72,19 @@ def run(stage: TeacherOutputsStage, stage_dir: Path, shard: int) -> None:
     write_json(folder / _name("manifest", shard, "json"), identity | {"rows": len(keys), "sha256": sums})
 
 
-def identify(teacher: Path, tokens: Path) -> dict[str, Any]:
+def identify(teacher: Path | None, tokens: Path) -> dict[str, Any]:
     """Return what outputs depend on: hashes of the teacher's weights and of the tokenizer, and the labels in order.
+
+    Args:
+        teacher: The folder of the teacher; None for outputs that no model here has made.
+        tokens: The folder of the rows.
 
     Raises:
         RunError: The teacher's folder has no weights.
     """
     rows = PreparedRows(tokens)
     return {
-        "teacher": _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
+        "teacher": teacher and _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
         "label2id": rows.label2id,
         "tokenizer": _sum_of(sorted(rows.tokenizer_folder.glob("tokenizer*.json"))),
     }
@@ -194,14 +210,14 @@ class StoredOutputs:
 
     Args:
         folder: The `outputs` folder.
-        teacher: The folder of the teacher that they must come from.
+        teacher: The folder of the teacher that they must come from; None where no model here has made them.
         tokens: The folder of the rows that they must belong to.
 
     Raises:
         RunError: Shards are missing or damaged, or belong to another teacher, tokenizer or other labels.
     """
 
-    def __init__(self, folder: Path, teacher: Path, tokens: Path) -> None:
+    def __init__(self, folder: Path, teacher: Path | None, tokens: Path) -> None:
         self._folder = folder
         manifests = sorted(folder.glob("manifest_*.json"))
         identity = identify(teacher, tokens)

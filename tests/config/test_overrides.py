@@ -67,7 +67,7 @@ def test_what_is_no_setting_is_unknown(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "job", "having"),
     [
-        ("guards.teacher", "finetune", "`demo`, `fastbert`, `rnn`, `tinybert`, `tinybert_task` have it"),
+        ("guards.teacher", "finetune", "`demo`, `fastbert`, `rnn`, `soft_labels`, `tinybert`, `tinybert_task` have it"),
         ("calibrate.patience", "tinybert", "`fastbert` has it"),
         ("layers.train.steps", "finetune", "`tinybert`, `tinybert_task` have it"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from kd_dist.config.sections.evaluation import Guards
 from kd_dist.data.examples import Examples
 from kd_dist.errors import RunError
-from kd_dist.evaluation.guard import enforce, fisher_lower_bound, judge, wilson_lower_bound
+from kd_dist.evaluation.guard import enforce, fisher_lower_bound, judge, judge_value, wilson_lower_bound
 from kd_dist.evaluation.scores import Predicted
 from kd_dist.evaluation.scoring import Scored
 
@@ -48,3 +48,9 @@ def test_a_refused_teacher_stops_the_run_and_a_warned_of_one_does_not(capsys) ->
         enforce(Guards(teacher="refuse"), guard)
     enforce(Guards(teacher="warn"), guard)
     assert "warning: the teacher's accuracy is 0.5500 on 20 rows" in capsys.readouterr().out
+
+
+def test_the_guard_says_whose_predictions_it_judged_and_the_way_out() -> None:
+    guard = judge_value(0.55, Examples("train", "single_label", {"a": 0, "b": 1}, [], None, np.array([0, 1] * 10)))
+    with pytest.raises(RunError, match=r"^the soft labels' accuracy is 0\.5500 .* to distil\. Ask again, or go on "):
+        enforce(Guards(), guard, "the soft labels'", "Ask again")

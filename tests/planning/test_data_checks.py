@@ -106,3 +106,58 @@ def test_files_that_nobody_reads_are_noted(tmp_path: Path) -> None:
     job = load_checked_job("finetune", [f"data.train={rows}", f"encoder.path={model(tmp_path)}"])
     expected = "labelled: files in the given folders that are of no kind that is read here: "
     assert f"{expected}1 ({rows / 'b.xlsx'})" in job.notes
+
+
+@pytest.fixture
+def judged_rows(tmp_path: Path) -> list[str]:
+    """Settings of the job `soft_labels` except the judgements."""
+    (tmp_path / "rows.tsv").write_text("a\t一\nb\t二\n", encoding="utf-8")
+    return [f"data.train={tmp_path / 'rows.tsv'}", f"donor.path={model(tmp_path)}"]
+
+
+def test_judgements_must_be_named(judged_rows: list[str]) -> None:
+    message = problems(*judged_rows, job="soft_labels", plan_only=False)
+    assert message.startswith("outputs: data.soft_labels is empty: name files of judged texts")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "no text file matches"),
+        ("a.txt", "一\t1\n", "which column is the text, and which a class, must be known"),
+        ("a.csv", "txt,a\n一,1\n", "line 1: no column 'text'; the columns are txt, a; did you mean `txt`?"),
+        ("a.jsonl", '{"text": "一"}\n', "no column of a class beside 'text'"),
+        ("a.csv", "PK\x03\x04xl/workbook.xml", "this is a spreadsheet (.xlsx, .ods), not text"),
+    ],
+)
+def test_judgements_that_cannot_be_read_are_refused(
+    judged_rows: list[str], tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    message = problems(*judged_rows, f"data.soft_labels={tmp_path / name}", job="soft_labels", plan_only=False)
+    assert message.startswith("outputs: data.soft_labels: ")
+    assert said in message
+
+
+def test_judgements_of_pairs_have_two_texts(judged_rows: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,a\n一,1\n", encoding="utf-8")
+    (tmp_path / "rows.tsv").write_text("a\t一\t二\nb\t二\t三\n", encoding="utf-8")
+    settings = [f"data.soft_labels={tmp_path / 'a.csv'}", "data.columns=label,text,text_pair"]
+    message = problems(*judged_rows, *settings, job="soft_labels", plan_only=False)
+    assert "a.csv, line 1: no column 'text_pair'; the columns are text, a" in message
+
+
+def test_judgements_of_numbers_are_refused(judged_rows: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,a\n一,1\n", encoding="utf-8")
+    settings = [f"data.soft_labels={tmp_path / 'a.csv'}", "data.task=regression"]
+    message = problems(*judged_rows, *settings, job="soft_labels", plan_only=False)
+    assert "outputs: data.task=regression has no classes, which soft labels are for" in message
+
+
+def test_files_beside_judgements_that_nobody_reads_are_noted(judged_rows: list[str], tmp_path: Path) -> None:
+    (tmp_path / "judged").mkdir()
+    (tmp_path / "judged" / "a.csv").write_text("text,a\n一,1\n", encoding="utf-8")
+    (tmp_path / "judged" / "prompt.md").write_text("Which class?", encoding="utf-8")
+    job = load_checked_job("soft_labels", [*judged_rows, f"data.soft_labels={tmp_path / 'judged'}"])
+    assert any("outputs: files in the given folders" in note and "prompt.md" in note for note in job.notes)

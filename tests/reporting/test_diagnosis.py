@@ -65,6 +65,14 @@ def test_text_without_labels_leaves_few_rows_unnamed(folder: Path) -> None:
     assert "Nothing in this run explains it." in text
 
 
+def test_few_rows_of_judged_texts_ask_for_more_of_these(folder: Path) -> None:
+    labelled, judged = {"settings": {"kind": "labelled"}, "rows": 300}, {"settings": {"kind": "soft_labels"}}
+    scores = {"teacher": 0.9, "alone": 0.8, "student": 0.8, "labelled": labelled, "outputs": judged}
+    text = text_of(run_of(folder, **scores, evaluate=EVALUATE))
+    assert "300 rows are few: have more text of the same kind judged (data.soft_labels)" in text
+    assert "data.unlabelled" not in text
+
+
 def test_a_loss_that_still_falls_is_named_and_one_that_has_settled_is_not(folder: Path) -> None:
     falling = {"settings": STUDENT, "metrics": losses([1 / step for step in range(1, 41)])}
     settled = {"settings": STUDENT, "metrics": losses([1.0] * 40)}

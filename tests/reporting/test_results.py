@@ -41,6 +41,15 @@ def test_the_page_begins_with_the_result_in_one_sentence(scored_run: Path) -> No
     assert "The distilled student" not in text_of(scored_run)
 
 
+def test_a_student_of_soft_labels_is_compared_with_no_teacher(scored_run: Path) -> None:
+    write_results(scored_run, score("student_alone", 0.8), score("student", 0.85))
+    sentence = (
+        "The distilled student has accuracy 0.8500, 5.0 points better than the same student without distillation."
+    )
+    assert sentence in text_of(scored_run)
+    assert "of the teacher's" not in text_of(scored_run)
+
+
 def test_seeds_become_a_mean_with_their_spread(scored_run: Path) -> None:
     rows = [score(model, 0.8 + gain) for model, gain in (("teacher", 0.1), ("student_alone", 0.0), ("student", 0.05))]
     rows += [score("student_alone", 0.82, seed=43), score("student", 0.87, seed=43)]

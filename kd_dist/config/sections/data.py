@@ -158,6 +158,29 @@ class PlainTokenData(Section):
     )
 
 
+class SoftLabelsData(PlainTokenData):
+    """Judgements of texts, from a language model or an ensemble, to learn from like a teacher's predictions."""
+
+    PATHS: ClassVar[tuple[str, ...]] = ("soft_labels", "tokens")
+    soft_labels: Words = Field(
+        default=[],
+        description="files, folders or globs: tsv, csv, json (lines or one list), parquet, Arrow, plain or .gz; a "
+        "column for the text (two for pairs), and one for each class, which holds its probability or logit",
+    )
+    text_field: str = Field(
+        default="text", description="column of the text; the second text of a pair is in `text_pair`"
+    )
+    ignored_columns: WordsOrNone = Field(
+        default=[], description="columns of data.soft_labels that are neither texts nor classes, for example id,reason"
+    )
+    scale: Literal["auto", "probabilities", "logits"] = Field(
+        default="auto",
+        description="what the numbers are. auto: logits where a file has some below 0 or above 1, else probabilities; "
+        "probabilities: shares too, such as percentages and votes",
+    )
+    num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
+
+
 class DistillationData(PlainTokenData):
     """Tokenized rows that a teacher teaches on, with labels or without."""
 
