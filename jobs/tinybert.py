@@ -55,7 +55,8 @@ def adapt(job: Job) -> Job:
     stages, note = without_layers(without_missing_rows(stages), job.given)
     stages, more = with_equal_training(stages, job.given)
     notes = [*notes, start_of_the_student_alone(stages), *note, *more]
-    return job.model_copy(update={"stages": stages, "notes": notes})
+    seeded = [name for name in job.seeded if name in stages]
+    return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
 
 
 def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:

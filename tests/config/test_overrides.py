@@ -87,7 +87,7 @@ def test_override_without_equals_sign_is_explained() -> None:
         ("train.steps=abc", "distill.train.steps: input should be a valid integer"),
         ("train.steps=0", "distill.train.steps: input should be greater than or equal to 1"),
         ("data.pack=maybe", "corpus.data.pack: input should be a valid boolean"),
-        ("engine.precision=fp16", "distill.engine.precision: input should be 'fp32' or 'bf16'"),
+        ("engine.precision=fp16", "distill.engine.precision: input should be 'fp32', 'bf16' or 'auto'"),
         ("engine.zero_stage=3", "distill.engine.zero_stage: input should be"),
         ("objective.compat=google", "distill.objective.compat: input should be 'none' or 'huawei'"),
         ("objective.layer_map=3,x", "distill.objective.layer_map.1: input should be a valid integer"),

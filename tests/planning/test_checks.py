@@ -167,7 +167,7 @@ def test_patience_has_no_target(tmp_path: Path) -> None:
 
 def test_stored_outputs_are_for_the_stage_that_learns_from_predictions(tmp_path: Path) -> None:
     teacher = f"teacher.path={model(tmp_path, architectures=['BertForSequenceClassification'])}"
-    message = problems(teacher, f"data.teacher_outputs={tmp_path}", job="tinybert_task")
+    message = problems(teacher, f"data.teacher_outputs={tmp_path}", "layers.train.epochs=3", job="tinybert_task")
     for stage in ("layers", "alone"):
         assert f"{stage}: data.teacher_outputs is not used by a stage that does not learn from the teacher's" in message
     assert message.count("set distill.data.teacher_outputs instead") == 2

@@ -108,9 +108,9 @@ def test_weights_of_another_framework(make: Make, refusal: Callable[[Path], str]
             "tinybert",
             "encoder.path",
             "finetune.encoder.path, general.teacher.path, augmentation.encoder.path, augmentation.teacher.path, "
-            "layers.donor.path, alone.donor.path",
+            "distill.donor.path, alone.donor.path",
         ),
-        ("tinybert_task", "teacher.path", "check.evaluate.models, layers.donor.path, alone.donor.path"),
+        ("tinybert_task", "teacher.path", "check.evaluate.models, distill.donor.path, alone.donor.path"),
         ("tinybert_general", "student.path", "distill: student.path"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_folder_that_several_settings_name_is_refused_once(
 def test_a_folder_that_is_not_there_is_refused_once(tmp_path: Path, make: Make) -> None:
     with pytest.raises(UserError) as caught:
         load_checked_job("tinybert_task", overrides(tmp_path, "tinybert_task", "teacher.path", tmp_path / "no", make))
-    settings = "labelled.tokenizer.path, check.evaluate.models, layers.donor.path, alone.donor.path"
+    settings = "labelled.tokenizer.path, check.evaluate.models, distill.donor.path, alone.donor.path"
     assert str(caught.value).startswith(f"{settings}={tmp_path}/no: no such folder")
     assert "\n" not in str(caught.value)
 
