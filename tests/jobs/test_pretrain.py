@@ -10,7 +10,6 @@ from kd_dist.files import read_json
 from kd_dist.planning.checks import check_job
 from tests.loading import load_job
 
-
 SHIPPED = sorted((REPOSITORY / "configs" / "models").glob("*.json"))
 TRANSFORMERS = [file for file in SHIPPED if not is_recurrent(read_json(file))]
 
