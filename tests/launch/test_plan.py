@@ -127,10 +127,15 @@ def test_a_setting_of_several_stages_is_shown_once_and_copies_only_differ_in_the
     classifier = config.replace("{", '{"architectures": ["BertForSequenceClassification"], ', 1)
     (tmp_path / "teacher" / "config.json").write_text(classifier, encoding="utf-8")
     text = shown(tmp_path, "--job", "tinybert_task", "--dry-run", *files, "--seeds", "2", "optim.weight_decay=0.5")
-    names = [name for seeded in find_job("tinybert_task").seeded for name in (seeded, f"{seeded}_seed43")]
+    names = [
+        name
+        for seeded in find_job("tinybert_task").seeded
+        for name in (seeded, f"{seeded}_seed43")
+        if seeded != "layers"
+    ]
     assert f"  optim.weight_decay=0.5  in {', '.join(names)}\n" in text
     assert f"  train.seed=43  in {', '.join(names[1::2])}\n" in text
-    assert "student.path" not in text.split("settings that differ")[1].split("===")[0]
+    assert "student.path=@" not in text.split("settings that differ")[1].split("===")[0]
 
 
 def test_a_long_list_of_stages_wraps_and_no_name_is_cut(tmp_path: Path) -> None:

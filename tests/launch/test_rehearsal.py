@@ -68,7 +68,7 @@ def test_a_labelled_pipeline_is_rehearsed(
     settings = [f"teacher.path={labelled.teacher}", f"student.config={labelled.student}", "data.max_length=48"]
     rehearse(load_checked_job("tinybert_task", [*files, *settings]))
     shown = capfd.readouterr().out
-    stages = ["labelled", "check", "outputs", "layers", "distill", "alone", "evaluation", "serving", "report"]
+    stages = ["labelled", "perturbed", "check", "outputs", "distill", "alone", "evaluation", "serving", "report"]
     assert re.findall(r"^rehearsal: (\w+)$", shown, re.MULTILINE) == stages
     assert "rehearsal: all stages ran" in shown
     assert list(temporary.iterdir()) == []

@@ -108,7 +108,7 @@ def test_weights_of_another_framework(make: Make, refusal: Callable[[Path], str]
             "tinybert",
             "encoder.path",
             "finetune.encoder.path, general.teacher.path, augmentation.encoder.path, augmentation.teacher.path, "
-            "distill.donor.path, alone.donor.path",
+            "layers.donor.path, alone.donor.path",
         ),
         ("tinybert_task", "teacher.path", "check.evaluate.models, distill.donor.path, alone.donor.path"),
         ("tinybert_general", "student.path", "distill: student.path"),

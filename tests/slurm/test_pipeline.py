@@ -25,6 +25,7 @@ STAGES = [
     "augmentation",
     "augmented",
     "unlabelled",
+    "perturbed",
     "check",
     "outputs",
     "layers",
