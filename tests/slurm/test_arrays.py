@@ -1,7 +1,6 @@
 """A stage in shards on a real SLURM: one array, whose elements are requeued and submitted again on their own."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,23 +115,3 @@ def test_an_element_at_its_time_limit_fails_at_once_and_says_which_setting_is_to
     assert "Traceback" not in run.log(elements[1])
     assert run.slurm.show_job(elements[1])["Restarts"] == "0"
     assert run.ended(jobs["report"]) == "CANCELLED"
-
-
-@pytest.fixture
-def short_grace(slurm: PrivateCluster) -> Iterator[None]:
-    """A preempted job has so little time that no shard can end in it."""
-    slurm.run(["scontrol", "update", "PartitionName=main", "GraceTime=2"])
-    yield
-    slurm.run(["scontrol", "update", "PartitionName=main", f"GraceTime={slurm.grace_s}"])
-
-
-@pytest.mark.usefixtures("short_grace")
-def test_a_stage_that_keeps_nothing_is_requeued_after_a_preemption_whenever_it_comes(run: Run) -> None:
-    jobs = run.start(timeout_minutes=2)  # as above
-    elements = [f"{jobs['outputs']}_{shard}" for shard in range(SHARDS)]
-    assert eventually(lambda: "shard 1, start 1" in run.log(elements[1]), timeout=120), run.log(elements[1])
-    run.slurm.submit_high(1, nodes=2)
-    assert [run.ended(element) for element in elements] == ["COMPLETED"] * SHARDS, run.log(elements[1])
-    assert run.slurm.show_job(elements[1])["Restarts"] == "1"
-    assert "shard 1, start 2" in run.log(elements[1])
-    assert run.ended(jobs["report"]) == "COMPLETED"
