@@ -77,8 +77,7 @@ def adapt(job: Job) -> Job:
     if names_classifier:
         stages = drop_stages(stages, "finetune")
         notes.append("no fine-tuning: check.evaluate.models is a trained classifier")
-    seeded = [name for name in job.seeded if name in stages]
-    return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
+    return job.adapted(stages, notes)
 
 
 def _without_teacher(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:

@@ -40,4 +40,4 @@ JOB = Job(
 def adapt(job: Job) -> Job:
     """Train both students for equally long."""
     stages, notes = with_equal_training(job.stages, job.given)
-    return job.model_copy(update={"stages": stages, "notes": [start_of_the_student_alone(stages), *notes]})
+    return job.adapted(stages, [start_of_the_student_alone(stages), *notes])

@@ -54,9 +54,7 @@ def adapt(job: Job) -> Job:
     stages, notes = _adapt_augmentation(stages, notes)
     stages, note = without_layers(without_missing_rows(stages), job.given)
     stages, more = with_equal_training(stages, job.given)
-    notes = [*notes, start_of_the_student_alone(stages), *note, *more]
-    seeded = [name for name in job.seeded if name in stages]
-    return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
+    return job.adapted(stages, [*notes, start_of_the_student_alone(stages), *note, *more])
 
 
 def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:

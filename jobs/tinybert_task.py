@@ -238,9 +238,7 @@ def adapt(job: Job) -> Job:
     """Train both students for equally long, and check the teacher that the user gave."""
     stages, notes = without_layers(without_missing_rows(_with_checked_teacher(job)), job.given)
     stages, more = with_equal_training(stages, job.given)
-    seeded = [name for name in job.seeded if name in stages]
-    notes = [start_of_the_student_alone(stages), *notes, *more]
-    return job.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
+    return job.adapted(stages, [start_of_the_student_alone(stages), *notes, *more])
 
 
 def _with_checked_teacher(job: Job) -> dict[str, AnyStage]:

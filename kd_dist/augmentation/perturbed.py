@@ -22,8 +22,9 @@ from kd_dist.config.sections.augmentation import Perturb
 from kd_dist.config.stages import PerturbedStage
 from kd_dist.data.arrow_rows import quiet, write_splits
 from kd_dist.data.permutation import mix, permuted
-from kd_dist.data.prepared_rows import HELD_OUT, PreparedRows, share_held_out, write_statistics
+from kd_dist.data.prepared_rows import PreparedRows, write_statistics
 from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.data.unlabelled import Recipe
 from kd_dist.files import replaced_folder
 
 BLOCK = 4096  # rows that are in memory together
@@ -55,26 +56,22 @@ def perturb(source: PreparedRows, settings: Perturb, output_dir: Path) -> dict[s
     import datasets
     import pyarrow as pa
 
-    rows = source.dataset("train")
+    rows, recipe = source.dataset("train"), Recipe.of(str(source.folder), None)
+    tokenizer = load_tokenizer(source.tokenizer_folder)
     columns = [name for name in ("input_ids", "token_type_ids") if name in rows.column_names]
     fields = [rows.features.arrow_schema.field(name) for name in columns]
     schema = pa.schema([*fields, pa.field("truncated", pa.bool_())])
-    made = Perturbations(rows.select_columns(columns), source, settings.seed)
+    made = Perturbations(rows.select_columns(columns), tokenizer, recipe.preprocessing.max_length, settings.seed)
     with replaced_folder(output_dir) as (work, output), quiet():
         with pa.OSFile(str(work / "rows.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for block in made.blocks(min(settings.copies * len(rows), settings.max_rows)):
                 writer.write_table(pa.Table.from_pylist([{**row, "truncated": False} for row in block], schema=schema))
-        share_held_out(source, output, output_dir)
+        recipe.share(tokenizer, output, output_dir)
         found = datasets.Dataset.from_file(str(work / "rows.arrow"))
-        facts = {key: source.statistics[key] for key in FACTS} | {
-            f"{split}_rows": source.num_rows(split) for split in HELD_OUT
-        }
-        statistics = {**facts, **write_splits(found, work, output, source.statistics["max_length"], None)}
+        made_rows = write_splits(found, work, output, recipe.preprocessing.max_length, None)
+        statistics = {**recipe.facts(tokenizer), **made_rows}
         write_statistics(output, statistics)
     return statistics
-
-
-FACTS = ("vocabulary_size", "pad_token_id", "max_length", "word_starts", "pairs", "task", "num_labels")
 
 
 class Perturbations:
@@ -82,13 +79,13 @@ class Perturbations:
 
     Args:
         rows: A dataset with the columns of tokens alone.
-        source: The folder that it comes from.
+        tokenizer: The one that made them.
+        max_length: Tokens of a copy, at most.
         seed: Of every choice.
     """
 
-    def __init__(self, rows: Any, source: PreparedRows, seed: int) -> None:
-        tokenizer = load_tokenizer(source.tokenizer_folder)
-        self._rows, self._seed, self._max_length = rows, seed, source.statistics["max_length"]
+    def __init__(self, rows: Any, tokenizer: Any, max_length: int, seed: int) -> None:
+        self._rows, self._max_length, self._seed = rows, max_length, seed
         self._mask = tokenizer.mask_token_id
         self._frame = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id}
 

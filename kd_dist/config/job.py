@@ -6,7 +6,8 @@ from typing import Any, Self
 from pydantic import Field
 
 from kd_dist.config.sections.base import Section
-from kd_dist.config.stages import WIRE, AnyStage
+from kd_dist.config.stage import WIRE
+from kd_dist.config.stages import AnyStage
 from kd_dist.errors import nearest
 
 
@@ -33,6 +34,11 @@ class Job(Section):
     def with_stages(self, change: Callable[[Any], Any]) -> Self:
         """Return the job with every stage replaced by `change(stage)`."""
         return self.model_copy(update={"stages": {name: change(stage) for name, stage in self.stages.items()}})
+
+    def adapted(self, stages: dict[str, AnyStage], notes: list[str]) -> Self:
+        """Return the job with other stages and notes on why; seeds are for the stages that are left."""
+        seeded = [name for name in self.seeded if name in stages]
+        return self.model_copy(update={"stages": stages, "notes": notes, "seeded": seeded})
 
     def wire_problems(self) -> list[str]:
         """Return a message for each field that names an output of a stage that does not come before."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from kd_dist.config.job import Job
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.models import Student
-from kd_dist.config.stages import WIRE
+from kd_dist.config.stage import WIRE
 from kd_dist.errors import CorpusError, UserError, nearest
 
 REPOSITORY = Path(__file__).resolve().parents[2]

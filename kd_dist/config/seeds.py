@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.stages import WIRE, EvaluateStage, Stage, TrainStage
+from kd_dist.config.stage import WIRE, Stage
+from kd_dist.config.stages import EvaluateStage, TrainStage
 from kd_dist.errors import UserError
 
 SUFFIX = "_seed"

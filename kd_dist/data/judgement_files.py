@@ -9,7 +9,7 @@ from kd_dist.data.cells import read_cells
 from kd_dist.data.discovery import CELL_SUFFIXES, RECORD_SUFFIXES, find_files, format_suffix
 from kd_dist.data.readers import SET_TEXT_FIELD, read_records
 from kd_dist.data.records import column_name, no_column
-from kd_dist.data.separators import in_words, other_separator, usual_separator
+from kd_dist.data.separators import refuse_other_separator, usual_separator
 from kd_dist.errors import CorpusError
 
 NO_CLASSES = "data.task=regression has no classes, which soft labels are for: give the judged number as the label"
@@ -48,7 +48,9 @@ def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str])
         raise CorpusError(f"{file}: there is no record in it; write one for each text that was judged")
     for name in text_columns:
         if name not in names:
-            _refuse_other_separator(file, where)
+            if format_suffix(file) in CELL_SUFFIXES:
+                usual = usual_separator(file)
+                refuse_other_separator(file, usual, num_columns=2, where=where, way_out="write the file with these")
             raise CorpusError(f"{where}: {no_column(name, names, SET_TEXT_FIELD)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise CorpusError(f"{where}: {names.count(twice[0])} columns are called {twice[0]!r}; give each its own name")
@@ -56,15 +58,6 @@ def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str])
         raise CorpusError(
             f"{where}: no column of a class beside {', '.join(map(repr, names))}; write the probability or logit of "
             "each class into a column that is called like the class"
-        )
-
-
-def _refuse_other_separator(file: Path, where: str) -> None:
-    usual = usual_separator(file)
-    if format_suffix(file) in CELL_SUFFIXES and (found := other_separator(file, usual, num_columns=2)):
-        raise CorpusError(
-            f"{where}: the columns seem to be separated by {in_words(found)}, expected {in_words(usual)}; write the "
-            "file with these"
         )
 
 

@@ -27,8 +27,17 @@ def require_separator(option: str, separator: str | None) -> None:
         raise CorpusError(f"{option}: neither quotes nor line ends can separate columns")
 
 
-def refuse_other_separator(path: Path, separator: str, num_columns: int) -> None:
+def refuse_other_separator(
+    path: Path, separator: str, num_columns: int, *, where: str | None = None, way_out: str | None = None
+) -> None:
     """Refuse a table whose first lines do not have the columns, but have them with another separator.
+
+    Args:
+        path: the table.
+        separator: what the columns should be separated by.
+        num_columns: how many there should be, at least.
+        where: the place that the message names; None: the path.
+        way_out: the end of the message; None: the setting that names the separator.
 
     Raises:
         CorpusError: it is so; the message names the separator that was found.
@@ -36,8 +45,8 @@ def refuse_other_separator(path: Path, separator: str, num_columns: int) -> None
     found = other_separator(path, separator, num_columns)
     if found:
         raise CorpusError(
-            f"{path}: the columns seem to be separated by {in_words(found)}, expected {in_words(separator)}; "
-            f"set data.separator={_typed(found)}"
+            f"{where or path}: the columns seem to be separated by {in_words(found)}, expected {in_words(separator)}; "
+            f"{way_out or f'set data.separator={_typed(found)}'}"
         )
 
 

@@ -136,21 +136,7 @@ def write_texts(
     refuse_unknown_words(unknown, recipe.tokenizer_path, "set data.tokens or model.path to one whose tokenizer is")
     recipe.share(tokenizer, output, place)
     made = write_splits(rows, work, output, recipe.preprocessing.max_length, validation_fraction)
-    return {**_facts(recipe, tokenizer), **made, **unknown}
-
-
-def _facts(recipe: "Recipe", tokenizer: Any) -> Statistics:
-    """Return what does not depend on the texts."""
-    return {
-        "vocabulary_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-        "max_length": recipe.preprocessing.max_length,
-        "word_starts": False,
-        "pairs": recipe.preprocessing.pairs,
-        "task": recipe.labels.task,
-        "num_labels": recipe.labels.num_labels,
-        **recipe.held_out_rows,
-    }
+    return {**recipe.facts(tokenizer), **made, **unknown}
 
 
 def summary(name: str, statistics: Statistics) -> str:
@@ -230,6 +216,19 @@ class Recipe:
         task, names = task_of(config), label_names(config)
         ids = {} if task == "regression" else {name: index for index, name in enumerate(names)}
         return cls(preprocessing, str(model), Labels(task, ids))
+
+    def facts(self, tokenizer: Any) -> Statistics:
+        """Return the statistics that do not depend on the texts."""
+        return {
+            "vocabulary_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_length": self.preprocessing.max_length,
+            "word_starts": False,
+            "pairs": self.preprocessing.pairs,
+            "task": self.labels.task,
+            "num_labels": self.labels.num_labels,
+            **self.held_out_rows,
+        }
 
     def share(self, tokenizer: Any, output: Path, place: Path) -> None:
         """Write everything to `output`, which will be at `place`, that does not depend on the texts."""

@@ -7,8 +7,8 @@ from kd_dist.config.families import FAMILIES, unsupported
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
 from kd_dist.config.recurrent import is_recurrent, recurrent_problems
+from kd_dist.config.stage import WIRE, wired_stage
 from kd_dist.config.stages import (
-    WIRE,
     AugmentedStage,
     AugmentStage,
     CorpusStage,
@@ -18,7 +18,6 @@ from kd_dist.config.stages import (
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
-    wired_stage,
 )
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_configs import config_file, untyped_problem

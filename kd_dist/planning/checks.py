@@ -10,8 +10,8 @@ from kd_dist.config.jobs import find_job, resolve_job
 from kd_dist.config.overrides import join_problems
 from kd_dist.config.paths import with_absolute_paths
 from kd_dist.config.sections.training import Selection
+from kd_dist.config.stage import WIRE, Stage, wired_stage
 from kd_dist.config.stages import (
-    WIRE,
     AugmentStage,
     CalibrateStage,
     CorpusStage,
@@ -19,11 +19,9 @@ from kd_dist.config.stages import (
     EvaluateStage,
     LabelledStage,
     SoftLabelsStage,
-    Stage,
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
-    wired_stage,
 )
 from kd_dist.config.tasks import METRICS
 from kd_dist.data.judgement_files import NO_CLASSES

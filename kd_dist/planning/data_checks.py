@@ -6,16 +6,8 @@ from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.config.stages import (
-    WIRE,
-    CorpusStage,
-    CutVocabularyStage,
-    LabelledStage,
-    SoftLabelsStage,
-    Stage,
-    UnlabelledStage,
-    wired_stage,
-)
+from kd_dist.config.stage import WIRE, Stage, wired_stage
+from kd_dist.config.stages import CorpusStage, CutVocabularyStage, LabelledStage, SoftLabelsStage, UnlabelledStage
 from kd_dist.data.columns import Columns, parse_columns
 from kd_dist.data.discovery import (
     NAMED_SUFFIXES,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.base import Section
-from kd_dist.config.stages import WIRE
+from kd_dist.config.stage import WIRE
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import check_job
 

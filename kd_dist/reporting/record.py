@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from kd_dist.config.former_runs import modernized_job, modernized_stage
 from kd_dist.config.seeds import split_seed
-from kd_dist.config.stages import WIRE
+from kd_dist.config.stage import WIRE
 from kd_dist.config.tasks import METRICS, Task
 from kd_dist.errors import RunError, UserError
 from kd_dist.runs.metrics import is_finite, read_metrics

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 from kd_dist.config.former_runs import modernized_job, modernized_stage
 from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import WIRE, AnyStage, Stage
+from kd_dist.config.stage import WIRE, Stage
+from kd_dist.config.stages import AnyStage
 from kd_dist.errors import UserError
 from kd_dist.files import read_json, write_json
 from kd_dist.runs.completion import drop_stale_markers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import Stage
+from kd_dist.config.stage import Stage
 from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json, sweep_below
 from kd_dist.runs.caches import keep_caches_in

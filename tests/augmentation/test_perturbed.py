@@ -98,12 +98,11 @@ def test_both_texts_of_a_pair_are_perturbed_and_keep_their_types(pairs: Path, ma
         assert len(ids) <= 16
 
 
-def test_a_tokenizer_without_a_mask_masks_nothing(labelled: LabelledWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_without_a_mask_masks_nothing(labelled: LabelledWorld) -> None:
     tokenizer = load_tokenizer(labelled.tokens / "tokenizer")
     mask, tokenizer.mask_token = tokenizer.mask_token_id, None
-    monkeypatch.setattr(perturbed, "load_tokenizer", lambda _: tokenizer)
-    source = PreparedRows(labelled.tokens)
-    made = Perturbations(source.dataset("train").select_columns(["input_ids"]), source, seed=0)
+    rows = PreparedRows(labelled.tokens).dataset("train").select_columns(["input_ids"])
+    made = Perturbations(rows, tokenizer, max_length=48, seed=0)
     assert mask not in {token for block in made.blocks(200) for row in block for token in row["input_ids"]}
 
 

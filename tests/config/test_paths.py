@@ -9,7 +9,8 @@ from kd_dist.config.paths import matching_paths, model_config_file, with_absolut
 from kd_dist.config.sections.data import LabelledData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate
 from kd_dist.config.sections.models import TokenizerSource
-from kd_dist.config.stages import EvaluateStage, LabelledStage, Stage
+from kd_dist.config.stage import Stage
+from kd_dist.config.stages import EvaluateStage, LabelledStage
 from kd_dist.errors import UserError
 from tests.loading import load_job
 

@@ -12,7 +12,7 @@ from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.base import Section
-from kd_dist.config.stages import Stage
+from kd_dist.config.stage import Stage
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import check_job
 from launch.cluster import Cluster

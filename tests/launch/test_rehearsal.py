@@ -12,7 +12,8 @@ from kd_dist.config.sections.data import CorpusData, PlainTokenData
 from kd_dist.config.sections.evaluation import Evaluate, Guards
 from kd_dist.config.sections.models import Encoder, Tokenizer
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import AugmentStage, CorpusStage, EvaluateStage, SampleTextStage, Stage
+from kd_dist.config.stage import Stage
+from kd_dist.config.stages import AugmentStage, CorpusStage, EvaluateStage, SampleTextStage
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from launch.rehearsal import reduced, rehearse

@@ -11,7 +11,8 @@ from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.data import PlainTokenData, TokenData
 from kd_dist.config.sections.evaluation import Evaluate
 from kd_dist.config.sections.models import Encoder, Student, Teacher
-from kd_dist.config.stages import AugmentStage, EvaluateStage, SampleTextStage, Stage, TrainStage
+from kd_dist.config.stage import Stage
+from kd_dist.config.stages import AugmentStage, EvaluateStage, SampleTextStage, TrainStage
 from kd_dist.errors import UserError
 from kd_dist.planning.hub import with_fetched_models
 from tests.model_folders import write_vocabulary, write_weights
