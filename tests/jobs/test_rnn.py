@@ -14,7 +14,7 @@ from kd_dist.runs.layout import open_run
 from tests.conftest import LabelledWorld
 from tests.loading import load_job
 from tests.models.recurrent_models import write_recurrent_config
-from tests.ranks import ROOT, run_ranks
+from tests.ranks import ROOT, assert_same, run_ranks
 
 STEPS = 8
 
@@ -106,6 +106,5 @@ def test_ranks_and_interruptions_do_not_change_what_is_learned(labelled: Labelle
     run_ranks(2, here, [[two, None]])
     one = weights("one")
     for run_id, tolerance in (("stopped", 0.0), ("two", 1e-5), ("bf16", 0.02)):
-        other = weights(run_id)
-        assert max(float((one[name] - other[name]).abs().max()) for name in one) <= tolerance, run_id
+        assert_same(one, weights(run_id), tolerance)
     assert any((one[name] != weights("bf16")[name]).any() for name in one)

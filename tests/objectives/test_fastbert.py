@@ -38,7 +38,7 @@ from kd_dist.serving.export import export
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.models.random_models import save_classifier
 from tests.objectives.builders import built_with_branches as built
-from tests.ranks import run_ranks
+from tests.ranks import assert_same, run_ranks
 
 STEPS = 6
 NUM_BRANCHES = 2  # of the labelled world's teacher
@@ -226,11 +226,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, labelled: LabelledWorld) -> R
     start(1, ("one", 1, None), ("zero0", 0, None), ("zero2", 2, None), *stopped, *resumed)
     start(2, ("two", 1, None), ("two_stopped", 1, 3), ("two_stopped", 1, None))
     return runs
-
-
-def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float) -> None:
-    assert first.keys() == second.keys()
-    assert max(float((first[name] - second[name]).abs().max()) for name in first) <= tolerance
 
 
 @pytest.mark.parametrize(

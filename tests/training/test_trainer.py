@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from kd_dist.runs.layout import open_run
 from tests.conftest import TinyWorld
 from tests.loading import load_job
-from tests.ranks import run_ranks
+from tests.ranks import assert_same, run_ranks
 
 STEPS = 10
 HERE = "tests.training.test_trainer"
@@ -153,12 +153,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: TinyWorld) -> tuple[Run
     return runs, ends
 
 
-def assert_same(first: dict[str, Any], second: dict[str, Any], tolerance: float) -> None:
-    assert first.keys() == second.keys()
-    worst = max(float((first[name] - second[name]).abs().max()) for name in first)
-    assert worst <= tolerance
-
-
 # ------------------------------------------------------------------------------------------------------------- tests
 
 
@@ -174,8 +168,8 @@ def test_training_moves_the_weights(runs: Any) -> None:
 
 def test_resuming_on_the_same_ranks_is_bit_identical(runs: Any) -> None:
     assert runs[1]["one_stopped@1"] == "done"  # the second start; the first ended as the next test says
-    assert_same(runs[0].weights("one"), runs[0].weights("one_stopped"), tolerance=0.0)
-    assert_same(runs[0].weights("two_zero2"), runs[0].weights("two_stopped"), tolerance=0.0)
+    assert_same(runs[0].weights("one"), runs[0].weights("one_stopped"))
+    assert_same(runs[0].weights("two_zero2"), runs[0].weights("two_stopped"))
 
 
 @pytest.mark.parametrize("run_id", ["moving_zero0", "moving_zero2"])
