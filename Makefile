@@ -10,8 +10,10 @@ install: .venv/installed
 demo: .venv/installed
 	$(BIN)/python launch/slurm.py --job demo --cluster local
 
+# Tests run on all cores, one thread each, and those of the cluster after them: SLURM's clocks want a machine to themselves.
 test: .venv/installed
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest tests/slurm
 
 check: .venv/installed
 	$(BIN)/ruff check .
