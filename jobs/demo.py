@@ -1,15 +1,18 @@
-"""Few labels, much text: a pretrained multilingual encoder becomes a teacher of reviews, and then teaches a student."""
+"""Few labels, much text: a pretrained multilingual encoder becomes a teacher, teaches a student, and gets exits."""
 
+from jobs.fastbert import STAGE1
 from jobs.finetune import FINETUNE
 from jobs.tinybert_task import task_stages, without_rows
 from kd_dist.config.job import Job, drop_stages
-from kd_dist.config.sections.data import LabelledData, UnlabelledData, VocabularyData
-from kd_dist.config.sections.models import Encoder, MultilingualEncoder, Student, TokenizerSource
+from kd_dist.config.sections.data import LabelledData, PlainTokenData, UnlabelledData, VocabularyData
+from kd_dist.config.sections.models import Encoder, Model, MultilingualEncoder, Student, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
-from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
+from kd_dist.config.sections.training import Cadence, Engine, Optim, Precision, Train
 from kd_dist.config.stages import (
     AnyStage,
+    CalibrateStage,
     CutVocabularyStage,
+    EvaluateStage,
     LabelledStage,
     SampleTeacherStage,
     SampleTextStage,
@@ -26,13 +29,35 @@ FEW_CORES = CpuResources(cpus=2, timeout_minutes=30)
 def _distillation() -> dict[str, AnyStage]:
     """Return the stages of task distillation in minutes: of the prediction alone, for as long as the student alone.
 
-    The rows without labels are prepared before them.
+    The rows without labels are prepared before them. Beside it the teacher itself gets exits, which learn from the same
+    rows and are measured with the students.
     """
     stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
     train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
     learning = {"student": STUDENT, "train": train, "cadence": CADENCE, "engine": FAST}
     changed = {name: stages[name].model_copy(update=learning) for name in ("distill", "alone")}
-    return drop_stages(without_rows(stages | changed, "perturbed"), "layers", "unlabelled")
+    changed["outputs"] = stages["outputs"].model_copy(update={"engine": Precision(precision=FAST.precision)})
+    stages = drop_stages(without_rows(stages | changed, "perturbed"), "layers", "unlabelled")
+    return _with_exits(stages)
+
+
+def _with_exits(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+    """Return the stages with those that give the teacher exits, before the evaluation, which measures them too."""
+    evaluation = stages["evaluation"]
+    assert isinstance(evaluation, EvaluateStage)
+    measured = evaluation.evaluate.models | {"fastbert": "@calibration/export"}
+    evaluate = evaluation.evaluate.model_copy(update={"models": measured})
+    exits = {
+        "self_distill": STAGE1.model_copy(
+            update={"train": Train(epochs=1, global_batch_size=32), "cadence": CADENCE, "engine": FAST}
+        ),
+        "calibration": CalibrateStage(
+            model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@labelled/tokens")
+        ),
+        "evaluation": evaluation.model_copy(update={"evaluate": evaluate}),
+    }
+    last = ("serving", "report")
+    return drop_stages(stages, "evaluation", *last) | exits | {name: stages[name] for name in last}
 
 
 JOB = Job(

@@ -31,7 +31,7 @@ from kd_dist.config.sections.models import (
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
-from kd_dist.config.sections.training import Cadence, Engine, Optim, Selection, Tracking, Train
+from kd_dist.config.sections.training import Cadence, Engine, Optim, Precision, Selection, Tracking, Train
 from kd_dist.config.stage import Stage
 
 OBJECTIVES = frozenset(section.model_fields["name"].default for section in objective_sections())
@@ -140,6 +140,7 @@ class TeacherOutputsStage(Stage):
     entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
     teacher: Teacher
     data: DistillationData
+    engine: Precision = Precision()
     resources: ShardResources = ShardResources()
 
     def models_fed(self) -> dict[str, str]:

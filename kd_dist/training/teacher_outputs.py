@@ -143,7 +143,7 @@ def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.
     teacher = Teacher(
         stage.teacher.path,
         Wanted(logits=True),
-        precision="fp32",  # as a teacher that runs during training with the default precision
+        precision=stage.engine.precision,
         device=device,
         label2id=PreparedRows(tokens).label2id,
     )

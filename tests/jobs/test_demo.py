@@ -44,7 +44,7 @@ def test_the_job_ends_with_a_classifier(tmp_path: Path) -> None:
     texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
     smaller = [f"unlabelled.data.unlabelled={texts}", "data.max_rows=60", "train.steps=4", "guards.teacher=warn"]
     run_dir, models = run_demo(tmp_path, *smaller)
-    assert list(models) == ["teacher", "student_alone", "student"]
+    assert list(models) == ["teacher", "student_alone", "student", "fastbert"]
     assert json.loads((run_dir / "unlabelled" / "tokens" / "statistics.json").read_text())["train_rows"] == 40
     assert (run_dir / "export").resolve() == (run_dir / "serving" / "export").resolve()
     assert (run_dir / "export" / "onnx" / "model.onnx").exists()

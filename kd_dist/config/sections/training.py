@@ -105,7 +105,16 @@ class Optim(Section):
     )
 
 
-class Engine(Section):
+class Precision(Section):
+    """What a model computes in."""
+
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32",
+        description="bf16: autocast over fp32 weights; auto: bf16 where the processor has instructions for it",
+    )
+
+
+class Engine(Precision):
     """DeepSpeed, precision and activation memory."""
 
     zero_stage: int = Field(
@@ -113,10 +122,6 @@ class Engine(Section):
         ge=0,
         le=2,
         description="DeepSpeed ZeRO stage: shard nothing (0), optimizer state (1), gradients too (2)",
-    )
-    precision: Literal["fp32", "bf16", "auto"] = Field(
-        default="fp32",
-        description="bf16: autocast over fp32 weights; auto: bf16 where the processor has instructions for it",
     )
     activation_checkpointing: bool = Field(
         default=False, description="recompute the student's layers in the backward pass, to save memory"
