@@ -32,7 +32,7 @@ ROOT_FILES = {
     "pyproject.toml": "the package, and the settings of ruff, mypy, pytest and import-linter",
     "requirements.txt": "exact pins",
     "LICENSE": "Apache-2.0",
-    ".ci/run": "style, types, import contracts, all tests with a real SLURM, and what the demo claims",
+    ".ci/run": "style, types, import contracts, and all tests with a real SLURM",
 }
 FOLDERS = {
     "jobs": "WHAT WE TRAIN: one file, one name on the command line; no torch",

@@ -47,7 +47,7 @@ def _with_exits(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
     assert isinstance(evaluation, EvaluateStage)
     measured = evaluation.evaluate.models | {"fastbert": "@calibration/export"}
     evaluate = evaluation.evaluate.model_copy(update={"models": measured})
-    exits = {
+    exits: dict[str, AnyStage] = {
         "self_distill": STAGE1.model_copy(
             update={"train": Train(epochs=1, global_batch_size=32), "cadence": CADENCE, "engine": FAST}
         ),

@@ -1,4 +1,4 @@
-"""Queries and keys of any supported encoder, with fused attention kept on.
+"""Queries, keys and values of any supported encoder, with fused attention kept on.
 
 The attention losses need the pre-softmax scores QK'. Asking a model for them (`output_attentions`) turns fused
 attention off and keeps an S x S matrix per head and layer, so the model hands out the small factors Q and K instead.
@@ -29,12 +29,13 @@ _IMPLEMENTATION = "sdpa_kd_dist"
 class Attention:
     """The factors of one attention layer: its pre-softmax scores are `scaling * query_BHSK @ key_BHSK'`, unmasked.
 
-    Padded positions hold whatever the model computed for them.
+    Padded positions hold whatever the model computed for them. Values are None where only scores are compared.
     """
 
     query_BHSK: Tensor
     key_BHSK: Tensor
     scaling: float
+    value_BHSK: Tensor | None = None
 
 
 class _Recorder:
@@ -82,7 +83,7 @@ def _attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if attention_recorder is not None:
-        attention_recorder.record(Attention(query_BHSK, key_BHSK, scaling))
+        attention_recorder.record(Attention(query_BHSK, key_BHSK, scaling, value_BHSK))
     return sdpa_attention_forward(module, query_BHSK, key_BHSK, value_BHSK, attention_mask, scaling=scaling, **kwargs)
 
 

@@ -68,7 +68,7 @@ def test_what_is_no_setting_is_unknown(key: str) -> None:
     ("key", "job", "having"),
     [
         ("guards.teacher", "finetune", "`demo`, `fastbert`, `rnn`, `soft_labels`, `tinybert`, `tinybert_task` have it"),
-        ("calibrate.patience", "tinybert", "`fastbert` has it"),
+        ("calibrate.patience", "tinybert", "`demo`, `fastbert` have it"),
         ("layers.train.steps", "finetune", "`tinybert`, `tinybert_task` have it"),
     ],
 )
