@@ -2,10 +2,11 @@
 
     python benchmarks/quality.py --encoder DIR --data ../shared/data --sets chnsenticorp tnews --rows 1000 3000
 
-One teacher is fine-tuned for each set and size; every method is a run of the job `tinybert_task` from it, which trains
-the student alone beside the distilled one. A run that is complete is not repeated, one that was interrupted goes on.
-Scores are those of test rows; choices were made on validation rows. `--rows N` takes a stratified sample of N rows of
-each split, and text without labels is the beginning of the training file, among it rows of the sample.
+One teacher is fine-tuned for each set and size; every method is a run of the job `tinybert_task` from it, or of `rnn`,
+which trains the student alone beside the distilled one. A run that is complete is not repeated, one that was
+interrupted goes on. Scores are those of test rows; choices were made on validation rows. `--rows N` takes a stratified
+sample of N rows of each split, and text without labels is the beginning of the training file, among it rows of the
+sample.
 """
 
 import sys
@@ -62,10 +63,14 @@ METHODS: dict[str, list[str]] = {
     "unlabelled": ["data.unlabelled={texts}"],
     "no perturbed rows": ["perturb.copies=0"],
     "random start": ["student.init=random"],
+    "four layers of the teacher": ["student.teacher_layers=3,6,9,12", "layers.train.epochs=0.5"],
     "layers first, centred attention": ["layers.train.epochs=1", "objective.attention=centred"],
     "layers first, raw attention": ["layers.train.epochs=1", "objective.attention=raw"],
     "layers first, no attention": ["layers.train.epochs=1", "objective.attention=none"],
+    "bilstm": ["student.config=bilstm"],
+    "bigru": ["student.config=bigru"],
 }
+RECURRENT = ("bilstm", "bigru")  # students of the job `rnn`
 MODELS = ("teacher", "student_alone", "student")
 
 
@@ -90,8 +95,9 @@ class Grid:
         for method in self._options.methods:
             settings = [setting.format(texts=self._texts(name)) for setting in METHODS[method]]
             method_id = f"{run_id}_{method.replace(' ', '_').replace(',', '')}"
-            self._start("tinybert_task", method_id, [teacher, *data, *settings], seeds=self._options.seeds)
-            self.scores[f"{name}, {rows:,} rows"][method] = self._scores(method_id)
+            job = "rnn" if method in RECURRENT else "tinybert_task"
+            self._start(job, method_id, [teacher, *data, *settings], seeds=self._options.seeds)
+            self.scores[f"{name}, {rows:,} rows"][method] = self._scores(self._options.runs / job / method_id)
 
     def _place(self, key: str, value: str) -> str:
         return str(self._options.data / value) if key in ("train", "validation", "test") else value
@@ -112,9 +118,9 @@ class Grid:
         command += ["--runs-dir", str(self._options.runs), "--run-id", run_id]
         subprocess.run([*command, *(["--seeds", str(seeds)] if seeds > 1 else []), *settings], check=True)
 
-    def _scores(self, run_id: str) -> dict[str, list[float]]:
+    def _scores(self, run_dir: Path) -> dict[str, list[float]]:
         """Return the test scores of each model, one a seed."""
-        rows: list[dict[str, Any]] = read_json(self._options.runs / "tinybert_task" / run_id / "results.json")
+        rows: list[dict[str, Any]] = read_json(run_dir / "results.json")
         found: dict[str, list[float]] = defaultdict(list)
         for row in rows:
             if row["stage"] == "evaluation" and row["split"] == "test" and row["model"] in MODELS:
