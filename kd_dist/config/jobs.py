@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd_dist.config.access_keys import refuse_access_keys
 from kd_dist.config.former_runs import modernized_job
 from kd_dist.config.job import Job
 from kd_dist.config.overrides import (
@@ -49,7 +50,7 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         The job, or None where the settings do not make one, and a message for each problem.
 
     Raises:
-        UserError: There is no such job, or the overlay cannot be read.
+        UserError: There is no such job, the overlay cannot be read, or a setting holds an access key.
     """
     job = find_job(name)
     problems: list[str] = []
@@ -60,6 +61,7 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     else:
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
         typed = [*flatten(by_stage, "", options_of(job)), *typed]
+    refuse_access_keys(typed)
     settings = job.model_dump()
     unknown = apply_overrides(job, settings, typed, problems)
     problems += [_unknown_option(key, job) for key in unknown]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kd_dist.config.job import Job
 from kd_dist.config.stages import KINDS, OBJECTIVES
-from kd_dist.errors import UserError
+from kd_dist.config.yaml_files import read_yaml
 
 
 def join_problems(problems: list[str]) -> str:
@@ -35,17 +35,7 @@ def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
     """
     if overlay is None:
         return {}
-    import yaml  # imported here because it slows down every start on a login node
-
-    try:
-        content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config {overlay}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {overlay} is not valid YAML: {error}") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"--config {overlay}: expected `section:` with keys below it, found {type(content).__name__}")
-    return content
+    return read_yaml(overlay, f"--config {overlay}")
 
 
 def options_of(job: Job) -> set[str]:

@@ -133,8 +133,8 @@ def test_command_line_beats_overlay(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("train: [1\n", "is not valid YAML"),
-        ("- train\n", "expected `section:` with keys below it, found list"),
-        ("", "expected `section:` with keys below it, found NoneType"),
+        ("- train\n", "expected `key: value` lines, found list"),
+        ("", "expected `key: value` lines, found NoneType"),
         ("trian:\n  steps: 1\n", "unknown option `trian.steps`; did you mean `train.steps`?"),
         ("train: 5\n", "unknown option `train`"),
         ("stages: 5\n", "unknown option `stages`"),
