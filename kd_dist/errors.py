@@ -48,14 +48,22 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 USERS_MISTAKES = (UserError, OSError, RuntimeError, KeyboardInterrupt)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def explained(error: BaseException) -> tuple[str, int] | None:
     """Return a message with the way out and the exit status; None for an error that is nobody's mistake: a crash."""
     if isinstance(error, UserError):
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}: {error.filename or 'while writing'}; free some space and start again", 1
+    if isinstance(error, OSError) and error.errno in FULL:
+        written = error.filename2 or error.filename  # of a copy the second
+        return f"{error.strerror}: {written or 'while writing'}; free some space and start again", 1
+    if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
+        return f"{error.strerror}: {error.filename2 or error.filename}; make it writable for you and start again", 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
         way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
         return f"out of GPU memory: {way_out} ({error})", 1
