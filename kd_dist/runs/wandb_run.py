@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from kd_dist.runs.metrics import finite_or_none, is_finite
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
+
+UNSENT = "unsent"
+"""The file in the folder of an online segment that W&B had no time to upload as a whole."""
 
 # All ranks wait for W&B to start; by default it tries for 90 s to reach its server.
 WANDB_START_SECONDS = 20.0
@@ -100,6 +104,7 @@ class WandbRun:
         if is_disabled():
             return None
         import wandb  # imported here because it takes most of a second
+        from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
         said = ""
         try:
@@ -107,9 +112,10 @@ class WandbRun:
                 self._run = self._begun(_wandb_mode())
             except wandb.errors.CommError as error:  # no network, no answer, or a key that is refused
                 said = f"W&B is offline, `launch/slurm.py --sync {self._stage_dir.parent}` uploads later: {error}"
+                wandb.teardown()  # its process holds the id of the run that did not begin
                 self._run = self._begun("offline")
             self._run.define_metric("*", step_metric="global_step")
-        except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: the process of W&B died
+        except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
         self._write_state(sending=True)
@@ -164,11 +170,15 @@ class WandbRun:
             return None
         from wandb.sdk.mailbox import HandleAbandonedError
 
+        started = time.monotonic()
         try:
             run.finish(exit_code=exit_code)
         except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
             return f"W&B did not finish cleanly: {error!r}"
-        return None
+        if time.monotonic() - started < WANDB_FINISH_SECONDS:
+            return None
+        (Path(run.dir).parent / UNSENT).touch()
+        return f"W&B could not upload all in time, `launch/slurm.py --sync {self._stage_dir.parent}` uploads the rest"
 
 
 def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
