@@ -18,6 +18,7 @@ def sync(run_dir: Path) -> int:
         UserError: The run still runs: W&B would take what it has now for all of it.
     """
     require_idle(run_dir)
+    run_dir = run_dir.absolute()
     segments = [
         *run_dir.glob("*/wandb/offline-run-*"),
         *(path.parent for path in run_dir.glob(f"*/wandb/run-*/{UNSENT}")),
@@ -27,4 +28,5 @@ def sync(run_dir: Path) -> int:
         return 0
     oldest_first = sorted(segments, key=lambda path: path.name.removeprefix("offline-"))
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, oldest_first)]
-    return 1 if subprocess.run(command).returncode else 0
+    place = oldest_first[0].parents[1]  # where W&B keeps the log of the upload, instead of where the user is
+    return 1 if subprocess.run(command, cwd=place).returncode else 0

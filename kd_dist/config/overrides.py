@@ -27,6 +27,11 @@ def split_override(text: str, problems: list[str]) -> tuple[str, Any] | None:
     return key.strip(), value
 
 
+def specific_last(given: list[tuple[str, Any]], job: Job) -> list[tuple[str, Any]]:
+    """Return keys and values with those of one stage behind those of all stages, so that they win."""
+    return sorted(given, key=lambda pair: pair[0].partition(".")[0] in job.stages)
+
+
 def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
     """Read a YAML (or JSON) file of settings; no file holds no settings.
 

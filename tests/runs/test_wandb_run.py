@@ -147,8 +147,9 @@ def uploaded(root: Path, server: StandIn) -> list[int]:
     write_json(stage_dir(root).parent / "job.json", {})
     environment = {**os.environ, "WANDB_BASE_URL": server.address, "WANDB_API_KEY": "a" * 40}
     command = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--sync", str(stage_dir(root).parent)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [path.name for path in root.iterdir()] == ["some_job"]
     (rows,) = server.rows.values()
     assert [row["_step"] for row in rows] == list(range(len(rows)))
     return [row["global_step"] for row in rows]
@@ -195,6 +196,18 @@ def test_a_network_that_is_lost_stops_nothing_and_the_rest_is_uploaded(
     assert "W&B could not upload all in time, `launch/slurm.py --sync " in capsys.readouterr().err
     with stand_in() as server:
         assert uploaded(tmp_path, server) == list(range(1, 41))
+
+
+def test_a_full_disk_of_wandb_stops_nothing(tmp_path: Path) -> None:
+    place = stage_dir(tmp_path) / "wandb"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here (it takes root)")
+    try:
+        run_to(tmp_path, 50)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    assert steps(tmp_path) == list(range(1, 51))
 
 
 @pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
