@@ -161,9 +161,20 @@ def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[d
     asked = any(key.startswith("layers.") or key in OF_LAYERS for key in given)
     if asked or layers.student.path is not None or layers.student.teacher_layers is not None:
         return stages, []
-    distill = stages["distill"].model_copy(update={"student": layers.student, "donor": layers.donor})
+    distill = stages["distill"]
+    start = {name: _with_given(layers, distill, name, given) for name in ("student", "donor")}
+    distill = distill.model_copy(update=start)
     note = "no layer distillation: the student starts without trained layers (layers.train.epochs=4 asks for it)"
     return drop_stages(stages | {"distill": distill}, "layers"), [note]
+
+
+def _with_given(source: AnyStage, stage: AnyStage, section: str, given: Iterable[str]) -> Section | None:
+    """Return a section of `source`, with the values that the user gave `distill` itself."""
+    taken, own = getattr(source, section), getattr(stage, section)
+    keys = [key.split(".")[2] for key in given if key.startswith(f"distill.{section}.")]
+    if taken is None or not keys:
+        return taken
+    return taken.model_copy(update={key: getattr(own, key) for key in keys})
 
 
 def without_missing_rows(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:

@@ -18,7 +18,7 @@ from tests.ranks import ROOT
 
 EXAMPLES = int(os.environ.get("KD_DIST_EXAMPLES", "4"))
 
-SMALLEST, LARGEST, WHOLE = 20, 1000, 3000  # KiB: the first writes, hardly enough, and more than enough
+SMALLEST, LARGEST, WHOLE = 20, 1500, 3000  # KiB: the first writes, hardly enough, and more than enough
 
 # One process loads torch once, and forks a run for each amount of room: it prints its status and what it said.
 PROGRAM = """

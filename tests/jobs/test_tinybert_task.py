@@ -108,3 +108,10 @@ def test_layers_are_distilled_where_the_student_has_some_or_a_setting_asks(
     assert (distill.donor is None) is has_layers
     assert any("no layer distillation" in note for note in job.notes) is not has_layers
     assert job.wire_problems() == []
+
+
+def test_what_is_given_to_the_last_stage_stays_where_layer_distillation_is_left_out() -> None:
+    job = load_job("tinybert_task", ["distill.student.config=bert_3l_192", "distill.donor.path=some/model"])
+    distill = job.stages["distill"]
+    assert "layers" not in job.stages
+    assert (distill.student.config, distill.student.path, distill.donor.path) == ("bert_3l_192", None, "some/model")
