@@ -171,9 +171,9 @@ def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[d
 def _with_given(source: AnyStage, stage: AnyStage, section: str, given: Iterable[str]) -> Section | None:
     """Return a section of `source`, with the values that the user gave `distill` itself."""
     taken, own = getattr(source, section), getattr(stage, section)
-    keys = [key.split(".")[2] for key in given if key.startswith(f"distill.{section}.")]
-    if taken is None or not keys:
+    if taken is None or own is None:
         return taken
+    keys = [key for key in type(own).model_fields if f"distill.{section}.{key}" in given]
     return taken.model_copy(update={key: getattr(own, key) for key in keys})
 
 
