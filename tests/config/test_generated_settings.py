@@ -157,6 +157,8 @@ def seen(given: Any, value: Any) -> bool:
     """Return whether a value is what a file gives: itself, or what its text means."""
     if isinstance(given, str):
         return means(given, value)
+    if isinstance(given, list) and isinstance(value, list):
+        return len(given) == len(value) and all(map(seen, given, value))
     return given == value or (isinstance(value, list) and not isinstance(given, list) and means(str(given), value))
 
 
