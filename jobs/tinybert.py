@@ -1,11 +1,14 @@
 """TinyBERT end to end: from a pretrained encoder and labelled text to a small classifier ready for serving."""
 
+from collections.abc import Iterable
+
 from jobs.finetune import ENCODER, FINETUNE, LABELLED
 from jobs.tinybert_general import PRETRAINED
 from jobs.tinybert_task import (
     start_of_the_student_alone,
     task_stages,
     with_equal_training,
+    with_given,
     without_layers,
     without_missing_rows,
 )
@@ -50,31 +53,34 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Leave out the stages that the settings make unnecessary or impossible, and note why."""
-    stages, notes = _adapt_general(job.stages, [])
-    stages, notes = _adapt_augmentation(stages, notes)
+    stages, notes = _adapt_general(job.stages, job.given)
+    stages, notes = _adapt_augmentation(stages, notes, job.given)
     stages, note = without_layers(without_missing_rows(stages), job.given)
     stages, more = with_equal_training(stages, job.given)
     return job.adapted(stages, [*notes, start_of_the_student_alone(stages), *note, *more])
 
 
-def _adapt_general(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+def _adapt_general(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
     """Skip general distillation without a corpus, or for a student with initial weights."""
     corpus, general, layers = stages["corpus"], stages["general"], stages["layers"]
     assert isinstance(corpus, CorpusStage)
     assert isinstance(general, TrainStage)
     start = general.student
     assert start is not None
+    assert isinstance(layers, TrainStage)
+    student = with_given(start, layers.student, "layers.student.", given)
+    without = drop_stages(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": student})}
     if start.path is not None or start.teacher_layers is not None:
-        stages = drop_stages(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
         origin = start.path or f"the teacher's layers {start.teacher_layers}"
-        return stages, [*notes, f"no general distillation: the student starts from {origin}"]
+        return without, [f"no general distillation: the student starts from {origin}"]
     if not corpus.data.corpus:
-        stages = drop_stages(stages, "corpus", "general") | {"layers": layers.model_copy(update={"student": start})}
-        notes = [*notes, "no general distillation: there is no raw text (data.corpus)"]
-    return stages, notes
+        return without, ["no general distillation: there is no raw text (data.corpus)"]
+    return stages, []
 
 
-def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[dict[str, AnyStage], list[str]]:
+def _adapt_augmentation(
+    stages: dict[str, AnyStage], notes: list[str], given: Iterable[str]
+) -> tuple[dict[str, AnyStage], list[str]]:
     """Skip augmentation where nothing proposes words; filter with the trained teacher where the settings ask for it."""
     augment = stages["augmentation"]
     assert isinstance(augment, AugmentStage)
@@ -87,8 +93,9 @@ def _adapt_augmentation(stages: dict[str, AnyStage], notes: list[str]) -> tuple[
         stages = replace_wire(stages, "@augmented/tokens", by="@labelled/tokens")
         return drop_stages(stages, "augmentation", "augmented"), [*notes, note]
     asked = FilterTeacher(path="@check/model" if settings.keep_confidence is not None else None)
+    asked = with_given(asked, augment.teacher, "augmentation.teacher.", given)
     stages = stages | {"augmentation": augment.model_copy(update={"teacher": asked})}
-    if asked.path:  # then the teacher must be trained before the augmentation
+    if asked.path == "@check/model":  # then the teacher must be trained before the augmentation
         order = ["labelled", "finetune", "check", *stages]
         stages = {name: stages[name] for name in dict.fromkeys(order)}
     return stages, notes

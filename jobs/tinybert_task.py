@@ -161,9 +161,28 @@ def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[d
     asked = any(key.startswith("layers.") or key in OF_LAYERS for key in given)
     if asked or layers.student.path is not None or layers.student.teacher_layers is not None:
         return stages, []
-    distill = stages["distill"].model_copy(update={"student": layers.student, "donor": layers.donor})
+    distill = stages["distill"]
+    assert isinstance(distill, TrainStage)
+    student = with_given(layers.student, distill.student, "distill.student.", given)
+    donor = with_given(layers.donor, distill.donor, "distill.donor.", given)
+    distill = distill.model_copy(update={"student": student, "donor": donor})
     note = "no layer distillation: the student starts without trained layers (layers.train.epochs=4 asks for it)"
     return drop_stages(stages | {"distill": distill}, "layers"), [note]
+
+
+def with_given(taken: Any, own: Any, prefix: str, given: Iterable[str]) -> Any:
+    """Return a section that a stage takes from another one, with the values that the user gave the stage itself.
+
+    Args:
+        taken: The section of the other stage; None if it has none.
+        own: That of the stage.
+        prefix: `stage.section.` of the stage.
+        given: The keys that the user set.
+    """
+    if taken is None or own is None:
+        return taken
+    keys = [key for key in type(own).model_fields if f"{prefix}{key}" in given]
+    return taken.model_copy(update={key: getattr(own, key) for key in keys})
 
 
 def without_missing_rows(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:

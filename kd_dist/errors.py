@@ -44,8 +44,14 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
-# What `report` is called with; torch's OutOfMemoryError is a RuntimeError. It raises what it cannot explain again.
-USERS_MISTAKES = (UserError, OSError, RuntimeError, KeyboardInterrupt)
+# What `report` is called with: libraries say in exceptions of any kind that a disk is full. It raises what it cannot
+# explain again.
+USERS_MISTAKES = (Exception, KeyboardInterrupt)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:
@@ -54,11 +60,31 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return str(error), error.exit_status
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}: {error.filename or 'while writing'}; free some space and start again", 1
+    if full := _full_disk(error):
+        return f"{full}; free some space and start again", 1
+    if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
+        return f"{error.strerror}: {error.filename2 or error.filename}; make it writable for you and start again", 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch
         way_out = "halve train.micro_batch_size, or set engine.activation_checkpointing=true"
         return f"out of GPU memory: {way_out} ({error})", 1
+    return None
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """Return which disk is full, if that is why an error was raised; None if not.
+
+    Tokenizers raise a plain Exception, safetensors one of its own, and a worker of datasets closes its file and raises
+    over that: only the text, or what the error was raised from, says what happened.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in FULL:
+            written = found.filename2 or found.filename  # of a copy the second
+            return f"{os.strerror(found.errno)}: {written or 'while writing'}"
+        for reason in map(os.strerror, FULL):
+            if reason in str(found):
+                return f"{reason}: while writing"
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     return None
 
 

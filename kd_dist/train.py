@@ -18,7 +18,7 @@ from kd_dist.errors import UserError, exit_with_message
 from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.hub import with_fetched_models
 from kd_dist.runs.claim import claim
-from kd_dist.runs.layout import default_run_id, open_run, read_job
+from kd_dist.runs.layout import default_run_id, open_run, read_job, run_folder
 from kd_dist.runs.stage_runner import run_stage
 from kd_dist.training import distributed, engine
 
@@ -54,8 +54,8 @@ def _open_run(options: argparse.Namespace) -> Path:
         f"resources.gpus_per_node={ranks_here}",
     ]
     job = load_checked_job(options.job, [*options.overrides, *world], options.config)
-    run_id = options.run_id or default_run_id()
-    claim(options.runs_dir / job.name / run_id)
+    run_id = default_run_id() if options.run_id is None else options.run_id
+    claim(run_folder(options.runs_dir, job.name, run_id))
     return open_run(with_fetched_models(job), options.runs_dir, run_id)
 
 

@@ -34,7 +34,7 @@ examples (RUN is a run folder, or its job/run_id in the folder of the runs):
 exit status: 0 all is well; 1 something failed at run time; 2 something was
 wrong, and nothing was started."""
 
-VERBS = ("job", "list", "status", "logs", "cancel")
+VERBS = ("job", "list", "status", "logs", "cancel", "sync")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="launch/slurm.py",
         usage="launch/slurm.py --job NAME [options] [section.key=value ...]\n       "
         "launch/slurm.py --list | --status [RUN] | --logs RUN [STAGE]\n       "
-        "launch/slurm.py --cancel RUN",
+        "launch/slurm.py --cancel RUN | --sync RUN",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -124,6 +124,7 @@ def _add_look_options(group: argparse._ArgumentGroup) -> None:
         help="newest log of the first rank of a stage (default: of the stage that runs)",
     )
     group.add_argument("--cancel", metavar="RUN", help="end all jobs of a run, after a question; what is saved stays")
+    group.add_argument("--sync", metavar="RUN", help="upload to W&B what a run has kept while it was offline")
     group.add_argument(
         "--follow", action="store_true", help="with --status or --logs: go on until all is complete or failed"
     )

@@ -1,16 +1,18 @@
 """Cluster profiles, and the parameters of submitit's executor that follow from a profile and a stage."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from kd_dist.config.access_keys import refuse_access_keys, refuse_secret_variables
 from kd_dist.config.overrides import join_problems
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.resources import CpuResources, GpuResources, TaskResources
+from kd_dist.config.yaml_files import read_yaml
 from kd_dist.errors import UserError, nearest
 
 PROFILES = REPOSITORY / "configs" / "clusters"
@@ -27,7 +29,26 @@ def _empty_if_none(value: Any) -> Any:
     return [] if value is None else value
 
 
-SbatchOptions = dict[str, str | int | bool]
+def _on_one_line(value: Any) -> Any:
+    """Refuse a text that would not stay where it is put: SLURM and bash read what follows a line break by itself."""
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("a line break or another character that cannot be printed is not allowed here")
+    return value
+
+
+def _is_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("no name of an environment variable")
+    return name
+
+
+Line = Annotated[str, AfterValidator(_on_one_line)]
+
+SbatchValue = Annotated[str | int | bool, AfterValidator(_on_one_line)]
+
+VariableName = Annotated[str, AfterValidator(_is_variable)]
+
+SbatchOptions = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")], SbatchValue]
 
 
 class Cluster(BaseModel):
@@ -36,17 +57,17 @@ class Cluster(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     executor: Literal["slurm", "local"] = Field(default="slurm", description="local: no scheduler, this machine")
-    partition: str | None = Field(default=None, description="partition of the stages with GPUs")
-    cpu_partition: str | None = Field(default=None, description="partition of the stages without GPUs")
-    account: str | None = Field(default=None, description="account that is charged")
-    cpu_account: str | None = Field(default=None, description="account of the stages without GPUs, if it is another")
-    qos: str | None = Field(default=None, description="quality of service")
-    cpu_qos: str | None = Field(default=None, description="quality of service of the stages without GPUs")
-    constraint: str | None = Field(default=None, description="node features of the stages with GPUs")
-    exclude: str | None = Field(default=None, description="nodes that no job may get, such as `node13,node[20-22]`")
+    partition: Line | None = Field(default=None, description="partition of the stages with GPUs")
+    cpu_partition: Line | None = Field(default=None, description="partition of the stages without GPUs")
+    account: Line | None = Field(default=None, description="account that is charged")
+    cpu_account: Line | None = Field(default=None, description="account of the stages without GPUs, if it is another")
+    qos: Line | None = Field(default=None, description="quality of service")
+    cpu_qos: Line | None = Field(default=None, description="quality of service of the stages without GPUs")
+    constraint: Line | None = Field(default=None, description="node features of the stages with GPUs")
+    exclude: Line | None = Field(default=None, description="nodes that no job may get, such as `node13,node[20-22]`")
     gres: str | None = Field(
         default=None,
-        pattern=r"^gpu:[^:,]+$",
+        pattern=r"^gpu:[A-Za-z0-9_.-]+$",
         description="kind of GPU to ask for, as `gpu:a100`; the number follows from the stage",
     )
     mem_per_gpu: str | None = Field(
@@ -61,8 +82,8 @@ class Cluster(BaseModel):
     max_restarts: int = Field(
         default=3, ge=0, description="how often a stage that hung, or crashed with something new kept, is started again"
     )
-    mail_user: str | None = Field(default=None, description="who gets SLURM's mails")
-    mail_type: str | None = Field(default=None, description="about what, such as `FAIL,TIME_LIMIT`")
+    mail_user: Line | None = Field(default=None, description="who gets SLURM's mails")
+    mail_type: Line | None = Field(default=None, description="about what, such as `FAIL,TIME_LIMIT`")
     runs_dir: str | None = Field(default=None, description="where runs are kept (a folder that all nodes see)")
     wandb_mode: Literal["online", "offline", "disabled"] | None = Field(
         default=None, description="none: online if logged in to W&B, else offline"
@@ -70,8 +91,8 @@ class Cluster(BaseModel):
     setup: Annotated[list[str], BeforeValidator(_empty_if_none)] = Field(
         default=[], description="shell lines to run first, such as `module load cuda`"
     )
-    environment: dict[str, str] = Field(default={}, description="environment variables of every rank")
-    sbatch: SbatchOptions = Field(default={}, description="any further sbatch option")
+    environment: dict[VariableName, Line] = Field(default={}, description="environment variables of every rank")
+    sbatch: SbatchOptions = Field(default={}, description="any further sbatch option; true: without a value")
     gpu_sbatch: SbatchOptions = Field(default={}, description="those of the stages with GPUs alone")
     cpu_sbatch: SbatchOptions = Field(default={}, description="those of the stages without GPUs alone")
 
@@ -89,16 +110,14 @@ def load_cluster(name: str) -> Cluster:
     names = [file.stem for file in sorted(PROFILES.glob("*.yaml"))]
     if not path.is_file():
         raise UserError(f"--cluster {name}: no such profile{nearest(name, names)}; shipped are: {', '.join(names)}")
+    content = read_yaml(path, str(path), may_be_empty=True)
+    refuse_access_keys(content.items(), f"{path}: ")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    try:
-        return Cluster.model_validate(content)
+        cluster = Cluster.model_validate(content)
     except ValidationError as error:
         raise UserError(join_problems([_explain(path, item) for item in error.errors()])) from error
+    refuse_secret_variables(cluster.environment, cluster.setup, str(path))
+    return cluster
 
 
 def _explain(path: Path, item: Any) -> str:
@@ -129,7 +148,7 @@ def slurm_parameters(
     """
     warning = min(cluster.seconds_to_save, resources.timeout_minutes * 30)
     on_gpus = asks_for_gpus(resources)
-    more = cluster.gpu_sbatch if on_gpus else cluster.cpu_sbatch
+    more = {**cluster.sbatch, **(cluster.gpu_sbatch if on_gpus else cluster.cpu_sbatch)}
     parameters: dict[str, Any] = {
         "job_name": name,
         "time": resources.timeout_minutes,
@@ -144,7 +163,7 @@ def slurm_parameters(
         # A rank that fails must end the others, which wait for it in a collective.
         "srun_args": ["--kill-on-bad-exit=1"],
         # A stage whose predecessor failed is cancelled instead of waiting forever.
-        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch, **more},
+        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **_without_false(more)},
         "setup": [
             *_setup(cluster, code, cluster.request_gpus and on_gpus),
             *_recovery(cluster, resources, warning, log),
@@ -153,6 +172,11 @@ def slurm_parameters(
         **_shape(cluster, resources),
     }
     return {key: value for key, value in parameters.items() if value is not None}
+
+
+def _without_false(options: SbatchOptions) -> SbatchOptions:
+    """Return options without those that are false, such as one that `sbatch` sets and `cpu_sbatch` takes back."""
+    return {name: value for name, value in options.items() if value is not False}
 
 
 def asks_for_gpus(resources: Resources) -> bool:

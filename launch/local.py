@@ -123,14 +123,15 @@ def _explain(status: int, received: list[int], job: Job, stage_dir: Path, comman
     again = f"{_saved(job, stage_dir)}; this command goes on from there:\n  {command}"
     if received:
         name = signal.Signals(received[0]).name
-        note_end(stage_dir, 128 + received[0], name)
         print(f"stopped by {name}: {again}", file=sys.stderr, flush=True)
+        note_end(stage_dir, 128 + received[0], name)
         return 128 + received[0]
-    note_end(stage_dir, status)
     if status < 0:
+        note_end(stage_dir, status)
         killed_by = signal.Signals(-status).name
         raise RunError(f"stage {stage_dir.name}: a rank was ended by {killed_by}; look into {log}\n{again}")
     print(f"stage {stage_dir.name} failed; see above and {log}\n{again}", file=sys.stderr, flush=True)
+    note_end(stage_dir, status)  # last, for it fails on a full disk
     return status
 
 

@@ -61,6 +61,10 @@ def _look(options: argparse.Namespace) -> int:
 
         stage = next(iter(options.overrides), None)
         return show_logs(find_run("--logs", options.logs, runs_dir), stage, options.follow)
+    if options.sync:
+        from launch.sync import sync
+
+        return sync(find_run("--sync", options.sync, runs_dir))
     if options.cancel:
         from launch.cancel import cancel
 

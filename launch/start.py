@@ -13,7 +13,7 @@ from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.hub import with_fetched_models
 from kd_dist.runs.claim import claim
-from kd_dist.runs.layout import default_run_id, open_run
+from kd_dist.runs.layout import default_run_id, open_run, run_folder
 from launch.cluster import Cluster, load_cluster
 from launch.launcher import launcher_of
 from launch.plan import print_notes, print_plan
@@ -34,8 +34,8 @@ def start(options: argparse.Namespace) -> int:
     one_seed = load_checked_job(options.job, options.overrides, options.config, plan_only=options.dry_run)
     job = with_seeds(one_seed, options.seeds)
     runs_dir = options.runs_dir or Path(cluster.runs_dir or "runs")
-    run_id = options.run_id or default_run_id()
-    run_dir = runs_dir / job.name / run_id
+    run_id = default_run_id() if options.run_id is None else options.run_id
+    run_dir = run_folder(runs_dir, job.name, run_id)
     if options.dry_run:
         defaults = with_absolute_paths(find_job(options.job))
         return print_plan(job, defaults, run_dir, cluster, options.verbose)

@@ -1,5 +1,6 @@
 """Submit stages to SLURM through submitit."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def _parameters(
 def sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:
     """Return what SlurmExecutor writes for a stage, without the SLURM that its constructor asks for."""
     folder = run_dir / stage / "log"
-    command = f"{python_of_a_rank()} -u -m submitit.core._submit {folder}"
+    command = f"{python_of_a_rank()} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     parameters = _parameters(job, stage, run_dir, cluster, code, waits_for)
     tasks = len(_tasks(run_dir / stage, job.stages[stage].resources))
     return _make_sbatch_string(command=command, folder=folder, map_count=tasks if tasks > 1 else None, **parameters)

@@ -19,6 +19,7 @@ class Log:
     """The lines of a terminal without its control sequences; of a progress bar, how it looks every few seconds."""
 
     def __init__(self, descriptor: int) -> None:
+        self.end: OSError | None = None  # why the log ends early: a full disk, as a rule
         self._descriptor = descriptor
         self._line = b""  # what follows the last newline
         self._last_bar, self._last_time = b"", time.monotonic()
@@ -42,7 +43,12 @@ class Log:
             self._put(rest)
 
     def _put(self, line: bytes) -> None:
-        os.write(self._descriptor, line + b"\n")
+        if self.end is not None:
+            return
+        try:
+            os.write(self._descriptor, line + b"\n")
+        except OSError as error:  # what is still said must reach the terminal, and the process must not lose its output
+            self.end = error
 
 
 def as_shown(line: bytes) -> bytes:
@@ -92,6 +98,8 @@ def main() -> None:
     log = Log(descriptor)
     copy(0, 1, log)
     log.close()
+    if log.end is not None:
+        print(f"note: {sys.argv[1]} ends early: {log.end.strerror}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Errors are one message and an exit status; what is nobody's mistake keeps its traceback."""
 
 import errno
+import itertools
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from kd_dist.errors import CorpusError, RunError, UserError, nearest, options_in_messages, report
+from kd_dist.errors import CorpusError, RunError, UserError, explained, nearest, options_in_messages, report
 from tests.conftest import ROOT
 
 
@@ -71,6 +72,36 @@ def test_a_command_ends_with_the_status_and_what_it_printed(raised: str, is_rank
     assert (result.returncode, result.stdout) == (status, "first\n")
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def raised(*errors: BaseException) -> BaseException:
+    """Return the last error, raised while the one before it was handled, and so on."""
+    for before, error in itertools.pairwise(errors):
+        error.__context__ = before
+    return errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "x", "a.txt"), "No space left on device: a.txt; free"),
+        (OSError(28, "x", "source", None, "target"), "No space left on device: target; free"),
+        (OSError(122, "x"), "Disk quota exceeded: while writing; free"),
+        (Exception("No space left on device (os error 28)"), "No space left on device: while writing; free"),
+        (raised(OSError(28, "x", "rows"), ValueError("closed file")), "No space left on device: rows; free"),
+        (raised(Exception("... OSError: [Errno 28] No space left on device"), ValueError("x")), "No space left"),
+        (OSError(30, "Read-only file system", "runs"), "Read-only file system: runs; make it writable"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_explained_whoever_found_out(error: BaseException, said: str) -> None:
+    message, status = explained(error)
+    assert (message.startswith(said), status) == (True, 1)
+
+
+def test_other_errors_are_crashes() -> None:
+    assert explained(raised(KeyError("x"), ValueError("y"))) is None
+    with pytest.raises(ZeroDivisionError):
+        report(ZeroDivisionError())
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -1,7 +1,7 @@
 """A job: its stages, the edges between them, and changes to its wiring."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -10,13 +10,16 @@ from kd_dist.config.stage import WIRE
 from kd_dist.config.stages import AnyStage
 from kd_dist.errors import nearest
 
+StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
+"""The name of a stage, which is also that of its folder, and part of the name of its job in SLURM's queue."""
+
 
 class Job(Section):
     """Named stages in the order in which they run; the export of one of them is the job's result."""
 
     name: str
     description: str = Field(description="one line for --list")
-    stages: dict[str, AnyStage]
+    stages: dict[StageName, AnyStage]
     result: str = Field(description="the stage whose export becomes the export of the whole job")
     seeded: list[str] = Field(default=[], description="stages that --seeds repeats with other seeds")
     notes: list[str] = Field(default=[], description="how the settings changed the stages, for the user to read")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd_dist.config.access_keys import refuse_access_keys
 from kd_dist.config.former_runs import modernized_job
 from kd_dist.config.job import Job
 from kd_dist.config.overrides import (
@@ -14,6 +15,7 @@ from kd_dist.config.overrides import (
     join_problems,
     options_of,
     read_overlay,
+    specific_last,
     split_override,
     validated_job,
 )
@@ -42,24 +44,26 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
 
     Args:
         name: A job in jobs/.
-        overrides: Settings of the form `key=value`; they take precedence over the overlay.
+        overrides: Settings of the form `key=value`; they take precedence over the overlay. Those of one stage take
+            precedence over those of all stages, in whatever order, and so they do within the overlay.
         overlay: A YAML file of settings, or the job.json of a run, which is repeated.
 
     Returns:
         The job, or None where the settings do not make one, and a message for each problem.
 
     Raises:
-        UserError: There is no such job, or the overlay cannot be read.
+        UserError: There is no such job, the overlay cannot be read, or a setting holds an access key.
     """
     job = find_job(name)
     problems: list[str] = []
     content = read_overlay(overlay)
-    typed = [pair for text in overrides if (pair := split_override(text, problems))]
+    typed = specific_last([pair for text in overrides if (pair := split_override(text, problems))], job)
     if is_rerun := {"name", "stages"} <= content.keys():  # the job.json of a run
         job = _job_of_a_run(content, name, overlay)
     else:
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
-        typed = [*flatten(by_stage, "", options_of(job)), *typed]
+        typed = [*specific_last(list(flatten(by_stage, "", options_of(job))), job), *typed]
+    refuse_access_keys(typed)
     settings = job.model_dump()
     unknown = apply_overrides(job, settings, typed, problems)
     problems += [_unknown_option(key, job) for key in unknown]

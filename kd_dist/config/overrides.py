@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kd_dist.config.job import Job
 from kd_dist.config.stages import KINDS, OBJECTIVES
-from kd_dist.errors import UserError
+from kd_dist.config.yaml_files import read_yaml
 
 
 def join_problems(problems: list[str]) -> str:
@@ -27,6 +27,11 @@ def split_override(text: str, problems: list[str]) -> tuple[str, Any] | None:
     return key.strip(), value
 
 
+def specific_last(given: list[tuple[str, Any]], job: Job) -> list[tuple[str, Any]]:
+    """Return keys and values with those of one stage behind those of all stages, so that they win."""
+    return sorted(given, key=lambda pair: pair[0].partition(".")[0] in job.stages)
+
+
 def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
     """Read a YAML (or JSON) file of settings; no file holds no settings.
 
@@ -35,17 +40,7 @@ def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
     """
     if overlay is None:
         return {}
-    import yaml  # imported here because it slows down every start on a login node
-
-    try:
-        content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config {overlay}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {overlay} is not valid YAML: {error}") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"--config {overlay}: expected `section:` with keys below it, found {type(content).__name__}")
-    return content
+    return read_yaml(overlay, f"--config {overlay}")
 
 
 def options_of(job: Job) -> set[str]:

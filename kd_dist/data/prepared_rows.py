@@ -112,10 +112,18 @@ class PreparedRows:
         return load_from_disk(str(self.split_folder(split)))
 
     def lengths(self, split: str) -> "np.ndarray":
-        """Load (N) the tokens of every row of a split, memory-mapped."""
+        """Load (N) the tokens of every row of a split, memory-mapped.
+
+        Raises:
+            RunError: The file holds something else than numbers.
+        """
         import numpy as np
 
-        return np.load(_lengths_file(self.folder, split), mmap_mode="r")
+        path = _lengths_file(self.folder, split)
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise RunError(f"{path} is damaged ({error}): write the rows in {self.folder} again") from error
 
     def held_out_texts(self) -> set[tuple[str, ...]]:
         """Return the texts of all validation and test rows, of a pair both."""

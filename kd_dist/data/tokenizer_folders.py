@@ -18,4 +18,6 @@ def load_tokenizer(path: str | Path) -> Any:
     if folder.is_dir():
         require_tokenizer(folder)
     loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
-    return loader.from_pretrained(str(path))
+    tokenizer = loader.from_pretrained(str(path), trust_remote_code=False)  # or it asks, and reads stdin for the answer
+    tokenizer.init_kwargs.pop("auto_map", None)  # code of others, which no export is to ask for
+    return tokenizer

@@ -110,9 +110,12 @@ def load_config_file(file: Path) -> PretrainedConfig:
 
 def _transformers_config(path: str | Path) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(str(path))
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)  # or it asks, and reads stdin for it
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be used: {first_line(error)}") from error
+    if hasattr(config, "auto_map"):  # code of others, which no export is to ask for; code of ours names itself in it
+        del config.auto_map
+    return config
 
 
 def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> Loaded:

@@ -14,11 +14,16 @@ def claim(run_dir: Path) -> None:
     """Hold the lock of a run until this process ends, however it does: the kernel then lets go of it.
 
     Raises:
-        UserError: Another process holds it; the message names that one.
+        UserError: Another process holds it, which the message names, or the folder cannot be written.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "launch.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # never closed, and no child inherits it
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # never closed, and no child inherits it
+    except OSError as error:
+        raise UserError(
+            f"nothing can be written in {run_dir} ({error.strerror}): choose another --runs-dir, or make room there"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

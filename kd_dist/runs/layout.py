@@ -27,10 +27,37 @@ from kd_dist.runs.fingerprints import fingerprints, input_files, stage_fingerpri
 PROGRESS = ("COMPLETE", "shard_*.COMPLETE", "checkpoints/step_*")
 """Files of a stage that has progress: with other settings, it would be lost or would belong to another stage."""
 
+MAX_RUN_ID_BYTES = 200  # of the 255 that file systems take
+
 
 def default_run_id() -> str:
     """Return a run id made of the present time."""
     return datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def run_folder(runs_dir: Path, job: str, run_id: str) -> Path:
+    """Return the path of a run, `runs_dir/<job>/<run_id>`.
+
+    Raises:
+        UserError: The run id is no name of a folder, or something on the way to the folder would misread its path.
+    """
+    is_one_name = run_id.isprintable() and "/" not in run_id and not run_id.startswith((".", "-", " "))
+    if not run_id or not is_one_name or len(run_id.encode()) > MAX_RUN_ID_BYTES:
+        raise UserError(
+            f"--run-id {run_id!r}: it becomes the name of a folder in {runs_dir / job}; give one of at most "
+            f"{MAX_RUN_ID_BYTES} bytes, without slashes, line breaks and the like, and without `.`, `-` or a space in "
+            "front"
+        )
+    run_dir = runs_dir / job / run_id
+    path = str(run_dir.absolute())
+    # `:` separates the folders of PYTHONPATH, one of which is in the run; SLURM replaces `%j` in names of logs.
+    wrong = next((letter for letter in path if letter in ":%\\" or not letter.isprintable()), None)
+    if wrong is not None:
+        raise UserError(
+            f"{path!r} cannot be the folder of a run, for it holds {wrong!r}, which Python or SLURM would read "
+            "as something else: choose another --runs-dir or --run-id"
+        )
+    return run_dir
 
 
 def wired(stage: Stage, run_dir: Path) -> dict[str, Any]:
@@ -64,9 +91,9 @@ def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
         The run folder, `runs_dir/<job>/<run_id>`, as an absolute path.
 
     Raises:
-        UserError: The run id belongs to a run with other settings or other input files.
+        UserError: The run id belongs to a run with other settings or other input files, or is no name of a folder.
     """
-    run_dir = (runs_dir / job.name / run_id).absolute()
+    run_dir = run_folder(runs_dir, job.name, run_id).absolute()
     prints = fingerprints(job)
     if (run_dir / "job.json").exists():
         _clear_changed_stages(job, run_dir, prints)

@@ -4,7 +4,6 @@ Rank 0 has a `Tracker`, the other ranks a `NullTracker`, so that the trainer nev
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from kd_dist.config.sections.training import Tracking
 from kd_dist.files import write_text
 from kd_dist.runs.metrics import finite_or_none, read_metrics
 from kd_dist.runs.progress import Bar, Display, Lines, Status
-from kd_dist.runs.wandb_run import WandbRun, copies_in, results_row
+from kd_dist.runs.wandb_run import WandbRun, copies_in, is_disabled, results_row
 
 
 class NullTracker:
@@ -153,7 +152,7 @@ def log_results(
         rows: The results of each model, by its name.
         pictures: Files to show, by their stem.
     """
-    if os.environ.get("WANDB_MODE") == "disabled":  # importing W&B costs most of a second
+    if is_disabled():
         return
     stage_dir = stage_dir.absolute()
     run = WandbRun(stage_dir, settings, config, resume=None, without_it="results are in results.json only")

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,12 @@ from kd_dist.runs.metrics import finite_or_none, is_finite
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
+
+UNSENT = "unsent"
+"""The file in the folder of an online segment that W&B had no time to upload as a whole."""
+
+# All ranks wait for W&B to start; by default it tries for 90 s to reach its server.
+WANDB_START_SECONDS = 20.0
 
 # A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
@@ -93,36 +100,52 @@ class WandbRun:
         write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
 
     def start(self) -> str | None:
-        """Start W&B; return a message if it does not start."""
+        """Start W&B, offline where its server cannot be reached; return a message if it is not as wanted."""
+        if is_disabled():
+            return None
         import wandb  # imported here because it takes most of a second
+        from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
-        run_dir = self._stage_dir.parent
+        said = ""
         try:
-            self._run = wandb.init(
-                project=self._settings.project,
-                group=run_dir.name,
-                job_type=self._stage_dir.name,
-                name=f"{run_dir.name}/{self._stage_dir.name}",
-                tags=[*self._settings.tags, run_dir.parent.name],
-                config=self._config,
-                dir=self._stage_dir,
-                id=self._id,
-                resume=self._resume,
-                mode=_wandb_mode(),
-                settings=wandb.Settings(
-                    x_transaction_log_flush_interval=WANDB_FLUSH_SECONDS,
-                    finish_timeout=WANDB_FINISH_SECONDS,
-                    console="off",
-                    silent=True,
-                    disable_git=True,  # environment.json has the git state; a remote's address may hold a token
-                ),
-            )
+            try:
+                self._run = self._begun(_wandb_mode())
+            except wandb.errors.CommError as error:  # no network, no answer, or a key that is refused
+                said = f"W&B is offline, `launch/slurm.py --sync {self._stage_dir.parent}` uploads later: {error}"
+                wandb.teardown()  # its process holds the id of the run that did not begin
+                self._run = self._begun("offline")
             self._run.define_metric("*", step_metric="global_step")
-        except (wandb.errors.Error, ValidationError, OSError) as error:  # OSError: the process of W&B died
+        except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
         self._write_state(sending=True)
-        return None
+        return said or None
+
+    def _begun(self, mode: Literal["online", "offline"] | None) -> Any:
+        """Return a run of W&B that has begun."""
+        import wandb
+
+        run_dir = self._stage_dir.parent
+        return wandb.init(
+            project=self._settings.project,
+            group=run_dir.name,
+            job_type=self._stage_dir.name,
+            name=f"{run_dir.name}/{self._stage_dir.name}",
+            tags=[*self._settings.tags, run_dir.parent.name],
+            config=self._config,
+            dir=self._stage_dir,
+            id=self._id,
+            resume=self._resume,
+            mode=mode,
+            settings=wandb.Settings(
+                x_transaction_log_flush_interval=WANDB_FLUSH_SECONDS,
+                init_timeout=WANDB_START_SECONDS,
+                finish_timeout=WANDB_FINISH_SECONDS,
+                console="off",
+                silent=True,
+                disable_git=True,  # environment.json has the git state; a remote's address may hold a token
+            ),
+        )
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
         """Send a row unless W&B already has its step; return a message if W&B has stopped."""
@@ -147,11 +170,15 @@ class WandbRun:
             return None
         from wandb.sdk.mailbox import HandleAbandonedError
 
+        started = time.monotonic()
         try:
             run.finish(exit_code=exit_code)
         except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
             return f"W&B did not finish cleanly: {error!r}"
-        return None
+        if time.monotonic() - started < WANDB_FINISH_SECONDS:
+            return None
+        (Path(run.dir).parent / UNSENT).touch()
+        return f"W&B could not upload all in time, `launch/slurm.py --sync {self._stage_dir.parent}` uploads the rest"
 
 
 def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
@@ -163,6 +190,11 @@ def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path])
     numbers = {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items() if is_finite(value)}
     table = {"evaluation/models": wandb.Table(["model", *columns], cells)}
     return numbers | table | {f"evaluation/{path.stem}": wandb.Image(str(path)) for path in pictures}
+
+
+def is_disabled() -> bool:
+    """Return whether the environment turns W&B off; W&B itself no longer reads WANDB_DISABLED."""
+    return os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1")
 
 
 def _wandb_mode() -> Literal["online", "offline"] | None:

@@ -17,7 +17,7 @@ def save_cleaning_tokenizer(directory: Path) -> None:
     Clean texts give the same tokens as before. The class becomes the general one, which loads the tokenizer as the file
     has it; the classes of the model families build their own and would lose the cleaning.
     """
-    tokenizer = AutoTokenizer.from_pretrained(str(directory))
+    tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([*_cleaning(), *own])

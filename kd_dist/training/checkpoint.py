@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from kd_dist.errors import RunError
+from kd_dist.errors import FULL, RunError
 from kd_dist.files import read_json, sweep, sync, temporary_folder
 
 Tensors = dict[str, torch.Tensor]
@@ -71,9 +71,10 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int, best_ste
         sync(directory)
     except OSError as error:
         last = next((path.name for path in _newest_first(directory)), "none")
+        way_out = "free some space" if error.errno in FULL else "make the folder writable for you"
         raise RunError(
             f"cannot save step {checkpoint.step} in {directory}: {error.strerror}. The last checkpoint "
-            f"({last}) is intact: free some space, then start the same run id again"
+            f"({last}) is intact: {way_out}, then start the same run id again"
         ) from error
     for old in [
         path for path in list(_newest_first(directory))[keep:] if path != checkpoint_path(directory, best_step)

@@ -1,5 +1,6 @@
 """Choose the step whose weights become the result of a stage, and stop early."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,9 +24,12 @@ class Best:
     evaluations_since: int = 0
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
-        """Record an evaluation and return whether it is the best one so far; of equal values, the first is kept."""
+        """Record an evaluation and return whether it is the best one so far; of equal values, the first is kept.
+
+        One that is not finite never is: everything compares as worse than NaN, so that its step would stay the best.
+        """
         value = metrics[f"evaluation/{self.metric}"]
-        if self.value is not None and not self._is_better(value, self.value):
+        if not math.isfinite(value) or (self.value is not None and not self._is_better(value, self.value)):
             self.evaluations_since += 1
             return False
         self.value, self.step, self.evaluations_since = value, step, 0

@@ -1,5 +1,6 @@
 """Evaluate on held-out rows while training."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -75,7 +76,9 @@ class Validator:
         """Return the sums of all ranks divided by their counts, and their weighted sum as the loss. Collective."""
         names = list(self._weights)
         totals = distributed.sum_over_ranks([sums[n] for n in names] + [counts[n] for n in names])
-        terms = {name: totals[i] / totals[len(names) + i] for i, name in enumerate(names)}
+        pairs = zip(names, totals[: len(names)], totals[len(names) :], strict=True)
+        # Few held-out rows may have nothing to predict: no masked token, no label.
+        terms = {name: total / count if count else math.nan for name, total, count in pairs}
         return {"loss": sum(self._weights[name] * value for name, value in terms.items())} | terms
 
     def _scores(self, predicted: list[Predicted]) -> Means:

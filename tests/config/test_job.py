@@ -1,8 +1,9 @@
 """The edges of a job, and how its wires are changed."""
 
 import pytest
+from pydantic import ValidationError
 
-from kd_dist.config.job import drop_stages, replace_wire
+from kd_dist.config.job import Job, drop_stages, replace_wire
 from tests.config.refusals import refusal
 from tests.loading import load_job
 
@@ -33,3 +34,11 @@ def test_dropping_a_stage_that_others_wait_for_is_a_problem_of_wires() -> None:
         "augmentation.data.tokens",
         "augmented.data.tokens",
     ]
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "two\nlines", "", "-x", ".hidden", "$(touch x)"])
+def test_a_stage_whose_name_is_no_name_of_a_folder_is_refused(name: str) -> None:
+    content = load_job("tinybert_general", []).model_dump()
+    content["stages"][name] = content["stages"]["report"]
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Job.model_validate(content)

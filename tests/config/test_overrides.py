@@ -124,6 +124,15 @@ def test_overlay_sets_values(tmp_path: Path) -> None:
     assert (stage.train.steps, stage.optim.learning_rate) == (7, 1e-3)
 
 
+def test_a_setting_of_one_stage_beats_that_of_all_in_whatever_order(tmp_path: Path) -> None:
+    for texts in (["distill.train.seed=3", "train.seed=7"], ["train.seed=7", "distill.train.seed=3"]):
+        stages = load_job("tinybert_task", texts).stages
+        assert (stages["distill"].train.seed, stages["alone"].train.seed) == (3, 7)
+    path = overlay(tmp_path, "distill:\n  train:\n    seed: 3\ntrain:\n  seed: 7\n")
+    assert load_job("tinybert_task", [], path).stages["distill"].train.seed == 3
+    assert load_job("tinybert_task", ["train.seed=9"], path).stages["distill"].train.seed == 9
+
+
 def test_command_line_beats_overlay(tmp_path: Path) -> None:
     path = overlay(tmp_path, "train:\n  steps: 7\n")
     assert load_job("tinybert_general", ["train.steps=8"], path).stages["distill"].train.steps == 8
@@ -133,8 +142,8 @@ def test_command_line_beats_overlay(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("train: [1\n", "is not valid YAML"),
-        ("- train\n", "expected `section:` with keys below it, found list"),
-        ("", "expected `section:` with keys below it, found NoneType"),
+        ("- train\n", "expected `key: value` lines, found list"),
+        ("", "expected `key: value` lines, found NoneType"),
         ("trian:\n  steps: 1\n", "unknown option `trian.steps`; did you mean `train.steps`?"),
         ("train: 5\n", "unknown option `train`"),
         ("stages: 5\n", "unknown option `stages`"),

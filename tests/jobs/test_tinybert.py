@@ -81,6 +81,17 @@ def test_a_filter_asks_the_trained_teacher() -> None:
     assert job.wire_problems() == []
 
 
+def test_a_filter_asks_the_teacher_that_is_given_it() -> None:
+    job = tinybert("augment.mlm_path=MLM", "augment.keep_confidence=0.5", "augmentation.teacher.path=OTHER")
+    assert job.stages["augmentation"].teacher.path == "OTHER"
+
+
+@pytest.mark.parametrize("more", [[], ["general.student.path=START"]])
+def test_what_is_given_to_layer_distillation_stays_where_there_is_no_general_one(more: list[str]) -> None:
+    student = tinybert("layers.student.config=bert_3l_192", *more).stages["layers"].student
+    assert (student.config, student.path) == ("bert_3l_192", "START" if more else None)
+
+
 def test_word_vectors_do_for_a_filter_where_the_teacher_has_no_language_model(tmp_path: Path) -> None:
     (tmp_path / "vectors.txt").write_text("the 0.1 0.2\n")
     settings = ["augment.word_vectors=vectors.txt", "augment.keep_confidence=0.5"]

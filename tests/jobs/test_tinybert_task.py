@@ -108,3 +108,18 @@ def test_layers_are_distilled_where_the_student_has_some_or_a_setting_asks(
     assert (distill.donor is None) is has_layers
     assert any("no layer distillation" in note for note in job.notes) is not has_layers
     assert job.wire_problems() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["distill.donor.path=x", "distill.student.x=1", "distill.student=1", "distill.student.x.y=1"]
+)
+def test_an_unknown_key_of_the_last_stage_is_a_message(text: str) -> None:
+    with pytest.raises(UserError, match="unknown option"):
+        load_job("tinybert_task", [text])
+
+
+def test_what_is_given_to_the_last_stage_stays_where_layer_distillation_is_left_out() -> None:
+    job = load_job("tinybert_task", ["distill.student.config=bert_3l_192", "donor.path=some/model"])
+    distill = job.stages["distill"]
+    assert "layers" not in job.stages
+    assert (distill.student.config, distill.student.path, distill.donor.path) == ("bert_3l_192", None, "some/model")

@@ -8,7 +8,7 @@ from launch.arguments import parse
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--verbose", "say what to do with one of --job, --list, --status, --logs, --cancel, there is none"),
+        ("--verbose", "say what to do with one of --job, --list, --status, --logs, --cancel, --sync, there is none"),
         ("--job demo --list", "not with --job and --list together"),
         ("--status a --cancel a", "not with --status and --cancel together"),
         ("--list train.steps=3", "settings need a --job"),

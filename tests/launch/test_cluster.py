@@ -33,6 +33,15 @@ def test_example_profile_shows_every_key() -> None:
         ("executor: pbs", "executor: Input should be 'slurm' or 'local'"),
         ("- slurm", "expected `key: value` lines, found list"),
         ("a: [", "is not valid YAML"),
+        ("qos: a\nqos: b", "`qos` is there twice"),
+        ('partition: "gpu\\n#SBATCH --uid=0"', "partition: Value error, a line break or another"),
+        ('sbatch: {comment: "a\\nrm x"}', "sbatch.comment: Value error, a line break or another"),
+        ('sbatch: {"comment\\n": x}', "String should match pattern"),
+        ('environment: {"A; rm x": y}', "no name of an environment variable"),
+        ('environment: {A: "x\\n"}', "environment.A: Value error, a line break or another"),
+        ("environment: {HF_TOKEN: abcdefgh}", "HF_TOKEN is a secret"),
+        ("setup: [export HF_TOKEN=abcdefgh]", "HF_TOKEN is a secret"),
+        ("account: hf_abcdefghijklmnopqrstuvwxyzabcdefgh", "account holds what looks like an access key"),
         ("seconds_to_save: soon\nqoss: x", "2 problems:"),
     ],
 )
@@ -162,6 +171,12 @@ def test_stages_with_gpus_and_without_are_charged_and_asked_for_on_their_own() -
         assert (asked["exclude"], asked["mail_user"], asked["mail_type"]) == ("node[1-2]", "me@example.org", "FAIL")
     only_one = parameters(Cluster(account="a", qos="c"), CpuResources())
     assert (only_one["account"], only_one["qos"]) == ("a", "c")
+
+
+def test_option_that_is_false_is_not_given() -> None:
+    cluster = Cluster(sbatch={"exclusive": True, "hold": False}, cpu_sbatch={"exclusive": False})
+    assert parameters(cluster, GpuResources())["additional_parameters"].get("exclusive") is True
+    assert not {"exclusive", "hold"} & parameters(cluster, CpuResources())["additional_parameters"].keys()
 
 
 def test_gpus_of_a_kind_are_asked_for_with_their_memory() -> None:

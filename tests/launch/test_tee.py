@@ -70,6 +70,15 @@ def test_what_comes_is_shown_at_once_and_as_it_is(tmp_path: Path) -> None:
     os.close(writing)
 
 
+def test_what_comes_is_shown_when_the_log_is_full(tmp_path: Path) -> None:
+    # No file may grow: writing fails as on a full disk.
+    command = f"ulimit -f 0; exec {sys.executable} -I -S {tee.__file__} {tmp_path / 'log'}"
+    said = b"one\ntwo\nthree\n"
+    ended = subprocess.run(["bash", "-c", command], input=said, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, said)
+    assert ended.stderr.decode() == f"note: {tmp_path / 'log'} ends early: File too large\n"
+
+
 def test_the_log_goes_on_when_nobody_watches_any_more(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     process = start(tmp_path / "log", writing)

@@ -10,7 +10,7 @@ from kd_dist.config.paths import with_absolute_paths
 from kd_dist.config.stages import SampleTextStage
 from kd_dist.errors import RunError, UserError
 from kd_dist.runs.completion import complete, is_complete
-from kd_dist.runs.layout import open_run, read_stage
+from kd_dist.runs.layout import open_run, read_stage, run_folder
 from kd_dist.runs.stage_runner import run_stage
 from tests.conftest import TinyWorld
 from tests.loading import load_job
@@ -21,6 +21,25 @@ from tests.runs.runs import job, written
 
 def test_folder_is_named_by_job_and_run_id(tmp_path: Path, settings: list[str]) -> None:
     assert open_run(job(settings), tmp_path / "runs", "first") == tmp_path / "runs" / "tinybert_general" / "first"
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", ".", "..", "../a", "a/b", "/a", "-a", " a", "a\nb", "a\x00", "\udcff", "天" * 70]
+)
+def test_run_id_that_is_no_name_of_a_folder_is_refused(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(UserError, match="becomes the name of a folder"):
+        run_folder(tmp_path / "runs", "job", run_id)
+
+
+@pytest.mark.parametrize("folder", ["a:b", "50%j", "a\\b", "two\nlines", "\udcff"])
+def test_folder_that_python_or_slurm_would_misread_is_refused(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(UserError, match="cannot be the folder of a run"):
+        run_folder(tmp_path / folder, "job", "a")
+
+
+def test_any_other_name_is_one(tmp_path: Path) -> None:
+    names = ["实验 一", "a b", 'it\'s $(x) `y` & "z"; #!*?[1]{}~<>|', "_.-"]
+    assert [run_folder(tmp_path, "job", name).name for name in names] == names
 
 
 def test_folder_holds_the_resolved_configuration(tmp_path: Path, settings: list[str]) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import wandb
 
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.training import Tracking
+from kd_dist.files import write_json
+from kd_dist.runs import wandb_run
 from tests.runs.trackers import of_kind, stage_dir, steps, tracker, wandb_records
+from tests.runs.wandb_server import StandIn, stand_in
 
 pytestmark = pytest.mark.usefixtures("_offline")
 
@@ -98,20 +102,118 @@ def test_settings_that_wandb_refuses_stop_nothing(
 
 @pytest.mark.usefixtures("_fresh_wandb")
 def test_without_credentials_wandb_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: dict[str, Any] = {}
+    chosen: list[str] = []
 
     def refuse(**settings: Any) -> None:
-        chosen.update(settings)
+        chosen.append(settings["mode"])
         raise wandb.errors.CommError("enough seen")
 
     monkeypatch.setattr(wandb, "init", refuse)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    modes = []
     for key in (None, "a" * 40):
         if key:
             monkeypatch.setenv("WANDB_API_KEY", key)
         tracker(tmp_path).start(0)
-        modes.append(chosen["mode"])
-    assert modes == ["offline", "online"]
+    assert chosen == ["offline", "offline", "online", "offline"]  # the second of each is the one without a server
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch, _fresh_wandb: None) -> pytest.MonkeyPatch:
+    """W&B with a key, and little patience."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setattr(wandb_run, "WANDB_START_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_run, "WANDB_FINISH_SECONDS", 2.0)
+    return monkeypatch
+
+
+def run_to(root: Path, last: int, *, first: int = 1, before: Callable[[int], None] = lambda step: None) -> float:
+    """Log some steps, and return the longest time that one of them took."""
+    made, longest = tracker(root), 0.0
+    made.start(first - 1)
+    for step in range(first, last + 1):
+        before(step)
+        started = time.monotonic()
+        made.log(step, {"train/loss": 1.0 / step})
+        longest = max(longest, time.monotonic() - started)
+    made.close()
+    return longest
+
+
+def uploaded(root: Path, server: StandIn) -> list[int]:
+    """Let `--sync` upload the run, and return the steps that have arrived."""
+    write_json(stage_dir(root).parent / "job.json", {})
+    environment = {**os.environ, "WANDB_BASE_URL": server.address, "WANDB_API_KEY": "a" * 40}
+    command = [sys.executable, str(REPOSITORY / "launch" / "slurm.py"), "--sync", str(stage_dir(root).parent)]
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [path.name for path in root.iterdir()] == ["some_job"]
+    (rows,) = server.rows.values()
+    assert [row["_step"] for row in rows] == list(range(len(rows)))
+    return [row["global_step"] for row in rows]
+
+
+def test_a_server_out_of_reach_costs_seconds_and_the_rows_are_uploaded_later(
+    tmp_path: Path, online: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    online.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    started = time.monotonic()
+    run_to(tmp_path, 5)
+    assert time.monotonic() - started < 60
+    assert "W&B is offline, `launch/slurm.py --sync " in capsys.readouterr().err
+    time.sleep(1.1)  # W&B names its folder by the second
+    run_to(tmp_path, 8, first=4)  # a requeue, which takes steps 4 and 5 again
+    assert steps(tmp_path) == list(range(1, 9))
+    with stand_in() as server:
+        assert uploaded(tmp_path, server) == list(range(1, 9))
+
+
+def test_a_key_that_is_refused_leaves_rows_to_be_uploaded(
+    tmp_path: Path, online: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stand_in() as server:
+        server.status = 401
+        online.setenv("WANDB_BASE_URL", server.address)
+        run_to(tmp_path, 3)
+        said = capsys.readouterr().err
+        assert "W&B is offline" in said
+        assert "401" in said
+        assert steps(tmp_path) == [1, 2, 3]
+        server.status = 200
+        assert uploaded(tmp_path, server) == [1, 2, 3]
+
+
+def test_a_network_that_is_lost_stops_nothing_and_the_rest_is_uploaded(
+    tmp_path: Path, online: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stand_in() as lost:
+        online.setenv("WANDB_BASE_URL", lost.address)
+        longest = run_to(tmp_path, 40, before=lambda step: lost.silent.set() if step == 5 else None)
+    assert longest < 5
+    assert steps(tmp_path) == list(range(1, 41))
+    assert "W&B could not upload all in time, `launch/slurm.py --sync " in capsys.readouterr().err
+    with stand_in() as server:
+        assert uploaded(tmp_path, server) == list(range(1, 41))
+
+
+def test_a_full_disk_of_wandb_stops_nothing(tmp_path: Path) -> None:
+    place = stage_dir(tmp_path) / "wandb"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here (it takes root)")
+    try:
+        run_to(tmp_path, 50)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    assert steps(tmp_path) == list(range(1, 51))
+
+
+@pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
+def test_wandb_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv(name, value)
+    run_to(tmp_path, 3)
+    assert steps(tmp_path) == [1, 2, 3]
+    assert not (stage_dir(tmp_path) / "wandb").exists()

@@ -25,6 +25,17 @@ def test_a_smaller_loss_is_better() -> None:
     assert best.step == 3
 
 
+@pytest.mark.parametrize("metric", ["loss", "spearman"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_never_the_best(metric: str, bad: float) -> None:
+    best = Best(metric, patience=3)
+    assert updates(best, [bad, 0.5, bad, bad]) == [False, True, False, False]
+    assert (best.step, best.value, best.evaluations_since) == (2, 0.5, 2)
+    never = Best(metric, patience=3)
+    updates(never, [bad] * 3)
+    assert (never.step, never.is_over()) == (0, True)
+
+
 @pytest.mark.parametrize("metric", get_args(Selection.model_fields["metric"].annotation))
 def test_of_everything_else_that_can_be_selected_by_more_is_better(metric: str) -> None:
     if metric not in ("auto", "loss"):

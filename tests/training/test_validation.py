@@ -1,5 +1,6 @@
 """Validation takes means over all held-out rows, whatever the number of ranks and the micro-batch."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ def evaluate(tokens: str, micro_batch_sizes: list[int]) -> list[dict[str, Any]]:
             self.dropout = torch.nn.Dropout(0.5)
 
         def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-            return {"tokens": float(batch["attention_mask"].sum()), "texts": float(len(batch["labels"]))}
+            tokens, texts = float(batch["attention_mask"].sum()), float(len(batch["labels"]))
+            return {"tokens": tokens, "texts": texts, "nothing": 0.0}
 
         def forward(self, batch: dict[str, torch.Tensor], teacher: torch.Tensor) -> Outcome:
             lengths = batch["attention_mask"].sum(1)
             even = (lengths % 2 == 0).float()
             ids = self.dropout(batch["input_ids"].double() * batch["attention_mask"])
-            return Outcome({"tokens": ids.sum(), "texts": teacher.sum()}, torch.stack([even, 1 - even], dim=1))
+            sums = {"tokens": ids.sum(), "texts": teacher.sum(), "nothing": ids.sum() * 0}
+            return Outcome(sums, torch.stack([even, 1 - even], dim=1))
 
     def teacher(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["attention_mask"].sum(1).double()
@@ -44,6 +47,8 @@ def evaluate(tokens: str, micro_batch_sizes: list[int]) -> list[dict[str, Any]]:
     engine.start()
     toy, found = Toy(), []
     held_out = TokenRows(Path(tokens), "validation", 0)
+    nothing = Validator(Forward(toy, teacher), toy, held_out, {"nothing": 1.0}, micro_batch_size=4, seed=1).evaluate()
+    assert math.isnan(nothing["evaluation/loss"])
     weights = {"tokens": 0.5, "texts": 2.0, "unused": 0.0}
     for size in micro_batch_sizes:
         validator = Validator(Forward(toy, teacher), toy, held_out, weights, micro_batch_size=size, seed=1)

@@ -14,20 +14,35 @@ def optional(value: Any) -> Any:
 def listed(value: Any) -> Any:
     """Parse a list: `3,6,9,12`, `[3,6,9,12]` or a single item."""
     if isinstance(value, str) and value.lower() not in ("none", "null"):
-        return [part.strip().strip("'\"") for part in value.strip("[]").split(",") if part.strip()]
+        return [_unquoted(part.strip()) for part in _unbracketed(value.strip()).split(",") if part.strip()]
     return optional(value)
+
+
+def _unbracketed(text: str) -> str:
+    """Remove brackets around a list; those of a glob (`part_[0-9]`, `[ab]*[cd]`) stay."""
+    is_list = text[:1] == "[" and text.find("]") == len(text) - 1
+    return text[1:-1] if is_list else text
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
 
 
 def mapped(value: Any) -> Any:
     """Parse a map: `a:x,b:y`."""
-    if isinstance(value, str):
-        return dict(part.split(":", 1) if ":" in part else (part, "") for part in listed(value) or [])
-    return value
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition(":") for part in listed(value) or []]
+    names = [name for name, _, _ in pairs]
+    if len(set(names)) < len(names) or not all(sign for _, sign, _ in pairs):
+        raise ValueError("expected name:value, each name once, separated by commas")
+    return {name: item for name, _, item in pairs}
 
 
 Words = Annotated[list[str], BeforeValidator(listed)]
 
-WordsOrNone = Annotated[list[str], BeforeValidator(lambda value: listed(value) or [])]
+WordsOrNone = Annotated[list[str], BeforeValidator(lambda value: [] if listed(value) is None else listed(value))]
 
 Name = Annotated[str | None, BeforeValidator(optional)]
 

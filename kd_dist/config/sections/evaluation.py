@@ -32,11 +32,14 @@ class Calibrate(Section):
     )
 
 
+ModelName = Annotated[str, Field(pattern=r"^[^/\x00-\x1f\x7f]{1,60}$")]  # part of the names of files
+
+
 class Evaluate(Section):
     """The classifiers to measure, and the rows to measure them on."""
 
     MODELS = ("models",)
-    models: Annotated[dict[str, str], BeforeValidator(mapped)] = Field(
+    models: Annotated[dict[ModelName, str], BeforeValidator(mapped)] = Field(
         description="classifiers to score, as name:path; all are compared with the first"
     )
     split: Literal["validation", "test"] = Field(

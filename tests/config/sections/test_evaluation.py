@@ -25,3 +25,8 @@ def test_a_value_out_of_bounds_is_refused(section: type[Section], settings: dict
 
 def test_none_means_no_value() -> None:
     assert Calibrate(patience="none", target_speedup="2").target_speedup == 2.0
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "two\nlines", "", "x" * 200])
+def test_a_model_whose_name_is_no_part_of_the_name_of_a_file_is_refused(name: str) -> None:
+    assert_one_value_is_refused(Evaluate, {"models": {name: "folder"}})
