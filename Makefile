@@ -2,8 +2,10 @@
 # TORCH_INDEX is where torch comes from when the default build does not fit your CUDA version: docs/quickstart.md.
 PYTHON ?= python3
 BIN := .venv/bin
+KILLS ?= 50
+SEED ?= 1
 
-.PHONY: install demo test check docs format clean
+.PHONY: install demo test chaos check docs format clean
 
 install: .venv/installed
 
@@ -12,6 +14,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest tests
+
+# More of them, and others: make chaos KILLS=200 SEED=2
+chaos: .venv/installed
+	$(BIN)/python -m pytest tests/chaos -m chaos --kills $(KILLS) --chaos-seed $(SEED)
 
 check: .venv/installed
 	$(BIN)/ruff check .

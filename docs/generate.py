@@ -28,7 +28,7 @@ DOCS = REPOSITORY / "docs"
 
 ROOT_FILES = {
     "README.md": "the first page",
-    "Makefile": "install, demo, test, check, docs, format, clean",
+    "Makefile": "install, demo, test, chaos, check, docs, format, clean",
     "pyproject.toml": "the package, and the settings of ruff, mypy, pytest and import-linter",
     "requirements.txt": "exact pins",
     "LICENSE": "Apache-2.0",
@@ -63,6 +63,7 @@ FOLDERS = {
     "examples": "a small labelled file",
     "results": "configuration and figures of every measured run",
     "tests": "WHY WE BELIEVE IT: tests/data/test_splits.py for kd_dist/data/splits.py",
+    "tests/chaos": "whole jobs that are killed again and again: make chaos",
     "tests/slurm": "a private real SLURM cluster, and jobs on it",
 }
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
