@@ -37,6 +37,7 @@ class Forked:
     ) -> None:
         self._forker, self._log, self._failed_at = forker, log, 0.0
         self._began, port = time.monotonic(), str(free_port())
+        self._record.touch()
         self._statuses: dict[int, int | None] = {}
         for rank in range(ranks):
             world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
@@ -50,6 +51,10 @@ class Forked:
                 die_before=die_before if rank == 0 else 0,
             )
             self._statuses[pid] = None
+
+    @property
+    def _record(self) -> Path:
+        return Path(f"{self._log}.changes")
 
     def poll(self) -> int | None:
         """Return the first status that is not 0 once all ranks have ended; those that do not follow it are ended."""
@@ -87,8 +92,8 @@ class Forked:
 
     def changes(self) -> tuple[int, str]:
         """Return how many changes rank 0 has made to files, and the path of the last one."""
-        number, _, path = Path(f"{self._log}.changes").read_text(encoding="utf-8").strip().split("\t") or [0, "", ""]
-        return int(number), path
+        number, _, path = self._record.read_text(encoding="utf-8").strip().partition("\t")
+        return int(number or 0), path.partition("\t")[2]
 
 
 class Launched:

@@ -68,7 +68,10 @@ def _without_times(value: Any) -> Any:
 
 
 def _json(path: Path) -> Any:
-    return _without_times(json.loads(path.read_text(encoding="utf-8")))
+    value = _without_times(json.loads(path.read_text(encoding="utf-8")))
+    if path.name == "results.json":
+        value.sort(key=lambda row: row["stage"])  # where stages run at the same time, chance says which ends first
+    return value
 
 
 def _json_lines(path: Path) -> list[Any]:
