@@ -17,6 +17,7 @@ from kd_dist.runs.layout import read_stage
 from kd_dist.runs.stage_runner import run_stage
 from kd_dist.runs.tries import Tries
 from launch import requeue
+from launch.cluster import LAUNCHER
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -119,6 +120,8 @@ def main() -> None:
     """Run one rank here: `python -m launch.task STAGE_DIR [SHARD]`, with torch's variables in the environment."""
     if sys.platform == "linux":  # a launcher that is killed takes its ranks along: they get SIGTERM, save and stop
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):  # it was killed before that call
+            os.kill(os.getpid(), signal.SIGTERM)
     run_stage(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
     _shut_down()
 

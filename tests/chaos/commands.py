@@ -17,6 +17,8 @@ from tests.ranks import ROOT
 MARK = "KD_DIST_CHAOS"  # in the environment of everything that a command starts
 SECONDS_TO_FOLLOW = 2  # a launcher gives the other ranks some time to notice that one has failed
 
+SECONDS_TO_END = 120  # what a killed launcher leaves behind saves and ends
+
 
 class Forked:
     """`kd_dist/train.py` on some ranks, as torchrun starts them, but forked.
@@ -141,7 +143,11 @@ class Launched:
 
     def wait_for_silence(self) -> None:
         """Wait until nothing runs that this command has started."""
-        while self._processes(b""):
+        deadline = time.monotonic() + SECONDS_TO_END
+        while left := self._processes(b""):
+            assert time.monotonic() < deadline, (
+                f"still running: {[_read(Path(f'/proc/{pid}/cmdline')) for pid in left]}"
+            )
             time.sleep(0.05)
 
     def seconds(self) -> float:
