@@ -69,20 +69,21 @@ class Forked:
         if any(statuses) and not self._failed_at:
             self._failed_at = time.monotonic()
         if self._failed_at and time.monotonic() - self._failed_at > SECONDS_TO_FOLLOW:
-            self._kill_all()
+            self.kill_all()
         return None
 
     def kill(self, chance: random.Random) -> str:
         """Kill one rank, or all of them with what they have started; return which."""
         target = chance.choice(["one rank", "node"])
         if target == "node":
-            self._kill_all()
+            self.kill_all()
         else:
             running = [pid for pid, status in self._statuses.items() if status is None]
             _kill(chance.choice(running))
         return target
 
-    def _kill_all(self) -> None:
+    def kill_all(self) -> None:
+        """Kill all ranks with what they have started."""
         with suppress(ProcessLookupError):
             os.killpg(next(iter(self._statuses)), signal.SIGKILL)
 
