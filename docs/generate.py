@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import picture, table
+from benchmarks import picture, shaken, table
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
@@ -69,6 +69,11 @@ FOLDERS = {
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
     "README.md": {"highlights": table.highlights},
     "docs/architecture.md": {"tree": lambda: ["```text", *tree(), "```"], "stages": lambda: stage_graphs()},
+    "docs/reliability.md": {
+        "shaken-jobs": shaken.jobs,
+        "shaken-phases": shaken.phases,
+        "shaken-costs": shaken.costs,
+    },
     "docs/what_distillation_buys.md": {"quality": table.quality},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),

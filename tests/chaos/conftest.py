@@ -15,7 +15,7 @@ from tests.slurm.conftest import slurm, slurm_installed  # noqa: F401 - fixtures
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=50, help="how often jobs are killed in all (default: 50)")
     parser.addoption("--chaos-seed", default="1", help="another seed kills at other moments (default: 1)")
-    parser.addoption("--figures", type=Path, help="a JSON file that the figures of the shaken jobs are added to")
+    parser.addoption("--figures", type=Path, help="a file of JSON lines that survived kills are added to")
 
 
 @pytest.fixture(scope="session")

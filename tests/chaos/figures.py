@@ -1,10 +1,10 @@
-"""Keep what was survived as a JSON file, which the documentation shows."""
+"""Keep what was survived in a file of JSON lines, which the documentation shows."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from kd_dist.files import read_json, write_json
 from tests.chaos.shaking import Kill
 
 
@@ -14,10 +14,10 @@ class Figures:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def add(self, kills: Iterable[Kill], seconds: float) -> None:
-        """Add kills, and the seconds that it took to run the job with them to the same result."""
-        if self._path is None:
-            return
-        known = read_json(self._path) if self._path.exists() else {"seconds": 0, "kills": []}
-        rows = [{**asdict(kill), "place": kill.place._asdict()} for kill in kills]
-        write_json(self._path, {"seconds": round(known["seconds"] + seconds), "kills": [*known["kills"], *rows]})
+    def add(self, kills: Iterable[Kill]) -> None:
+        """Add kills, one a line."""
+        if self._path is not None:
+            with open(self._path, "a", encoding="utf-8") as file:
+                for kill in kills:
+                    row = asdict(kill)
+                    file.write(json.dumps(row | row.pop("place")._asdict()) + "\n")
