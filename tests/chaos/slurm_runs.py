@@ -40,6 +40,13 @@ class SlurmRun:
         jobs = json.loads((self.run_dir / "submission.json").read_text(encoding="utf-8"))
         return {name: job for name, job in jobs.items() if f"{name}: job {job}" in result.stdout}
 
+    def submit_without_limit(self) -> dict[str, str]:
+        """Submit, and lift the time limit of all jobs."""
+        jobs = self.submit()
+        for job in jobs.values():
+            self.slurm.run(["scontrol", "update", f"JobId={job}", "TimeLimit=60"])
+        return jobs
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--cluster", "site.yaml", *arguments]
         return subprocess.run(words, cwd=self.folder, capture_output=True, text=True)
@@ -54,8 +61,8 @@ class SlurmRun:
             assert self.ended(job) == "COMPLETED", self.log(stage)
 
     def finish_undisturbed(self) -> Path:
-        """Run the whole job, and move it aside; return where to."""
-        self.finish(self.submit())
+        """Run the whole job, whatever its time limit, and move it aside; return where to."""
+        self.finish(self.submit_without_limit())
         return (self.folder / "runs").rename(self.folder / "undisturbed")
 
     def at_step(self, stage: str, step: int) -> None:

@@ -98,9 +98,8 @@ def test_a_run_survives_all_that_slurm_does_to_it(slurm: PrivateCluster, world: 
     # Of three minutes, every one is among the last: a warning is one of the time limit, which is then lifted.
     run = general(slurm, world, tmp_path / "events", "distill.resources.timeout_minutes=3")
     undisturbed = run.finish_undisturbed()
-    jobs = run.submit()
+    jobs = run.submit_without_limit()
     events = Events(run, jobs[STAGE])
-    slurm.run(["scontrol", "update", f"JobId={jobs[STAGE]}", "TimeLimit=60"])
     run.at_step(STAGE, 2)
     events.loses_the_controller_for_a_while()
     happening: list[Callable[[], None]] = [
