@@ -1,5 +1,6 @@
 """A run that goes on with another number of ranks, under another ZeRO stage, learns the same from the same rows."""
 
+import re
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.chaos.forker import Forker
 from tests.chaos.jobs import World, settings_of
 from tests.chaos.places import step_of
 from tests.chaos.shaking import wait
+from tests.chaos.slurm_runs import SlurmRun
+from tests.slurm.cluster import PrivateCluster
 
 pytestmark = pytest.mark.chaos
 TOLERANCE = 1e-5
@@ -37,9 +40,6 @@ class Moving:
             command.kill_all()
         assert (wait(command) == 0) is (kill_at is None), command.output()
 
-    def metrics(self) -> list[dict[str, float]]:
-        return read_metrics(self.stage_dir / "metrics.jsonl")
-
 
 @pytest.mark.parametrize("worlds", [[(4, 2), (1, 0), (2, 1)], [(1, 1), (4, 0), (2, 2)], [(2, 0), (4, 1), (1, 2)]])
 def test_a_run_goes_on_with_other_ranks(
@@ -49,9 +49,33 @@ def test_a_run_goes_on_with_other_ranks(
     alone.run(ranks=1, zero_stage=1, kill_at=None)
     for (ranks, zero_stage), kill_at in zip(worlds, (5, 9, None), strict=True):
         moving.run(ranks, zero_stage, kill_at)
-    for expected, found in zip(alone.metrics(), moving.metrics(), strict=True):
+    assert_same_course(alone.stage_dir, moving.stage_dir)
+
+
+def test_a_job_takes_the_nodes_that_are_free(
+    slurm: PrivateCluster, forker: Forker, world: World, tmp_path: Path
+) -> None:
+    alone = Moving(forker, world, tmp_path / "alone")
+    alone.settings += ["train.steps=120"]
+    alone.run(ranks=1, zero_stage=1, kill_at=None)
+    nodes = ["distill.resources.min_nodes=1", "distill.resources.nodes=2"]
+    run = SlurmRun(slurm, tmp_path / "free", "tinybert_general", [*alone.settings, *nodes])
+    slurm.run(["scontrol", "update", "NodeName=node2", "State=DRAIN", "Reason=test"])
+    jobs = run.submit()
+    run.at_step("distill", 10)
+    slurm.run(["scontrol", "update", "NodeName=node2", "State=RESUME"])
+    slurm.run(["scontrol", "requeue", jobs["distill"]])
+    run.finish(jobs)
+    assert re.findall(r"rank 0 of \d, start \d", run.log("distill")) == ["rank 0 of 1, start 1", "rank 0 of 2, start 2"]
+    assert_same_course(alone.stage_dir, run.run_dir / "distill")
+
+
+def assert_same_course(expected_dir: Path, found_dir: Path) -> None:
+    """Compare the metrics of every step, and the weights at the end."""
+    of_both = (read_metrics(stage_dir / "metrics.jsonl") for stage_dir in (expected_dir, found_dir))
+    for expected, found in zip(*of_both, strict=True):
         assert found["global_step"] == expected["global_step"]
         for name in (name for name in expected if name.startswith(("train/", "evaluation/", "epoch"))):
             assert found[name] == pytest.approx(expected[name], abs=TOLERANCE, rel=TOLERANCE), expected["global_step"]
-    one, other = (load_file(run.stage_dir / "export" / "model.safetensors") for run in (alone, moving))
+    one, other = (load_file(stage_dir / "export" / "model.safetensors") for stage_dir in (expected_dir, found_dir))
     assert max(float((one[name] - other[name]).abs().max()) for name in one) <= TOLERANCE

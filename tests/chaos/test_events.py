@@ -139,7 +139,7 @@ def test_a_cancelled_stage_is_shown_as_the_cause_also_without_accounting(
 def test_a_run_that_slurm_refuses_leaves_nothing_in_the_queue(
     slurm: PrivateCluster, world: World, tmp_path: Path
 ) -> None:
-    run = general(slurm, world, tmp_path / "refused", "distill.resources.nodes=9")
+    run = general(slurm, world, tmp_path / "refused", "distill.resources.nodes=4")
     refused = run.command("--job", run.job, "--run-id", "a", *run.settings)
     assert refused.returncode == 2, refused.stdout
     assert "stage distill was refused by SLURM: " in refused.stderr

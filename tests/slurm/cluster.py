@@ -240,7 +240,7 @@ class PrivateCluster:
 
     @contextmanager
     def without(self, daemon: str) -> Iterator[None]:
-        """Kill a daemon (`slurmctld`, `slurmd.node2`) and start it again after the block; jobs go on meanwhile."""
+        """End a daemon (`slurmctld`, `slurmd.node2`) and start it again after the block; jobs go on meanwhile."""
         down = self.root / "run" / f"{daemon}.down"
         down.touch()
         try:

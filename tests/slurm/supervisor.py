@@ -31,6 +31,7 @@ class Supervisor:
         self.nodes = nodes
         self.daemons: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         self.commands: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
+        self.ended: set[int] = set()
 
     def start(self) -> None:
         # The nodes get names of their own, which only processes in this mount namespace can resolve.
@@ -50,14 +51,15 @@ class Supervisor:
     def watch(self) -> NoReturn:
         while True:
             self._tick(0.5)
-            self._kill_and_revive()
+            self._end_and_revive()
 
-    def _kill_and_revive(self) -> None:
-        """Kill the daemons that `PrivateCluster.without` wants down, and start again those that it no longer does."""
-        running = {name: daemon for name, daemon in self.daemons.values()}
-        for name, (command, variables) in self.commands.items():
+    def _end_and_revive(self) -> None:
+        """End the daemons that `PrivateCluster.without` wants down, and start again those that it no longer does."""
+        running = {name: pid for pid, (name, _) in self.daemons.items()}
+        for name, (command, variables) in list(self.commands.items()):
             if self._is_down(name) and name in running:
-                running[name].kill()
+                os.kill(running[name], signal.SIGTERM)  # Popen.terminate might collect it, which `reap` must
+                self.ended.add(running[name])
             elif not self._is_down(name) and name not in running:
                 self._spawn(name, *command, **variables)
 
@@ -109,7 +111,7 @@ class Supervisor:
         while pid := reap():
             if pid in self.daemons:
                 name, _ = self.daemons.pop(pid)
-                if not self._is_down(name):
+                if pid not in self.ended:
                     sys.exit(f"{name} ended; its messages are in {self.root}/log")
 
     def _clean_up_after_owner(self) -> NoReturn:
