@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -159,7 +158,13 @@ class Launched:
 
 
 Command = Forked | Launched
-Starter = Callable[[int], Command]
+
+
+def wait(command: Command) -> int:
+    """Return the exit status of a command once it has ended."""
+    while (status := command.poll()) is None:
+        time.sleep(0.01)
+    return status
 
 
 def _kill(pid: int) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.chaos.places import Place, place, step_of
 WHILE_OPENING = 0.1  # of the kills of forked runs: every start opens the run, which would else get most of them
 AT_A_CHANGE = 0.6  # of the kills behind that; the others come at any time
 PATIENCE_S = 600
+NEVER = float("inf")
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Kill:
         ranks: The number of processes that trained.
         target: What was killed.
         place: Where the run was.
-        seconds_back: From the next start until training was at that step again.
+        seconds_back: From then until training was at that step again.
     """
 
     job: str
@@ -62,6 +64,8 @@ class Shaker:
     starts: int = 0
 
     def __post_init__(self) -> None:
+        self._last: Kill | None = None
+        self._seed, self._killed_at = "undisturbed", 0.0
         (self.folder / "log").mkdir(parents=True)
         self._seconds, self._changes = self._undisturbed_run()
         _, self._opening = self._undisturbed_run()  # everything is complete: it opens the run, and that is all
@@ -82,24 +86,48 @@ class Shaker:
 
     def shake(self, seed: str, num_kills: int) -> list[str]:
         """Run the job with up to so many kills; return how it differs from the undisturbed run."""
-        chance, survived, done, status = random.Random(seed), list[Kill](), 0, 1
+        chance, before, done, status = random.Random(seed), len(self.kills), 0, 1
+        self._last, self._seed = None, seed
         while status:
             # The kills that are left share what is left of the work.
-            left = num_kills - len(survived)
+            left = num_kills - (len(self.kills) - before)
             share = min(1.0, max(0.1, 1 - done / max(1, self._changes - self._opening)) * 2 / (left + 1))
-            at_change, at_second = self._moment(chance, share) if left else (0, float("inf"))
+            at_change, at_second = self._moment(chance, share) if left else (0, NEVER)
             command = self.start(at_change)
-            target, where = self._watch(command, chance, at_second, survived[-1:])
-            status, done = wait(command), done + max(0, _changes(command) - self._opening)
-            if at_change and status == -9:
-                target, where = "the rank, at a change of a file", place(self.run_dir, command.changes()[1])
-            assert status == 0 or target, f"{self.job} does not go on (seed {seed}): {command.output()}"
-            if target:
-                survived.append(Kill(self.job, seed, command.name, self.ranks, target, where))
+            status = self._attend(command, chance, at_second)
+            done += max(0, _changes(command) - self._opening)
+            if at_change and status == -signal.SIGKILL:
+                self._note_kill(command, "the rank, at a change of a file", command.changes()[1])
         if isinstance(command, Launched):
             command.wait_for_silence()
-        self.kills += survived
         return self._compared()
+
+    def _attend(self, command: Command, chance: random.Random, at_second: float) -> int:
+        """Kill a command when its time has come, if it has not ended before; return its status at its end."""
+        kills = len(self.kills)
+        while (status := command.poll()) is None:
+            self._note_return()
+            if command.seconds() > at_second and len(self.kills) == kills:
+                self._note_kill(command, command.kill(chance))
+            assert command.seconds() < PATIENCE_S, f"it hangs (seed {self._seed}): {command.output()}"
+            time.sleep(0.01)
+        expected = status == 0 or len(self.kills) > kills or (status == -signal.SIGKILL and at_second == NEVER)
+        assert expected, f"{self.job} does not go on (seed {self._seed}): {command.output()}"
+        return status
+
+    def _note_kill(self, command: Command, target: str, change: str = "") -> None:
+        where = place(self.run_dir, change)
+        self._last, self._killed_at = Kill(self.job, self._seed, command.name, self.ranks, target, where), time.time()
+        self.kills.append(self._last)
+
+    def _note_return(self) -> None:
+        """Note when training has reached the step again at which it was killed."""
+        kill = self._last
+        if kill is not None and kill.seconds_back is None and kill.place.step is not None:
+            reached, age = step_of(self.run_dir / kill.place.stage)
+            passed = time.time() - self._killed_at
+            if reached >= kill.place.step and age < passed:
+                kill.seconds_back = round(passed, 1)
 
     def _compared(self) -> list[str]:
         found = differences(self.undisturbed, self.runs)
@@ -110,34 +138,16 @@ class Shaker:
     def _undisturbed_run(self) -> tuple[float, int]:
         """Run the command to its end; return its seconds and the number of its changes to files."""
         command = self.start()
-        assert wait(command) == 0, command.output()
+        assert self._attend(command, random.Random(), NEVER) == 0, command.output()
         return command.seconds(), _changes(command)
 
     def _moment(self, chance: random.Random, share: float) -> tuple[int, float]:
         """Choose the change before which, or the second at which, to kill; the other one never comes."""
         if self.forker and chance.random() < WHILE_OPENING:
-            return chance.randint(1, self._opening), float("inf")
+            return chance.randint(1, self._opening), NEVER
         if self.forker and chance.random() < AT_A_CHANGE:
-            return self._opening + chance.randint(1, max(1, int((self._changes - self._opening) * share))), float("inf")
+            return self._opening + chance.randint(1, max(1, int((self._changes - self._opening) * share))), NEVER
         return 0, chance.uniform(0, self._seconds * share)
-
-    def _watch(self, command: Command, chance: random.Random, at_second: float, last: list[Kill]) -> tuple[str, Place]:
-        """Kill the command when its time has come; return what was killed and where, or nothing if it ended before."""
-        while command.poll() is None:
-            for kill in last:
-                self._note_return(kill, command.seconds())
-            if command.seconds() > at_second:
-                target = command.kill(chance)
-                return target, place(self.run_dir)
-            time.sleep(0.01)
-        return "", Place("", "")
-
-    def _note_return(self, kill: Kill, seconds: float) -> None:
-        """Note when training has reached the step again at which it was killed."""
-        if kill.seconds_back is None and kill.place.step is not None:
-            reached, age = step_of(self.run_dir / kill.place.stage)
-            if reached >= kill.place.step and age < seconds:
-                kill.seconds_back = round(seconds, 1)
 
     def start(self, die_before: int = 0) -> Command:
         """Start the command, which kills itself before a change to a file if one is named."""
@@ -151,12 +161,3 @@ class Shaker:
 
 def _changes(command: Command) -> int:
     return command.changes()[0] if isinstance(command, Forked) else 0
-
-
-def wait(command: Command) -> int:
-    """Return the exit status of a command once it has ended."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (status := command.poll()) is None:
-        assert time.monotonic() < deadline, f"it hangs: {command.output()}"
-        time.sleep(0.01)
-    return status

@@ -8,11 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 from kd_dist.runs.metrics import read_metrics
-from tests.chaos.commands import Forked
+from tests.chaos.commands import Forked, wait
 from tests.chaos.forker import Forker
 from tests.chaos.jobs import World, settings_of
 from tests.chaos.places import step_of
-from tests.chaos.shaking import wait
 from tests.chaos.slurm_runs import SlurmRun
 from tests.slurm.cluster import PrivateCluster
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.chaos.commands import wait
 from tests.chaos.compare import differences
 from tests.chaos.forker import Forker
 from tests.chaos.jobs import World, settings_of
-from tests.chaos.shaking import Shaker, wait
+from tests.chaos.shaking import Shaker
 
 
 @pytest.fixture(scope="module")
