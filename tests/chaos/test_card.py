@@ -9,8 +9,8 @@ import pytest
 
 from tests.chaos.compare import differences
 from tests.chaos.jobs import World, settings_of
-from tests.chaos.slurm_runs import SlurmRun
-from tests.slurm.cluster import PrivateCluster
+from tests.chaos.slurm_runs import PATIENCE_S, SlurmRun
+from tests.slurm.cluster import PrivateCluster, eventually
 
 pytestmark = pytest.mark.chaos
 ROWS = 100_000
@@ -56,17 +56,23 @@ def test_tinybert_with_its_arrays_survives_kills(slurm: PrivateCluster, world: W
     settings = [*settings_of("tinybert", world), "layers.train.steps=120"]
     run = SlurmRun(slurm, tmp_path / "tinybert", "tinybert", settings)
     undisturbed = run.finish_undisturbed()
-    for stage in ("augmentation", "outputs", "layers"):
-        jobs = run.submit()
-        killed = jobs[stage] if stage == "layers" else f"{jobs[stage]}_1"
-        if stage == "layers":
-            run.at_step("layers", 40)
-        else:
-            run.at_start(stage, 1)
-        slurm.run(["scancel", "--signal=KILL", "--full", killed])
-        states = {name: run.ended(job) for name, job in jobs.items()}
-        assert run.ended(killed) == "CANCELLED"
-        assert states["report"] == "CANCELLED"
+    jobs = run.submit()
+    kill_element(run, "augmentation", jobs)
+    assert run.ended(jobs["report"]) == "CANCELLED"
+    jobs = run.submit()
+    kill_element(run, "outputs", jobs)
+    run.at_step("layers", 40)
+    slurm.run(["scancel", "--signal=KILL", "--full", jobs["layers"]])
+    assert run.ended(jobs["layers"]) == run.ended(jobs["report"]) == "CANCELLED"
+    assert "alone" not in jobs or run.ended(jobs["alone"]) == "COMPLETED"
     run.finish(run.submit())
     assert "resumed at step" in run.log("layers")
     assert differences(undisturbed, run.folder / "runs") == []
+
+
+def kill_element(run: SlurmRun, stage: str, jobs: dict[str, str]) -> None:
+    """Kill the second element of an array once it has begun."""
+    element = f"{jobs[stage]}_1"
+    assert eventually(lambda: "shard 1, start 1" in run.log(stage), PATIENCE_S), run.log(stage)
+    run.slurm.run(["scancel", "--signal=KILL", "--full", element])
+    assert run.ended(element) == "CANCELLED"
