@@ -79,11 +79,12 @@ class SlurmRun:
         return "\n".join(path.read_text() for path in sorted((self.run_dir / stage / "log").glob("*.out")))
 
     def signal_rank(self, rank: int, job: str, number: signal.Signals) -> None:
-        """Send a signal to the process of a rank of a job, behind SLURM's back."""
-        wanted = {f"SLURM_PROCID={rank}", f"SLURM_JOB_ID={job}"}
+        """Send a signal to the process of a rank of a job, behind SLURM's back; to both where it runs twice."""
+        wanted, found = {f"SLURM_PROCID={rank}", f"SLURM_JOB_ID={job}"}, 0
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 variables = set((folder / "environ").read_bytes().decode(errors="replace").split("\0"))
                 if wanted <= variables and b"submitit" in (folder / "cmdline").read_bytes():
-                    return os.kill(int(folder.name), number)
-        raise AssertionError(f"no process of rank {rank} in job {job}")
+                    os.kill(int(folder.name), number)
+                    found += 1
+        assert found, f"no process of rank {rank} in job {job}"
