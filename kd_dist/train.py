@@ -11,7 +11,6 @@ if not __package__:  # started as a script: its own folder must not shadow insta
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def main() -> int:
 
 def _open_run(options: argparse.Namespace) -> Path:
     """Check the job, with as many ranks as the launcher has started, and open its run folder."""
-    taken = [text for text in options.overrides if re.search(r"\bresources\.(nodes|min_nodes|gpus_per_node)=", text)]
+    taken = [text for text in options.overrides if "resources.nodes=" in text or "resources.gpus_per_node=" in text]
     if taken:
         raise UserError(
             f"{taken[0]}: the launcher decides the number of ranks: use deepspeed --num_accelerators N instead"

@@ -147,13 +147,7 @@ def slurm_parameters(
         # A rank that fails must end the others, which wait for it in a collective.
         "srun_args": ["--kill-on-bad-exit=1"],
         # A stage whose predecessor failed is cancelled instead of waiting forever.
-        "additional_parameters": {
-            "requeue": True,
-            "kill_on_invalid_dep": "yes",
-            **_range_of_nodes(resources),
-            **cluster.sbatch,
-            **more,
-        },
+        "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **cluster.sbatch, **more},
         "setup": [
             *_setup(cluster, code, cluster.request_gpus and on_gpus),
             *_recovery(cluster, resources, warning, log),
@@ -182,13 +176,6 @@ def _shape(cluster: Cluster, resources: Resources) -> dict[str, Any]:
     if not asks_for_gpus(resources):
         return shape | {"partition": cluster.cpu_partition or cluster.partition}
     return shape | _gpus(cluster, resources, tasks) | {"partition": cluster.partition, "constraint": cluster.constraint}
-
-
-def _range_of_nodes(resources: Resources) -> dict[str, Any]:
-    """Return the range of a number of nodes that may vary; submitit itself takes one number, the greatest."""
-    if isinstance(resources, GpuResources) and resources.min_nodes is not None:
-        return {"nodes": resources.nodes_range()}
-    return {}
 
 
 def _gpus(cluster: Cluster, resources: Resources, number: int) -> dict[str, Any]:

@@ -237,13 +237,7 @@ class TrainStage(Stage):
         return content
 
     def problems(self, name: str) -> list[str]:
-        sizes = self.resources.world_sizes()
-        few = [
-            f"resources.min_nodes={self.resources.min_nodes} is more than resources.nodes={self.resources.nodes}: set "
-            f"{name}.resources.min_nodes={self.resources.nodes} or fewer"
-        ]
-        batch = next((found for size in sizes if (found := self.train.problems(name, size))), [])
-        return [*([] if sizes else few), *batch, *self.objective.problems(self)]
+        return [*self.train.problems(name, self.resources.world_size()), *self.objective.problems(self)]
 
     def learning_rate(self, width: int, model_type: str) -> float:
         """Return the peak learning rate of a model: the given one, that of recurrent models, or the objective's."""

@@ -1,6 +1,5 @@
 """A run that goes on with another number of ranks, under another ZeRO stage, learns the same from the same rows."""
 
-import re
 import time
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from tests.chaos.commands import Forked, wait
 from tests.chaos.forker import Forker
 from tests.chaos.jobs import World, settings_of
 from tests.chaos.places import step_of
-from tests.chaos.slurm_runs import SlurmRun
-from tests.slurm.cluster import PrivateCluster
 
 pytestmark = pytest.mark.chaos
 TOLERANCE = 1e-5
@@ -49,24 +46,6 @@ def test_a_run_goes_on_with_other_ranks(
     for (ranks, zero_stage), kill_at in zip(worlds, (5, 9, None), strict=True):
         moving.run(ranks, zero_stage, kill_at)
     assert_same_course(alone.stage_dir, moving.stage_dir)
-
-
-def test_a_job_takes_the_nodes_that_are_free(
-    slurm: PrivateCluster, forker: Forker, world: World, tmp_path: Path
-) -> None:
-    alone = Moving(forker, world, tmp_path / "alone")
-    alone.settings += ["train.steps=120"]
-    alone.run(ranks=1, zero_stage=1, kill_at=None)
-    nodes = ["distill.resources.min_nodes=1", "distill.resources.nodes=2"]
-    run = SlurmRun(slurm, tmp_path / "free", "tinybert_general", [*alone.settings, *nodes])
-    slurm.run(["scontrol", "update", "NodeName=node2", "State=DRAIN", "Reason=test"])
-    jobs = run.submit()
-    run.at_step("distill", 10)
-    slurm.run(["scontrol", "update", "NodeName=node2", "State=RESUME"])
-    slurm.run(["scontrol", "requeue", jobs["distill"]])
-    run.finish(jobs)
-    assert re.findall(r"rank 0 of \d, start \d", run.log("distill")) == ["rank 0 of 1, start 1", "rank 0 of 2, start 2"]
-    assert_same_course(alone.stage_dir, run.run_dir / "distill")
 
 
 def assert_same_course(expected_dir: Path, found_dir: Path) -> None:

@@ -39,7 +39,7 @@ def test_rewiring_reaches_strings_in_maps() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"resources": GpuResources(nodes=2, min_nodes=1)},
+        {"resources": GpuResources(nodes=2)},
         {"cadence": Cadence(save_every_n_steps=1, evaluate_every_n_steps=1)},
         {"engine": Engine(zero_stage=2, activation_checkpointing=True, hang_minutes=60)},
     ],
@@ -47,22 +47,6 @@ def test_rewiring_reaches_strings_in_maps() -> None:
 )
 def test_where_and_how_often_do_not_decide_the_result(settings: dict[str, object]) -> None:
     assert training(**settings).identity() == training().identity()
-
-
-@pytest.mark.parametrize(
-    ("nodes", "min_nodes", "said"),
-    [
-        (4, 2, "divide among 6 ranks"),  # three machines may be free
-        (1, 2, "resources.min_nodes=2 is more than resources.nodes=1: set distill.resources.min_nodes=1 or fewer"),
-        (2, 1, None),
-    ],
-)
-def test_a_batch_divides_among_every_number_of_ranks_that_there_may_be(
-    nodes: int, min_nodes: int, said: str | None
-) -> None:
-    resources = GpuResources(nodes=nodes, min_nodes=min_nodes, gpus_per_node=2)
-    problems = training(resources=resources, train=Train(global_batch_size=32, micro_batch_size=4)).problems("distill")
-    assert [said in problem for problem in problems] == ([] if said is None else [True])
 
 
 def test_precision_and_with_a_selection_the_evaluations_decide_the_result() -> None:

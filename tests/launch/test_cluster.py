@@ -65,12 +65,6 @@ def test_training_stage_gets_a_task_per_gpu() -> None:
     }
 
 
-def test_a_number_of_nodes_that_may_vary_is_asked_for_as_a_range() -> None:
-    asked = parameters(Cluster(), GpuResources(nodes=4, min_nodes=2))
-    assert asked["additional_parameters"]["nodes"] == "2-4"
-    assert "nodes" not in parameters(Cluster(), GpuResources(nodes=4))["additional_parameters"]
-
-
 def test_cpu_stage_gets_no_gpus() -> None:
     asked = parameters(Cluster(partition="gpu", cpu_partition="cpu"), CpuResources(cpus=16, memory_gb=8))
     assert "gpus_per_node" not in asked

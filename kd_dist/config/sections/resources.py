@@ -29,11 +29,6 @@ class GpuResources(Section):
     """The resources of a training stage: one rank per GPU, or per CPU share on a machine without GPUs."""
 
     nodes: int = Field(default=1, ge=1, description="machines")
-    min_nodes: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None,
-        ge=1,
-        description="on SLURM, start and go on with as few machines as this where not all are free; none: wait for all",
-    )
     gpus_per_node: int = Field(
         default=1, ge=1, description="GPUs per machine, with a rank each; CPU ranks where there are no GPUs"
     )
@@ -46,16 +41,8 @@ class GpuResources(Section):
     )
 
     def world_size(self) -> int:
-        """Return the number of ranks, the greatest where it may vary."""
+        """Return the number of ranks."""
         return self.nodes * self.gpus_per_node
-
-    def world_sizes(self) -> list[int]:
-        """Return every number of ranks that there may be."""
-        return [nodes * self.gpus_per_node for nodes in range(self.min_nodes or self.nodes, self.nodes + 1)]
-
-    def nodes_range(self) -> str:
-        """Return the number of machines as sbatch takes it: `2`, or `1-2`."""
-        return str(self.nodes) if self.min_nodes is None else f"{self.min_nodes}-{self.nodes}"
 
 
 class TaskResources(ProcessResources):
