@@ -2,8 +2,10 @@
 # TORCH_INDEX is where torch comes from when the default build does not fit your CUDA version: docs/quickstart.md.
 PYTHON ?= python3
 BIN := .venv/bin
+KILLS ?= 50
+SEED ?= 1
 
-.PHONY: install demo test check docs format clean
+.PHONY: install demo test chaos check docs format clean
 
 install: .venv/installed
 
@@ -14,6 +16,10 @@ demo: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
 	$(BIN)/python -m pytest tests/slurm
+
+# More of them, and others: make chaos KILLS=200 SEED=2
+chaos: .venv/installed
+	$(BIN)/python -m pytest tests/chaos -m chaos --kills $(KILLS) --chaos-seed $(SEED)
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import picture, table
+from benchmarks import picture, shaken, table
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
@@ -28,7 +28,7 @@ DOCS = REPOSITORY / "docs"
 
 ROOT_FILES = {
     "README.md": "the first page",
-    "Makefile": "install, demo, test, check, docs, format, clean",
+    "Makefile": "install, demo, test, chaos, check, docs, format, clean",
     "pyproject.toml": "the package, and the settings of ruff, mypy, pytest and import-linter",
     "requirements.txt": "exact pins",
     "LICENSE": "Apache-2.0",
@@ -63,11 +63,17 @@ FOLDERS = {
     "examples": "a small labelled file",
     "results": "configuration and figures of every measured run",
     "tests": "WHY WE BELIEVE IT: tests/data/test_splits.py for kd_dist/data/splits.py",
+    "tests/chaos": "whole jobs that are killed again and again: make chaos",
     "tests/slurm": "a private real SLURM cluster, and jobs on it",
 }
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
     "README.md": {"highlights": table.highlights},
     "docs/architecture.md": {"tree": lambda: ["```text", *tree(), "```"], "stages": lambda: stage_graphs()},
+    "docs/reliability.md": {
+        "shaken-jobs": shaken.jobs,
+        "shaken-phases": shaken.phases,
+        "shaken-costs": shaken.costs,
+    },
     "docs/what_distillation_buys.md": {"quality": table.quality},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),

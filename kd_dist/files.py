@@ -82,19 +82,21 @@ def _umask() -> int:
 def sweep(path: Path) -> None:
     """Remove what interrupted writers of `path` left; safe only where `path` has one writer at a time."""
     for remains in path.parent.glob(f".{path.name}.tmp*"):
-        if remains.is_dir():
-            shutil.rmtree(remains)
-        else:
-            remains.unlink()
+        _remove(remains)
 
 
 def sweep_below(folder: Path) -> None:
     """Remove what interrupted writers left anywhere below a folder; safe only while nobody writes there."""
     for remains in list(folder.rglob(".*.tmp-*")):
-        if remains.is_dir():
-            shutil.rmtree(remains)
-        else:
-            remains.unlink(missing_ok=True)  # it may have gone with its folder
+        _remove(remains)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file, or a link but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)  # it may have gone with its folder
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from kd_dist.config.jobs import find_job
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.hub import with_fetched_models
@@ -53,7 +54,8 @@ def _open_run(options: argparse.Namespace) -> Path:
         f"resources.nodes={distributed.world_size() // ranks_here}",
         f"resources.gpus_per_node={ranks_here}",
     ]
-    job = load_checked_job(options.job, [*options.overrides, *world], options.config)
+    is_distributed = any(stage.needs_gpus() for stage in find_job(options.job).stages.values())
+    job = load_checked_job(options.job, [*options.overrides, *(world if is_distributed else [])], options.config)
     run_id = default_run_id() if options.run_id is None else options.run_id
     claim(run_folder(options.runs_dir, job.name, run_id))
     return open_run(with_fetched_models(job), options.runs_dir, run_id)

@@ -21,6 +21,9 @@ SECONDS_TO_SAVE = 300
 WARNED_AT = "KD_DIST_WARNED_AT"
 """The variable with the time, in seconds since 1970, from which on a warning is one of the time limit."""
 
+LAUNCHER = "KD_DIST_LAUNCHER"
+"""The variable with the process id of the launcher that started a rank on this machine."""
+
 Resources = CpuResources | TaskResources | GpuResources
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launch import tee
-from launch.cluster import Cluster, rank_environment
+from launch.cluster import LAUNCHER, Cluster, rank_environment
 
 SECONDS_TO_FOLLOW = 20
 SECONDS_TO_PRINT = 3
@@ -45,6 +45,7 @@ class Ranks:
             "PYTHONPATH": str(code),
             "MASTER_ADDR": "127.0.0.1",
             "LOCAL_WORLD_SIZE": str(at_once),
+            LAUNCHER: str(os.getpid()),
         }
 
     def run(self, received: list[int]) -> int:
@@ -101,6 +102,7 @@ class Ranks:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                close_fds=False,  # they hold the lock of the run as long as they live, even if this launcher is killed
                 start_new_session=True,  # a Ctrl-C reaches them once, from here
             )
 

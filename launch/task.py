@@ -1,6 +1,5 @@
 """The program of each rank, and how it ends when it is asked to stop."""
 
-import ctypes
 import os
 import random
 import signal
@@ -14,11 +13,11 @@ from submitit.core.utils import UncompletedJobError
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import USERS_MISTAKES, Preempted, RunError, exit_with_message, report
 from kd_dist.runs.layout import read_stage
+from kd_dist.runs.offspring import end_with
 from kd_dist.runs.stage_runner import run_stage
 from kd_dist.runs.tries import Tries
 from launch import requeue
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from launch.cluster import LAUNCHER
 
 
 class StageTask:
@@ -117,8 +116,8 @@ def _shut_down() -> None:
 
 def main() -> None:
     """Run one rank here: `python -m launch.task STAGE_DIR [SHARD]`, with torch's variables in the environment."""
-    if sys.platform == "linux":  # a launcher that is killed takes its ranks along: they get SIGTERM, save and stop
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A launcher that is killed takes its ranks along: they get SIGTERM, save and stop.
+    end_with(int(os.environ.get(LAUNCHER, os.getppid())), signal.SIGTERM)
     run_stage(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
     _shut_down()
 

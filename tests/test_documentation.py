@@ -61,13 +61,13 @@ def _tracked() -> set[str]:
     """Files in git (or, in a copy without git, on disk), with what is shown as a whole reduced to its folder."""
     listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     as_a_whole = {"configs/models", "configs/deepspeed", "configs/clusters", "examples", "results", "tests/slurm"}
-    as_a_whole.add("docs/pictures")
+    as_a_whole |= {"docs/pictures", "tests/chaos"}
     shown = set()
     for name in (name for name in listing.stdout.splitlines() if (ROOT / name).exists()):
         paths = [*(str(parent) for parent in reversed(Path(name).parents) if str(parent) != "."), name]
         whole = next((index for index, path in enumerate(paths) if path in as_a_whole), len(paths))
         shown |= set(paths[: whole + 1])
-    mirrored = r"tests/(?!slurm).+"  # the folders and files of tests are those of kd_dist
+    mirrored = r"tests/(?!slurm|chaos).+"  # the folders and files of tests are those of kd_dist
     unsaid = re.compile(rf".*__init__\.py|{mirrored}|\.gitignore|\.ci")
     return {name for name in shown if not unsaid.fullmatch(name)}
 

@@ -81,6 +81,19 @@ def test_remains_of_killed_writers_are_swept_and_nothing_else(tmp_path: Path) ->
     assert {path.name.split(".")[1] for path in tmp_path.iterdir()} == {"y"}
 
 
+def test_a_link_that_a_killed_writer_left_is_removed_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from kd_dist import files\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); files.link(Path(sys.argv[1]), Path('export'))"
+    )
+    for remove in (lambda: files.sweep(tmp_path / "link"), lambda: files.sweep_below(tmp_path)):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "link")], cwd=ROOT, check=False)
+        assert len(list(tmp_path.iterdir())) == 2
+        remove()
+        assert list(tmp_path.iterdir()) == [tmp_path / "export"]
+
+
 def test_a_new_folder_can_be_read_by_whoever_may_read_others(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with files.temporary_folder(tmp_path / "place") as folder:

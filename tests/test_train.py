@@ -160,6 +160,18 @@ def test_rows_that_a_stage_refuses_are_a_failure_of_the_run(tmp_path: Path, labe
     assert "Traceback" not in result.stderr
 
 
+def test_a_job_that_trains_nothing_is_run_as_well(tmp_path: Path, tiny: TinyWorld, labelled: LabelledWorld) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    AutoModelForMaskedLM.from_pretrained(tiny.teacher).save_pretrained(tmp_path / "encoder")
+    AutoTokenizer.from_pretrained(tiny.tokenizer).save_pretrained(tmp_path / "encoder")
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "augment", "--run-id", "a"]
+    data = [f"data.train={labelled.files / 'train.tsv'}", "data.max_length=48"]
+    result = finish([*script, "encoder.path=encoder", *data], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "augment" / "a" / "augmented" / "COMPLETE").exists()
+
+
 @pytest.mark.parametrize("launcher", [["deepspeed", "--num_accelerators", "2"], ["torchrun", "--nproc-per-node", "2"]])
 def test_launchers_start_two_ranks_that_learn_the_same(
     root: Path, tiny: TinyWorld, plain: subprocess.CompletedProcess[str], launcher: list[str]

@@ -48,9 +48,9 @@ def mark_complete(marker: Path, seconds: float, **content: Any) -> None:
 
 
 def complete(stage_dir: Path, seconds: float) -> None:
-    """Mark the stage as complete, and link the run's `export` to it if it is the job's result."""
-    mark_complete(stage_dir / "COMPLETE", seconds)
+    """Link the run's `export` to the stage if it is the job's result, and mark the stage as complete."""
     run_dir = stage_dir.parent
     job = read_json(run_dir / "job.json")
     if job["result"] == stage_dir.name and (stage_dir / "export").is_dir():
         link(run_dir / "export", Path(stage_dir.name) / "export")
+    mark_complete(stage_dir / "COMPLETE", seconds)  # last: a stage that is complete is never run again

@@ -19,7 +19,7 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stage import WIRE, Stage
 from kd_dist.config.stages import AnyStage
 from kd_dist.errors import UserError
-from kd_dist.files import read_json, write_json
+from kd_dist.files import read_json, sweep_below, write_json
 from kd_dist.runs.completion import drop_stale_markers
 from kd_dist.runs.environment import environment
 from kd_dist.runs.fingerprints import fingerprints, input_files, stage_fingerprint
@@ -76,7 +76,7 @@ def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
 
     A stage with progress (it is complete, or has a finished shard or a checkpoint) must have the same settings and
     input files as before. Any other stage may change, so that a failed stage can be fixed in place; its folder is
-    cleared.
+    cleared. What interrupted processes left half-written is removed, so nothing of the run may be running.
 
     A stage whose folder was removed starts over, and so does every stage that depends on it, whatever their progress:
     their results would describe a model or rows that no longer exist, and their checkpoints would continue from other
@@ -95,6 +95,7 @@ def open_run(job: Job, runs_dir: Path, run_id: str) -> Path:
     """
     run_dir = run_folder(runs_dir, job.name, run_id).absolute()
     prints = fingerprints(job)
+    sweep_below(run_dir)  # an earlier launch, or a stage, may have been killed as it wrote
     if (run_dir / "job.json").exists():
         _clear_changed_stages(job, run_dir, prints)
     for name, stage in job.stages.items():

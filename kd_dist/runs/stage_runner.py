@@ -14,6 +14,7 @@ from kd_dist.files import read_json, sweep_below
 from kd_dist.runs.caches import keep_caches_in
 from kd_dist.runs.completion import complete, is_complete, mark_complete, shard_marker, unfinished_shards
 from kd_dist.runs.layout import read_stage
+from kd_dist.runs.offspring import end_forks_with_this
 from kd_dist.runs.results import gather_results
 from kd_dist.runs.tries import Tries
 
@@ -31,6 +32,7 @@ def run_stage(stage_dir: Path, shard: int | None = None) -> None:
     if is_complete(stage_dir):
         return
     stage = read_stage(stage_dir)
+    end_forks_with_this()
     keep_caches_in(stage_dir.parent)
     with Tries(stage_dir, shard).noting_mistakes():
         if isinstance(stage.resources, ShardResources):

@@ -12,6 +12,7 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import SampleTextStage
 from kd_dist.errors import RunError
 from kd_dist.files import read_json
+from kd_dist.runs.claim import claim
 from kd_dist.runs.completion import complete, is_complete
 from kd_dist.runs.layout import open_run
 from launch import local, ranks
@@ -49,6 +50,18 @@ def test_ranks_get_torchs_variables(tmp_path: Path, settings: list[str]) -> None
     assert local.run(job, run_dir, LOCAL.model_copy(update={"environment": {"A": "b"}}), code, GO_ON) == 0
     assert (run_dir / DISTILL / "0").read_text(encoding="utf-8") == "0 0 2 2 127.0.0.1 b"
     assert (run_dir / DISTILL / "1").read_text(encoding="utf-8") == "1 1 2 2 127.0.0.1 b"
+
+
+def test_ranks_hold_the_lock_of_the_run(tmp_path: Path, settings: list[str]) -> None:
+    job, run_dir = opened(tmp_path, settings, DISTILL)
+    claim(run_dir)
+    code = fake_code(
+        tmp_path,
+        "held = [os.path.realpath('/proc/self/fd/' + number) for number in os.listdir('/proc/self/fd')]\n"
+        "open(sys.argv[1] + '/held', 'w').write(' '.join(held))",
+    )
+    assert local.run(job, run_dir, LOCAL, code, GO_ON) == 0
+    assert str(run_dir / "launch.lock") in (run_dir / DISTILL / "held").read_text(encoding="utf-8").split()
 
 
 def test_corpus_that_is_gone_when_the_stage_starts_is_one_message(

@@ -16,7 +16,7 @@ from kd_dist.config.stages import SampleTextStage
 from kd_dist.runs.completion import is_complete
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.tries import Tries
-from launch.cluster import WARNED_AT
+from launch.cluster import LAUNCHER, WARNED_AT
 from launch.task import StageTask, master_port
 from tests.launch.launching import CORPUS, program
 
@@ -75,6 +75,12 @@ def test_a_rank_is_asked_to_stop_when_its_launcher_is_killed(tmp_path: Path) -> 
         process.send_signal(signal.SIGKILL)
         assert process.stdout.read() == ""  # the rank has ended, too
     assert (tmp_path / "asked").exists()
+
+
+def test_a_rank_whose_launcher_was_killed_before_it_began_ends_at_once(run_dir: Path) -> None:
+    words = [sys.executable, "-m", "launch.task", str(run_dir / CORPUS)]
+    environment = {**os.environ, LAUNCHER: "1"}  # which is not its parent
+    assert subprocess.run(words, cwd=REPOSITORY, env=environment, check=False).returncode == -signal.SIGTERM
 
 
 def test_requeued_element_runs_its_shard_again(tmp_path: Path) -> None:

@@ -29,3 +29,21 @@ def test_the_second_is_refused_and_told_of_the_first_until_that_has_ended(tmp_pa
         claim(tmp_path / "runs" / "job" / "b")  # another run is free
         first.kill()
     claim(run_dir)
+
+
+START_AND_DIE = """
+import os, signal, subprocess, sys; from pathlib import Path; from kd_dist.runs.claim import claim
+claim(Path(sys.argv[1]))
+rank = "import sys, time; time.sleep(2); open(sys.argv[1], 'w')"
+subprocess.Popen([sys.executable, "-c", rank, sys.argv[2]], close_fds=False)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_ranks_that_outlive_a_killed_launcher_are_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run_dir, saved = tmp_path / "runs" / "job" / "a", tmp_path / "saved"
+    subprocess.run([sys.executable, "-c", START_AND_DIE, str(run_dir), str(saved)], cwd=ROOT, check=False)
+    assert not saved.exists()
+    claim(run_dir)
+    assert saved.exists()
+    assert "which was killed, to save and end" in capfd.readouterr().err

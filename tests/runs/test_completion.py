@@ -1,10 +1,14 @@
 """When a stage counts as complete, and what becomes the export of the run."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from kd_dist import files
 from kd_dist.runs import completion
 from kd_dist.runs.completion import complete, drop_stale_markers, is_complete, mark_complete, shard_marker
+from tests.conftest import ROOT
 
 
 def test_stage_with_other_inputs_than_it_ran_with_is_not_complete(texts: Path) -> None:
@@ -19,6 +23,25 @@ def test_export_of_the_result_stage_becomes_the_export_of_the_run(texts: Path) -
         (texts / "export" / "model").write_text(content, encoding="utf-8")
         complete(texts, seconds=1.0)
         assert (texts.parent / "export" / "model").read_text(encoding="utf-8") == content
+
+
+DIE_AT_THE_SECOND_RENAME = """
+import os, signal, sys; from pathlib import Path; from kd_dist.runs.completion import complete
+renames = []
+def replace(*paths, rename=os.replace):
+    renames.append(paths)
+    os.kill(os.getpid(), signal.SIGKILL) if len(renames) == 2 else rename(*paths)
+os.replace = replace
+complete(Path(sys.argv[1]), seconds=1.0)
+"""
+
+
+def test_a_stage_that_is_killed_at_its_end_is_not_complete_without_the_export_of_the_run(texts: Path) -> None:
+    (texts / "export").mkdir()
+    killed = subprocess.run([sys.executable, "-c", DIE_AT_THE_SECOND_RENAME, str(texts)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (texts.parent / "export").exists()
+    assert not is_complete(texts)
 
 
 def test_shards_of_another_number_or_with_other_inputs_do_not_count(texts: Path) -> None:

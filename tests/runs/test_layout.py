@@ -1,6 +1,8 @@
 """The run folder: what is in it, who may continue it, and when a stage counts as complete."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from kd_dist.errors import RunError, UserError
 from kd_dist.runs.completion import complete, is_complete
 from kd_dist.runs.layout import open_run, read_stage, run_folder
 from kd_dist.runs.stage_runner import run_stage
-from tests.conftest import TinyWorld
+from tests.conftest import ROOT, TinyWorld
 from tests.loading import load_job
 from tests.runs.runs import job, written
 
@@ -58,6 +60,22 @@ def test_stage_configuration_has_paths_in_place_of_wires(tmp_path: Path, setting
 def test_every_stage_has_a_log_folder(tmp_path: Path, settings: list[str]) -> None:
     run_dir = open_run(job(settings), tmp_path / "runs", "a")
     assert all((run_dir / name / "log").is_dir() for name in job(settings).stages)
+
+
+LEAVE_REMAINS = """
+import os, signal, sys; from pathlib import Path; from kd_dist.files import atomic_path, temporary_folder
+with atomic_path(Path(sys.argv[1]) / "job.json") as file, temporary_folder(Path(sys.argv[1]) / "code" / "1a2b") as code:
+    file.write_text("half"); (code / "train.py").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_launch_left_half_written_is_removed(tmp_path: Path, settings: list[str]) -> None:
+    run_dir = open_run(job(settings), tmp_path / "runs", "a")
+    subprocess.run([sys.executable, "-c", LEAVE_REMAINS, str(run_dir)], cwd=ROOT, check=False)
+    assert len([path for path in run_dir.rglob("*") if ".tmp-" in path.name]) == 2
+    open_run(job(settings), tmp_path / "runs", "a")
+    assert [path for path in run_dir.rglob("*") if ".tmp-" in path.name] == []
 
 
 # ------------------------------------------------------------ who may continue it

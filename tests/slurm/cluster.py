@@ -23,8 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -237,6 +237,16 @@ class PrivateCluster:
                 raise ClusterError(f"job {job_id} is not {sorted(wanted)} after {timeout:.0f} s: {found}")
             time.sleep(0.1)
         return job
+
+    @contextmanager
+    def without(self, daemon: str) -> Iterator[None]:
+        """End a daemon (`slurmctld`, `slurmd.node2`) and start it again after the block; jobs go on meanwhile."""
+        down = self.root / "run" / f"{daemon}.down"
+        down.touch()
+        try:
+            yield
+        finally:
+            down.unlink()
 
     def logs(self, lines: int = 20) -> str:
         """The ends of all log files; the supervisor's comes first, as it names the daemon that failed."""

@@ -30,6 +30,8 @@ class Supervisor:
         self.dbd_port = dbd_port
         self.nodes = nodes
         self.daemons: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+        self.commands: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
+        self.ended: set[int] = set()
 
     def start(self) -> None:
         # The nodes get names of their own, which only processes in this mount namespace can resolve.
@@ -49,6 +51,20 @@ class Supervisor:
     def watch(self) -> NoReturn:
         while True:
             self._tick(0.5)
+            self._end_and_revive()
+
+    def _end_and_revive(self) -> None:
+        """End the daemons that `PrivateCluster.without` wants down, and start again those that it no longer does."""
+        running = {name: pid for pid, (name, _) in self.daemons.items()}
+        for name, (command, variables) in list(self.commands.items()):
+            if self._is_down(name) and name in running:
+                os.kill(running[name], signal.SIGTERM)  # Popen.terminate might collect it, which `reap` must
+                self.ended.add(running[name])
+            elif not self._is_down(name) and name not in running:
+                self._spawn(name, *command, **variables)
+
+    def _is_down(self, name: str) -> bool:
+        return (self.root / "run" / f"{name}.down").exists()
 
     def _start_munge(self) -> None:
         run, etc = self.root / "run", self.root / "etc"
@@ -78,6 +94,7 @@ class Supervisor:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables}
             )
         self.daemons[daemon.pid] = (name, daemon)
+        self.commands[name] = (command, variables)
 
     def _wait_for(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTUP_S
@@ -93,7 +110,9 @@ class Supervisor:
             self._clean_up_after_owner()
         while pid := reap():
             if pid in self.daemons:
-                sys.exit(f"{self.daemons[pid][0]} ended; its messages are in {self.root}/log")
+                name, _ = self.daemons.pop(pid)
+                if pid not in self.ended:
+                    sys.exit(f"{name} ended; its messages are in {self.root}/log")
 
     def _clean_up_after_owner(self) -> NoReturn:
         """The owner ended without stop(): nobody else is left to remove the cluster's files."""
