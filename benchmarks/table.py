@@ -177,6 +177,11 @@ def quality() -> list[str]:
     return table(QUALITY, rows)
 
 
+def students() -> list[str]:
+    """Return the students that one teacher has taught with default settings, beside those without a teacher."""
+    return table(CLASSIFIERS, sum(map(model_rows, sorted(RESULTS.glob("toutiao5_*"))), []))
+
+
 def exit_files() -> list[Path]:
     """Return the figures of exits with different backbones, a file for each data set."""
     return sorted(RESULTS.glob("exits_*/exits.json"))

@@ -75,6 +75,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "shaken-costs": shaken.costs,
     },
     "docs/what_distillation_buys.md": {"quality": table.quality},
+    "docs/which_student.md": {"students": table.students},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),
         "early-exit": lambda: result_table(exits=True),
