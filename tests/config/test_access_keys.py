@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_dist.config.access_keys import refuse_access_keys, refuse_secret_variables
+from kd_dist.config.access_keys import ASSIGNED, refuse_access_keys, refuse_secret_variables
 from kd_dist.errors import UserError
 from tests.config.refusals import refusal
 from tests.loading import load_job
@@ -50,3 +50,4 @@ def test_a_secret_in_a_profile_is_named_and_not_shown(line: str) -> None:
 @pytest.mark.parametrize("line", ["export HF_TOKEN=$(cat ~/.hf)", "export HF_TOKEN=$OTHER", 'export HF_TOKEN="$OTHER"'])
 def test_a_secret_that_is_read_from_elsewhere_is_none_in_the_profile(line: str) -> None:
     refuse_secret_variables(["HF_HUB_OFFLINE"], [line, "source ~/keys"], "site.yaml")
+    assert ASSIGNED.search(line) is None

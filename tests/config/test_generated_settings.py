@@ -196,8 +196,12 @@ def test_a_profile_is_read_as_it_is_written_or_refused(text: str) -> None:
 
 @CHECKS
 @given(JOBS, RAW)
-def test_a_file_that_is_no_settings_is_refused(job: Job, text: str) -> None:
+def test_a_file_that_is_no_settings_changes_none(job: Job, text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.yaml"
         path.write_text(text, encoding="utf-8")
-        resolved(job, [], path)
+        found = resolved(job, [], path)
+    if found is not None:
+        expected = resolved(job, [])
+        assert expected is not None
+        assert values(found) == values(expected)

@@ -49,9 +49,8 @@ class RelationsObjective(ObjectiveSection):
 
     def architecture_problems(self, teacher: ModelConfig, student: ModelConfig) -> list[str]:
         widths, layers = (teacher["hidden_size"], student["hidden_size"]), teacher["num_hidden_layers"]
-        problems = []
-        if any(width % self.heads(*widths) for width in widths):
-            common = math.gcd(*widths)
+        common, problems = math.gcd(*widths), []
+        if common % self.heads(*widths):
             problems.append(
                 f"objective.relation_heads={self.relation_heads} does not divide the widths of teacher ({widths[0]}) "
                 f"and student ({widths[1]}): set a divisor of {common}, such as {self._nearest_divisor(common)}"

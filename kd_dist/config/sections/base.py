@@ -42,7 +42,7 @@ def mapped(value: Any) -> Any:
 
 Words = Annotated[list[str], BeforeValidator(listed)]
 
-WordsOrNone = Annotated[list[str], BeforeValidator(lambda value: [] if listed(value) is None else listed(value))]
+WordsOrNone = Annotated[list[str], BeforeValidator(lambda value: [] if (found := listed(value)) is None else found)]
 
 Name = Annotated[str | None, BeforeValidator(optional)]
 
