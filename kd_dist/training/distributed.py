@@ -4,6 +4,7 @@ There is a process group even with one rank, because DeepSpeed needs one. All co
 so that they never wait for a GPU kernel. All ranks must call them in the same order.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -105,7 +106,12 @@ def _exchange_places(place: str, seconds: float) -> list[str]:
     time.sleep(seconds)
     silent = "no answer: it is stopped or gone, or not at a step"
     keys = [f"place/{other}" for other in range(world_size())]
-    return [board.get(key).decode() if board.check([key]) else silent for key in keys]
+    places = [board.get(key).decode() if board.check([key]) else silent for key in keys]
+    board.set(f"read/{rank()}", "")
+    if rank() == 0:  # the store ends with this process, and others began to ask later
+        with contextlib.suppress(dist.DistStoreError):
+            board.wait([f"read/{other}" for other, place in enumerate(places) if place != silent], patience)
+    return places
 
 
 class DelayedMaximum:

@@ -1,6 +1,9 @@
 """What ranks tell each other, with two real ranks."""
 
+import json
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 from kd_dist.training import distributed
@@ -26,6 +29,27 @@ def talk() -> dict[str, Any]:
     maximum.finish()
     distributed.barrier()
     return heard
+
+
+def tell_places_and_leave(told: str) -> None:
+    """Rank 1 asks where the others are later than rank 0, whose process keeps all places and ends at once."""
+    import torch.distributed
+
+    distributed.set_environment_defaults()
+    torch.distributed.init_process_group("gloo")
+    rank = distributed.rank()
+    distributed.barrier()
+    time.sleep(rank)
+    places = distributed.exchange_places(f"place {rank}", seconds=2.0)
+    Path(told, str(rank)).write_text(json.dumps(places))
+    print("RESULT null", flush=True)
+    os._exit(0)
+
+
+def test_a_rank_that_asks_later_still_hears_where_rank_0_was(tmp_path: Path) -> None:
+    run_ranks(2, "tests.training.test_distributed:tell_places_and_leave", str(tmp_path))
+    for rank in ("0", "1"):
+        assert json.loads((tmp_path / rank).read_text()) == ["place 0", "place 1"]
 
 
 def test_ranks_hear_each_other_in_order_and_in_double_precision() -> None:
