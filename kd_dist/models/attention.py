@@ -87,6 +87,13 @@ def _attend(
     return sdpa_attention_forward(module, query_BHSK, key_BHSK, value_BHSK, attention_mask, scaling=scaling, **kwargs)
 
 
+def _mask(*, attention_mask: Tensor | None = None, allow_is_bidirectional_skip: bool = False, **arguments: Any) -> Any:
+    """Return transformers' mask for `sdpa`; it is left out where there is no padding, which a GPU is not asked for."""
+    is_cheap = attention_mask is None or attention_mask.device.type == "cpu"
+    skip = allow_is_bidirectional_skip and is_cheap
+    return sdpa_mask(attention_mask=attention_mask, allow_is_bidirectional_skip=skip, **arguments)
+
+
 def capture_attention(model: PreTrainedModel) -> None:
     """Prepare a model for `run_with_attention`; its outputs stay those of transformers' `sdpa` attention.
 
@@ -107,7 +114,7 @@ def capture_attention(model: PreTrainedModel) -> None:
         )
     AttentionInterface.register(_IMPLEMENTATION, _attend)
     # Without a mask function of the same name transformers passes no mask at all, and padding is silently attended.
-    AttentionMaskInterface.register(_IMPLEMENTATION, sdpa_mask)
+    AttentionMaskInterface.register(_IMPLEMENTATION, _mask)
     _give_own_config(model)
     model.set_attn_implementation(_IMPLEMENTATION)
 

@@ -1,6 +1,6 @@
 """Masked language modelling (Devlin et al. 2019), optionally of whole words (Cui et al. 2019).
 
-Shapes: B batch, S sequence, N predicted positions, V vocabulary.
+Shapes: B batch, S sequence, D width, N predicted positions.
 """
 
 from typing import Any
@@ -34,7 +34,10 @@ class MaskedLanguageModel(Objective):
         self._head = head
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Mask the batch and add `labels` (B, S): the true token where one is predicted, -100 elsewhere."""
+        """Mask the batch and add `labels` (B, S): the true token where one is predicted, -100 elsewhere.
+
+        The places of the predicted tokens among all B x S are `predicted` (N): finding them on a GPU would wait for it.
+        """
         random = torch.Generator().manual_seed(seed)
         original = batch["input_ids"]
         chosen = self._chosen(batch, random)
@@ -44,6 +47,7 @@ class MaskedLanguageModel(Objective):
         return batch | {
             "input_ids": torch.where(chosen, replaced, original),
             "labels": original.masked_fill(~chosen, KEPT),
+            "predicted": chosen.flatten().nonzero()[:, 0],
         }
 
     def _chosen(self, batch: dict[str, Tensor], random: torch.Generator) -> Tensor:
@@ -57,14 +61,14 @@ class MaskedLanguageModel(Objective):
         return allowed & (score <= torch.clamp(torch.as_tensor(threshold), min=self._settings.masking_probability))
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        return {"mlm": float((batch["labels"] != KEPT).sum())}
+        return {"mlm": float(len(batch["predicted"]))}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         """Return the cross-entropy summed over the predicted positions; the head runs on those positions only."""
         outputs = self.student.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        predicted = batch["labels"] != KEPT
-        logits_NV = getattr(self.student, self._head)(outputs.last_hidden_state[predicted])
-        return Outcome({"mlm": masked_language_model_error(logits_NV, batch["labels"][predicted])})
+        states_ND = outputs.last_hidden_state.flatten(0, 1)[batch["predicted"]]
+        labels_N = batch["labels"].flatten()[batch["predicted"]]
+        return Outcome({"mlm": masked_language_model_error(getattr(self.student, self._head)(states_ND), labels_N)})
 
 
 def build(stage: TrainStage, tokenizer: Any) -> MaskedLanguageModel:

@@ -213,6 +213,7 @@ def _figures(stage: StageRecord) -> list[Html]:
         Line("padding", *stage.series("speed/padding_share")),
         Line("teacher", *stage.series("speed/teacher_share"), colour=1),
         Line("GPU in use", *stage.series("speed/gpu_utilization"), colour=2),
+        Line("waiting for rows", *stage.series("speed/data_wait_share"), colour=3),
     ]
     return [
         *figures,

@@ -73,11 +73,27 @@ def broadcast(value: Any) -> Any:
     return box[0]
 
 
+class PendingSums:
+    """Element-wise sums over all ranks, in double precision, on their way from the others; made by `begin_sums`."""
+
+    def __init__(self, totals: torch.Tensor, work: dist.Work) -> None:
+        self._totals, self._work = totals, work
+
+    def wait(self) -> list[float]:
+        """Return the sums."""
+        self._work.wait()
+        return self._totals.tolist()
+
+
+def begin_sums(values: Sequence[float]) -> PendingSums:
+    """Begin to sum values over all ranks, without waiting for them. Collective."""
+    totals = torch.tensor(values, dtype=torch.float64)
+    return PendingSums(totals, dist.all_reduce(totals, group=cpu_group(), async_op=True))
+
+
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
     """Return the element-wise sums over all ranks, in double precision. Collective."""
-    total = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(total, group=cpu_group())
-    return total.tolist()
+    return begin_sums(values).wait()
 
 
 def gather(value: Any) -> list[Any]:

@@ -1,8 +1,6 @@
 """The training loop: resume, step, log, evaluate, save, and stop on request; independent of method and model."""
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective
 from kd_dist.runs.tracking import NullTracker
 from kd_dist.training import distributed
-from kd_dist.training.batches import BatchPlan, PreparedBatch
+from kd_dist.training.batches import BatchPlan
 from kd_dist.training.checkpoint import Checkpoint, good_weights, newest_good, read_checkpoint, save_checkpoint
 from kd_dist.training.engine import Engine
+from kd_dist.training.feed import Feed, StepRows
 from kd_dist.training.forward import Forward
 from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use
 from kd_dist.training.preemption import Preemption
@@ -83,8 +82,8 @@ class Trainer:
         self._best = best
         self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
         self._watchdog, self._crashed_step = watchdog, crashed_step
-        self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        self._teacher_time, self._interval = Stopwatch(), Interval()
+        self._feed = Feed(rows, self._plan, objective)
+        self._teacher_time, self._forward_time, self._interval = Stopwatch(), Stopwatch(), Interval()
         self.total_steps = total_steps
         self.step = 0
         self.refused_in_a_row = 0
@@ -103,9 +102,11 @@ class Trainer:
         self._resume()
         self._objective.train()
         with self._watchdog:
-            for batches in self._batches():
+            for rows in self._feed.steps(self.step + 1, self.total_steps):
+                if self._is_over():
+                    break
                 self._begin_step()
-                metrics = self._train_step(batches)
+                metrics = self._train_step(rows)
                 self._tracker.progress(self.step, None, None)
                 if self._tracker.is_due(self.step):
                     self._log(metrics)
@@ -131,7 +132,7 @@ class Trainer:
 
     def close(self) -> None:
         """Release threads and memory, for the next stage in this process."""
-        self._prefetcher.shutdown()
+        self._feed.close()
         self._engine.close()
 
     def _begin_step(self) -> None:
@@ -171,35 +172,14 @@ class Trainer:
         shown = f"{self._best.metric} {self._best.value:.4f}"
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
 
-    def _batches(self) -> Iterator[list[PreparedBatch]]:
-        """Yield this rank's micro-batches of each remaining step, prepared during the step before."""
-        upcoming = self._prefetcher.submit(self._prepare, self.step + 1)
-        for step in range(self.step + 1, self.total_steps + 1):
-            if self._is_over():
-                return
-            batches = upcoming.result()
-            if step < self.total_steps:
-                upcoming = self._prefetcher.submit(self._prepare, step + 1)
-            yield batches
-
-    def _prepare(self, step: int) -> list[PreparedBatch]:
-        micro_batches = self._plan.micro_batches(step, distributed.rank(), distributed.world_size())
-        prepared = []
-        for micro_batch in micro_batches:
-            tensors = self._objective.prepare(self._rows.collate(micro_batch.rows), micro_batch.seed)
-            counts = self._objective.counts(tensors)
-            if torch.cuda.is_available():  # for an asynchronous copy to the GPU
-                tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-            prepared.append(PreparedBatch(tensors, counts, micro_batch.seed))
-        return prepared
-
-    def _train_step(self, batches: list[PreparedBatch]) -> Means:
+    def _train_step(self, rows: StepRows) -> Means:
         """Take one optimizer step over the global batch."""
-        counts, weights = _summed([batch.counts for batch in batches]), self._stage.objective.weights_at(self.step)
-        for batch in batches:
+        counts, weights = rows.counts(), self._stage.objective.weights_at(self.step)
+        for batch in rows.micro_batches:
             torch.manual_seed(batch.seed)
-            sums = self._forward(batch, self._teacher_time).sums
-            terms = {term: total / (counts[term] or 1.0) for term, total in sums.items()}  # no row may have a label
+            with self._forward_time:
+                sums = self._forward(batch, self._teacher_time).sums
+            terms = {term: total / counts[term] for term, total in sums.items()}
             self._engine.backward(torch.stack([weights[term] * value for term, value in terms.items()]).sum())
             self._interval.add_batch(batch, terms)
             outcome = self._engine.step(self.step)
@@ -226,11 +206,13 @@ class Trainer:
         seconds = time.perf_counter() - interval.started
         names = sorted(interval.terms)
         own = [float(interval.terms[name]) for name in names]
-        work = [interval.samples, interval.tokens, interval.padded_tokens, self._teacher_time.read()]
-        *sums, samples, tokens, padded_tokens, teacher_seconds = distributed.sum_over_ranks([*own, *work])
+        work = [interval.samples, interval.tokens, interval.padded_tokens]
+        waits = [self._teacher_time.read(), self._feed.read_wait()]
+        *sums, samples, tokens, padded_tokens, of_teacher, of_data = distributed.sum_over_ranks([*own, *work, *waits])
+        forward_seconds = distributed.gather(self._forward_time.read() / interval.steps)
         terms = {name: total / interval.steps for name, total in zip(names, sums, strict=True)}
         weighted = {name: self._weights[name] * value for name, value in terms.items()}
-        teacher_share = teacher_seconds / seconds / distributed.world_size()
+        rank_seconds = seconds * distributed.world_size()
         self.speeds.append(samples / seconds)
         self._record(
             {
@@ -243,7 +225,10 @@ class Trainer:
                 "speed/samples_per_second": samples / seconds,
                 "speed/tokens_per_second": tokens / seconds,
                 "speed/padding_share": 1 - tokens / padded_tokens,
-                **({"speed/teacher_share": teacher_share} if self._forward.teacher else {}),
+                **({"speed/teacher_share": of_teacher / rank_seconds} if self._forward.teacher else {}),
+                "speed/data_wait_share": of_data / rank_seconds,
+                "speed/fastest_rank_forward_seconds": min(forward_seconds),
+                "speed/slowest_rank_forward_seconds": max(forward_seconds),
                 **memory_and_use(),
             }
         )
@@ -293,10 +278,3 @@ class Trainer:
             self._best.load(checkpoint.state["best"])
         if metrics := checkpoint.state.get("metrics"):  # earlier versions kept them only in metrics.jsonl
             self._latest, self._of_best = metrics["latest"], metrics["of_best"]
-
-
-def _summed(counts: list[dict[str, float]]) -> dict[str, float]:
-    """Return the counts of the global batch, summed over micro-batches and ranks, 1 in place of 0. Collective."""
-    names = sorted(counts[0])
-    totals = distributed.sum_over_ranks([sum(batch[name] for batch in counts) for name in names])
-    return {name: total if total > 0 else 1.0 for name, total in zip(names, totals, strict=True)}

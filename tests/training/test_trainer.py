@@ -47,10 +47,10 @@ def _signal_at(patch: pytest.MonkeyPatch, stop_at: int | None) -> None:
 
     step = Trainer._train_step
 
-    def step_and_signal(self: Trainer, batches: Any) -> Any:
+    def step_and_signal(self: Trainer, rows: Any) -> Any:
         if self.step == stop_at and os.environ["RANK"] == str(int(os.environ["WORLD_SIZE"]) - 1):
             os.kill(os.getpid(), signal.SIGUSR2)
-        return step(self, batches)
+        return step(self, rows)
 
     patch.setattr(Trainer, "_train_step", step_and_signal)
 
@@ -60,7 +60,7 @@ def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
 
     step = Trainer._train_step
 
-    def poisoned_step(self: Trainer, batches: Any) -> Any:
+    def poisoned_step(self: Trainer, rows: Any) -> Any:
         forward = self._forward
 
         def poisoned(batch: Any, teacher_time: Any) -> Any:
@@ -71,7 +71,7 @@ def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
         with pytest.MonkeyPatch.context() as within:
             if self.step in steps and os.environ["RANK"] == "0":
                 within.setattr(self, "_forward", poisoned)
-            return step(self, batches)
+            return step(self, rows)
 
     patch.setattr(Trainer, "_train_step", poisoned_step)
 
@@ -220,6 +220,8 @@ def test_metrics_hold_terms_speed_and_evaluation(runs: Any) -> None:
     assert last["train/loss"] == pytest.approx(sum(terms))
     assert 0 <= last["speed/padding_share"] < 0.5
     assert 0 < last["speed/teacher_share"] < 1
+    assert 0 < last["speed/data_wait_share"] < 1
+    assert 0 < last["speed/fastest_rank_forward_seconds"] <= last["speed/slowest_rank_forward_seconds"]
     assert [row["global_step"] for row in rows if "evaluation/loss" in row] == [5, STEPS]
 
 
