@@ -26,6 +26,7 @@ from kd_dist.config.sections.models import (
     MultilingualEncoder,
     Student,
     Teacher,
+    Teachers,
     Tokenizer,
     TokenizerSource,
 )
@@ -159,6 +160,18 @@ class SoftLabelsStage(Stage):
     data: SoftLabelsData
     guards: Guards = Guards()
     resources: CpuResources = CpuResources()
+
+
+class EnsembleStage(Stage):
+    """Combine trained classifiers into one that gives their mean prediction (`export/`). Needs no GPU."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    entry: ClassVar[str] = "kd_dist.models.combining:run"
+    teachers: Teachers
+    resources: CpuResources = CpuResources(timeout_minutes=60)
+
+    def problems(self, name: str) -> list[str]:
+        return self.teachers.problems()
 
 
 class EvaluateStage(Stage):
@@ -295,6 +308,7 @@ _Stages = (
     | PerturbedStage
     | TeacherOutputsStage
     | SoftLabelsStage
+    | EnsembleStage
     | TrainStage
     | EvaluateStage
     | CalibrateStage

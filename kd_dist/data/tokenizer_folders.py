@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kd_dist.data.quiet import quietly
 from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer
 
 
@@ -18,6 +19,8 @@ def load_tokenizer(path: str | Path) -> Any:
     if folder.is_dir():
         require_tokenizer(folder)
     loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
-    tokenizer = loader.from_pretrained(str(path), trust_remote_code=False)  # or it asks, and reads stdin for the answer
+    with quietly():
+        # Not to trust is said, or it asks, and reads stdin for the answer.
+        tokenizer = loader.from_pretrained(str(path), trust_remote_code=False)
     tokenizer.init_kwargs.pop("auto_map", None)  # code of others, which no export is to ask for
     return tokenizer

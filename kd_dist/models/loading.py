@@ -4,8 +4,7 @@ import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 from kd_dist.config.families import unsupported
 from kd_dist.config.recurrent import is_recurrent
+from kd_dist.data.quiet import quietly
 from kd_dist.errors import UserError
 from kd_dist.model_files.encoder_weights import modern_name, require_fit
 from kd_dist.model_files.model_configs import (
@@ -29,6 +28,7 @@ from kd_dist.model_files.model_configs import (
     with_model_type,
 )
 from kd_dist.model_files.weight_files import json_object, tensor_shapes, weight_files
+from kd_dist.models.ensemble import EnsembleConfig, EnsembleForSequenceClassification
 from kd_dist.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 
 # What damaged files raise, and those that hold something else than tensors.
@@ -45,6 +45,8 @@ UNREADABLE = (
 
 AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)
+AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
+AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,6 @@ def print_note(note: str) -> None:
     """Print a note once, on one rank."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {note}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep transformers from printing tables of weights: what is missing is our own message."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def first_line(error: BaseException) -> str:

@@ -36,7 +36,7 @@ def feed_all(tokens: str, first: int, last: int) -> list[dict[str, float]]:
     distributed.set_environment_defaults()
     torch.distributed.init_process_group("gloo")
     rows = TokenRows(Path(tokens), "train", 0)
-    feed: Any = Feed(rows, plan(rows.lengths), Tokens())  # type: ignore[arg-type]
+    feed: Any = Feed(rows, plan(rows.lengths), Tokens())
     found = []
     for step in feed.steps(first, last):
         own = sum(batch.counts["tokens"] for batch in step.micro_batches)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kd_dist.config.sections.base import Name, Section, listed
+from kd_dist.config.sections.base import Name, Section, Words, listed
 
 
 class Teacher(Section):
@@ -12,6 +12,39 @@ class Teacher(Section):
 
     MODELS = ("path",)
     path: str = Field(description="Hugging Face directory or hub name of the teacher")
+
+
+class Teachers(Section):
+    """Trained classifiers whose predictions are averaged."""
+
+    MODELS = ("paths",)
+    paths: Words = Field(
+        description="Hugging Face directories or hub names of two or more classifiers of one vocabulary, as a,b,c",
+    )
+    weights: Annotated[list[Annotated[float, Field(gt=0)]] | None, BeforeValidator(listed)] = Field(
+        default=None, description="weight of each in the mean of their probabilities; none: all the same"
+    )
+    temperatures: Annotated[list[Annotated[float, Field(gt=0)]] | None, BeforeValidator(listed)] = Field(
+        default=None, description="temperature that the logits of each are divided by first; none: 1"
+    )
+
+    def shares(self) -> list[float]:
+        """Return the weights, which sum to 1."""
+        weights = self.weights or [1.0] * len(self.paths)
+        return [weight / sum(weights) for weight in weights]
+
+    def temperatures_of_all(self) -> list[float]:
+        """Return the temperature of each."""
+        return self.temperatures or [1.0] * len(self.paths)
+
+    def problems(self) -> list[str]:
+        """Return why these cannot be averaged, whatever the models are."""
+        found = [] if len(self.paths) > 1 else ["teachers.paths needs two or more classifiers, as a,b,c"]
+        for key in ("weights", "temperatures"):
+            values = getattr(self, key)
+            if values is not None and len(values) != len(self.paths):
+                found.append(f"teachers.{key} has {len(values)} numbers for {len(self.paths)} classifiers")
+        return found
 
 
 class FilterTeacher(Section):
