@@ -51,7 +51,7 @@ class Distillation:
             raise UserError(f"{run_dir} was run without data.teacher_outputs: there is nothing to compare")
         self.stage, self.tokens = stage, Path(stage.data.tokens)
         tokenizer = load_tokenizer(PreparedRows(self.tokens).tokenizer_folder)
-        outputs = StoredOutputs(Path(stage.data.teacher_outputs), Path(stage.teacher.path), self.tokens)
+        outputs = StoredOutputs(Path(stage.data.teacher_outputs))
         self.plain = TokenRows(self.tokens, "train", tokenizer.pad_token_id)
         self.stored = TokenRows(self.tokens, "train", tokenizer.pad_token_id, outputs)
         live = stage.model_copy(update={"data": stage.data.model_copy(update={"teacher_outputs": None})})

@@ -133,8 +133,8 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def good_weights(directory: Path, step: int) -> Tensors:
-    """Return the weights of the checkpoint of a step.
+def verified(directory: Path, step: int) -> Path:
+    """Return the checkpoint of a step, whose sums are right.
 
     Raises:
         RunError: It is damaged or missing.
@@ -145,6 +145,11 @@ def good_weights(directory: Path, step: int) -> Tensors:
             f"the best checkpoint, {path}, cannot be used ({problem}): remove the folder of the stage and start the "
             "same run id again"
         )
+    return path
+
+
+def read_weights(path: Path) -> Tensors:
+    """Read the weights of a checkpoint, which was verified before."""
     return load((path / "weights.safetensors").read_bytes())
 
 

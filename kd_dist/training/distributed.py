@@ -7,15 +7,18 @@ so that they never wait for a GPU kernel. All ranks must call them in the same o
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
+from kd_dist.errors import RunError, UserError
 from kd_dist.training.ports import free_port
+
+T = TypeVar("T")
 
 # Ranks may wait for hours while rank 0 prepares a corpus.
 PATIENCE = timedelta(days=2)
@@ -71,6 +74,24 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0, group=cpu_group())
     return box[0]
+
+
+def from_rank_0(action: Callable[[], T]) -> T:
+    """Let rank 0 alone act, and return its result on every rank. Collective.
+
+    Raises:
+        UserError, RunError: Rank 0 raised it; every rank raises it.
+    """
+    result: T | UserError | RunError | None = None
+    if rank() == 0:
+        try:
+            result = action()
+        except (UserError, RunError) as error:
+            result = error
+    told = broadcast(result)
+    if isinstance(told, (UserError, RunError)):
+        raise told
+    return cast("T", told)
 
 
 class PendingSums:

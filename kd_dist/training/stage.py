@@ -30,7 +30,7 @@ from kd_dist.training import distributed, engine
 from kd_dist.training.engine import Engine
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
-from kd_dist.training.teacher_outputs import StoredOutputs
+from kd_dist.training.teacher_outputs import StoredOutputs, verify
 from kd_dist.training.trainer import Trainer
 from kd_dist.training.watchdog import Watchdog
 
@@ -120,11 +120,12 @@ def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine
 
 
 def _stored_outputs(stage: TrainStage) -> StoredOutputs | None:
-    """Return the precomputed teacher logits that the stage reads, if any."""
+    """Return the precomputed teacher logits that the stage reads, if any; rank 0 verifies them for all. Collective."""
     if stage.data.teacher_outputs is None:
         return None
-    teacher = Path(stage.teacher.path) if stage.teacher else None
-    return StoredOutputs(Path(stage.data.teacher_outputs), teacher, Path(stage.data.tokens))
+    folder, teacher = Path(stage.data.teacher_outputs), Path(stage.teacher.path) if stage.teacher else None
+    distributed.from_rank_0(lambda: verify(folder, teacher, Path(stage.data.tokens)))
+    return StoredOutputs(folder)
 
 
 def _best(stage: TrainStage, tokens: Path) -> Best | None:

@@ -205,8 +205,8 @@ def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
     return None
 
 
-class StoredOutputs:
-    """All shards of the outputs, verified and memory-mapped.
+def verify(folder: Path, teacher: Path | None, tokens: Path) -> None:
+    """Verify all shards of the outputs: whether they are there, undamaged, and made for this use.
 
     Args:
         folder: The `outputs` folder.
@@ -216,22 +216,31 @@ class StoredOutputs:
     Raises:
         RunError: Shards are missing or damaged, or belong to another teacher, tokenizer or other labels.
     """
+    manifests = sorted(folder.glob("manifest_*.json"))
+    identity = identify(teacher, tokens)
+    problems = [problem for path in manifests if (problem := _problem(path, identity))]
+    shards = int(_read(manifests[0])["shards"]) if manifests and not problems else 0
+    if not problems and len(manifests) != max(shards, 1):
+        problems.append(f"{len(manifests)} of {shards or 'at least 1'} shards exist")
+    if problems:
+        raise RunError(
+            f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Remove {folder.parent} and "
+            "start the same run again to write them again"
+        )
 
-    def __init__(self, folder: Path, teacher: Path | None, tokens: Path) -> None:
+
+class StoredOutputs:
+    """All shards of the outputs, memory-mapped.
+
+    Args:
+        folder: The `outputs` folder, which `verify` has found to be right.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        manifests = sorted(folder.glob("manifest_*.json"))
-        identity = identify(teacher, tokens)
-        problems = [problem for path in manifests if (problem := _problem(path, identity))]
-        shards = int(_read(manifests[0])["shards"]) if manifests and not problems else 0
-        if not problems and len(manifests) != max(shards, 1):
-            problems.append(f"{len(manifests)} of {shards or 'at least 1'} shards exist")
-        if problems:
-            raise RunError(
-                f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Remove {folder.parent} and "
-                "start the same run again to write them again"
-            )
+        shards = range(len(list(folder.glob("manifest_*.json"))))
         self._keys, self._logits = (
-            [np.load(folder / _name(what, shard, "npy"), mmap_mode="r") for shard in range(shards)]
+            [np.load(folder / _name(what, shard, "npy"), mmap_mode="r") for shard in shards]
             for what in ("keys", "logits")
         )
 

@@ -14,7 +14,14 @@ from kd_dist.objectives.base import Objective
 from kd_dist.runs.tracking import NullTracker
 from kd_dist.training import distributed
 from kd_dist.training.batches import BatchPlan
-from kd_dist.training.checkpoint import Checkpoint, good_weights, newest_good, read_checkpoint, save_checkpoint
+from kd_dist.training.checkpoint import (
+    Checkpoint,
+    newest_good,
+    read_checkpoint,
+    read_weights,
+    save_checkpoint,
+    verified,
+)
 from kd_dist.training.engine import Engine
 from kd_dist.training.feed import Feed, StepRows
 from kd_dist.training.forward import Forward
@@ -164,10 +171,11 @@ class Trainer:
         self._tracker.log(self.step, metrics)
 
     def _take_best(self) -> None:
-        """Restore the best weights, which every rank reads. Collective."""
+        """Restore the best weights, which rank 0 verifies and every rank reads. Collective."""
         if self._best is None or not self._best.step:
             return
-        self._engine.load_weights(good_weights(self._checkpoints, self.kept_step))
+        path = distributed.from_rank_0(lambda: verified(self._checkpoints, self.kept_step))
+        self._engine.load_weights(read_weights(path))
         self._of_best = self._of_best or self._validator.evaluate()
         shown = f"{self._best.metric} {self._best.value:.4f}"
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
@@ -238,16 +246,10 @@ class Trainer:
         if self._saved_step == self.step:
             return
         tensors, state = self._engine.save()
-        failure = None
-        if distributed.rank() == 0:
-            best_step = 0 if self._best is None else self._best.step
-            checkpoint = Checkpoint(self.step, tensors, state | self._state())
-            try:
-                save_checkpoint(self._checkpoints, checkpoint, self._stage.cadence.keep_checkpoints, best_step)
-            except RunError as error:
-                failure = error
-        if failure := distributed.broadcast(failure):
-            raise failure
+        best_step = 0 if self._best is None else self._best.step
+        checkpoint = Checkpoint(self.step, tensors, state | self._state())
+        keep = self._stage.cadence.keep_checkpoints
+        distributed.from_rank_0(lambda: save_checkpoint(self._checkpoints, checkpoint, keep, best_step))
         self._saved_step = self.step
 
     def _state(self) -> dict[str, Any]:
@@ -258,8 +260,7 @@ class Trainer:
 
     def _resume(self) -> None:
         """Resume from the newest good checkpoint, if any, which rank 0 chooses. Collective."""
-        found = newest_good(self._checkpoints) if distributed.rank() == 0 else None
-        path, damaged = distributed.broadcast(found)
+        path, damaged = distributed.from_rank_0(lambda: newest_good(self._checkpoints))
         if path is not None:
             self._load(read_checkpoint(path))
         self._tracker.start(self.step)

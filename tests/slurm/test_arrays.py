@@ -13,7 +13,7 @@ from kd_dist.config.sections.resources import ShardResources
 from kd_dist.config.stages import ReportStage, TeacherOutputsStage
 from kd_dist.runs.completion import is_complete
 from kd_dist.runs.layout import open_run
-from kd_dist.training.teacher_outputs import StoredOutputs
+from kd_dist.training.teacher_outputs import verify
 from launch.cluster import Cluster
 from launch.snapshot import snapshot
 from launch.start import require_idle
@@ -86,7 +86,7 @@ def test_only_the_shard_that_was_killed_runs_again(run: Run, labelled: LabelledW
     assert run.ended(jobs["report"]) == "COMPLETED"
     assert {name: at for name, at in run.written().items() if name in before} == before
     assert is_complete(run.run_dir / "outputs")
-    StoredOutputs(run.run_dir / "outputs" / "outputs", labelled.teacher, labelled.tokens)  # verifies all shards
+    verify(run.run_dir / "outputs" / "outputs", labelled.teacher, labelled.tokens)
 
 
 def test_an_element_that_is_warned_is_requeued_alone(run: Run) -> None:

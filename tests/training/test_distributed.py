@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kd_dist.errors import RunError
 from kd_dist.training import distributed
 from tests.ranks import run_ranks
 
@@ -60,6 +61,33 @@ def test_ranks_hear_each_other_in_order_and_in_double_precision() -> None:
         "gathered": [[0, "价"], [1, "价"]],
         "maxima": [0, 1, 3, 0],
     }
+
+
+def ask_rank_0(folder: str) -> list[Any]:
+    """What each rank gets of what rank 0 does alone, and of what it cannot do."""
+    import torch.distributed
+
+    distributed.set_environment_defaults()
+    torch.distributed.init_process_group("gloo")
+
+    def act() -> str:
+        (Path(folder) / f"by_{distributed.rank()}").touch()
+        return "done"
+
+    def fail() -> None:
+        raise RunError("cannot be done")
+
+    got: list[Any] = [distributed.from_rank_0(act)]
+    try:
+        distributed.from_rank_0(fail)
+    except RunError as error:
+        got.append(str(error))
+    return distributed.gather(got)
+
+
+def test_rank_0_acts_for_all_and_its_failure_is_that_of_all(tmp_path: Path) -> None:
+    assert run_ranks(2, "tests.training.test_distributed:ask_rank_0", str(tmp_path)) == [["done", "cannot be done"]] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["by_0"]
 
 
 def test_a_process_without_a_launcher_is_the_only_rank(monkeypatch: Any) -> None:

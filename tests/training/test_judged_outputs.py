@@ -16,7 +16,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import CorpusError, RunError
 from kd_dist.training.judged_outputs import logits_of
-from kd_dist.training.teacher_outputs import StoredOutputs
+from kd_dist.training.teacher_outputs import StoredOutputs, verify
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.data.files import write
 from tests.stages import run_entry
@@ -57,7 +57,8 @@ def judged(rows: list[Row], share: float = 0.9) -> list[dict[str, Any]]:
 
 def probabilities(folder: Path, tokens: Path, split: str, unlabelled: bool = False) -> np.ndarray:
     """Return what training reads for the rows of a split, as the softmax."""
-    outputs = StoredOutputs(folder / "outputs", None, tokens)
+    verify(folder / "outputs", None, tokens)
+    outputs = StoredOutputs(folder / "outputs")
     more = [folder / "tokens"] if unlabelled else []
     rows = TokenRows(tokens, split, 0, outputs, more)
     logits = rows.collate(np.arange(len(rows)))["teacher_logits"]
@@ -140,7 +141,7 @@ def test_several_labels(tiny: TinyWorld, tmp_path: Path, run: Run) -> None:
     prepare(data, str(tiny.tokenizer), tmp_path / "tokens", tmp_path / "texts.txt")
     judgements = [{"text": "一二三", "a": 0.9, "b": 0.7}, {"text": "四五六", "b": 0.8}, {"text": "十百千", "a": 0.1}]
     folder = run(judgements, tokens=tmp_path / "tokens")
-    rows = TokenRows(tmp_path / "tokens", "train", 0, StoredOutputs(folder / "outputs", None, tmp_path / "tokens"))
+    rows = TokenRows(tmp_path / "tokens", "train", 0, StoredOutputs(folder / "outputs"))
     found = rows.collate(np.arange(4))["teacher_logits"].sigmoid().numpy()
     np.testing.assert_allclose(found, [[0.9, 0.7], [0, 0.8], [1, 0], [0.1, 0]], atol=1e-4)
     assert statistics(folder)["guard"]["metric"] == "micro_f1"
@@ -182,7 +183,7 @@ def test_a_column_that_is_no_class_is_named(labelled: LabelledWorld, run: Run) -
 def test_rows_of_another_teacher_are_not_taken_for_judgements(labelled: LabelledWorld, run: Run) -> None:
     folder = run(judged(rows_of(labelled, "train")))
     with pytest.raises(RunError, match="another teacher"):
-        StoredOutputs(folder / "outputs", labelled.teacher, labelled.tokens)
+        verify(folder / "outputs", labelled.teacher, labelled.tokens)
 
 
 def test_a_second_run_replaces_the_first(labelled: LabelledWorld, run: Run) -> None:

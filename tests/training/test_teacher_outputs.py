@@ -22,7 +22,7 @@ from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.errors import RunError, UserError
 from kd_dist.models.teacher import Teacher, Wanted
 from kd_dist.runs.layout import open_run
-from kd_dist.training.teacher_outputs import StoredOutputs, identify
+from kd_dist.training.teacher_outputs import StoredOutputs, identify, verify
 from tests.conftest import ROOT, LabelledWorld
 from tests.stages import run_entry
 
@@ -45,7 +45,8 @@ def write(labelled: LabelledWorld, runs_dir: Path, monkeypatch: pytest.MonkeyPat
 
 
 def stored(labelled: LabelledWorld, folder: Path) -> StoredOutputs:
-    return StoredOutputs(folder, labelled.teacher, labelled.tokens)
+    verify(folder, labelled.teacher, labelled.tokens)
+    return StoredOutputs(folder)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -77,7 +78,7 @@ def test_outputs_of_another_teacher_are_refused(
 ) -> None:
     folder = write(labelled, tmp_path, monkeypatch)
     with pytest.raises(RunError, match="another teacher"):
-        StoredOutputs(folder, labelled.other_teacher, labelled.tokens)
+        verify(folder, labelled.other_teacher, labelled.tokens)
 
 
 def test_a_row_without_an_output_is_refused(
