@@ -90,9 +90,10 @@ class Tracker(NullTracker):
         process when this returns; W&B follows within a second.
         """
         assert self._file is not None, "log before start"
-        self._file.write(_line({"global_step": step, "time": round(time.time(), 3), **metrics}))
+        row = {"global_step": step, "time": round(time.time(), 3), "starts": self._wandb.starts, **metrics}
+        self._file.write(_line(row))
         self._file.flush()
-        if problem := self._wandb.log(step, metrics):
+        if problem := self._wandb.log(step, {"starts": self._wandb.starts, **metrics}):
             self.message(problem)
         self._status.update(step, metrics.get("train/loss"), metrics.get("speed/samples_per_second"))
         self._display.logged()

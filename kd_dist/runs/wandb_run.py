@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ WANDB_START_SECONDS = 20.0
 # A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
 
+SECONDS_BETWEEN_LOOKS = 60.0  # at the size of W&B's file
+
 
 @contextmanager
 def copies_in(directory: Path) -> Iterator[None]:
@@ -48,9 +51,9 @@ class WandbRun:
     """One W&B run per stage, across all processes that run it. Failures are returned as text and never stop training.
 
     Offline, W&B cannot resume: each process writes a segment of its own, and the segments are joined when they are
-    uploaded. So the id of the run is kept in the stage folder (wandb.json), with a record of what W&B has received.
-    W&B's own step is the number of the row, since W&B drops a second row of the same step (training, then
-    evaluation); charts use `global_step`.
+    uploaded. So the id of the run is kept in the stage folder (wandb.json), with the segments in their order and a
+    record of what W&B has received. W&B's own step is the number of the row, since W&B drops a second row of the same
+    step (training, then evaluation); charts use `global_step`.
 
     Args:
         stage_dir: The folder of the stage, `<job>/<run>/<stage>`.
@@ -58,6 +61,9 @@ class WandbRun:
         config: The settings of the stage, shown with the run.
         resume: What happens to rows that earlier processes sent: "allow" adds to them, None replaces them.
         without_it: What is left when W&B fails, for messages.
+
+    Attributes:
+        starts: The number of processes that have run the stage, this one included.
     """
 
     def __init__(
@@ -78,6 +84,9 @@ class WandbRun:
         self._id = ""
         self._last_step_sent = -1
         self._rows_sent = 0
+        self._segments: list[str] = []
+        self._file: _GrowingFile | None = None
+        self.starts = 1
 
     def remember(self, rows: list[dict[str, Any]]) -> None:
         """Find out which steps W&B has received, given the rows of metrics.jsonl that earlier processes wrote."""
@@ -86,6 +95,8 @@ class WandbRun:
             state = read_json(path)
             self._id, self._rows_sent = state["id"], state["rows_sent"]
             self._last_step_sent = state["last_step_sent"]
+            # Earlier versions knew neither of these.
+            self._segments, self.starts = state.get("segments", []), state.get("starts", 1) + 1
             sent = [row["global_step"] for row in rows if row["global_step"] > self._last_step_sent]
             if state["sending"] and sent:
                 self._last_step_sent = max(sent)
@@ -97,7 +108,8 @@ class WandbRun:
     def _write_state(self, sending: bool) -> None:
         """Write wandb.json; while `sending`, metrics.jsonl has the rows since, so that not every step writes a file."""
         state = {"id": self._id, "last_step_sent": self._last_step_sent, "rows_sent": self._rows_sent}
-        write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
+        state |= {"starts": self.starts, "segments": self._segments, "sending": sending}
+        write_json(self._stage_dir / "wandb.json", state)
 
     def start(self) -> str | None:
         """Start W&B, offline where its server cannot be reached; return a message if it is not as wanted."""
@@ -118,6 +130,9 @@ class WandbRun:
         except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
+        segment = Path(self._run.dir).parent
+        self._file = _GrowingFile(segment / f"run-{self._id}.wandb")
+        self._segments.append(segment.name)
         self._write_state(sending=True)
         return said or None
 
@@ -161,7 +176,17 @@ class WandbRun:
             self._run = None
             return f"W&B stopped, {self._without_it}: {error}"
         self._rows_sent += 1
-        return None
+        return self._complaint() if self._file is not None and self._file.is_due() else None
+
+    def _complaint(self) -> str | None:
+        """Return a message, once, if W&B's file has not grown since the last look, although W&B got something for it.
+
+        W&B itself says nothing where a disk is full, and does not go on in the same file when there is room again.
+        """
+        if self._file is None or self._file.has_grown():
+            return None
+        path, self._file = self._file.path, None
+        return f"W&B can no longer write {path} ({_why_not_written(path.parent)}), {self._without_it}"
 
     def finish(self, exit_code: int) -> str | None:
         """End the W&B run; return a message if that fails."""
@@ -171,14 +196,59 @@ class WandbRun:
         from wandb.sdk.mailbox import HandleAbandonedError
 
         started = time.monotonic()
+        if self._file is not None:
+            self._file.has_grown()  # from here on: the end of a run is written as well
         try:
             run.finish(exit_code=exit_code)
         except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
             return f"W&B did not finish cleanly: {error!r}"
+        if complaint := self._complaint():
+            return complaint
         if time.monotonic() - started < WANDB_FINISH_SECONDS:
             return None
         (Path(run.dir).parent / UNSENT).touch()
         return f"W&B could not upload all in time, `launch/slurm.py --sync {self._stage_dir.parent}` uploads the rest"
+
+
+class _GrowingFile:
+    """A file that is looked at from time to time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size, self._looked_at = 0, time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether it is time to look again."""
+        return time.monotonic() - self._looked_at > SECONDS_BETWEEN_LOOKS
+
+    def has_grown(self) -> bool:
+        """Return whether the file has grown since the last look."""
+        size_before, self._looked_at = self._size, time.monotonic()
+        self._size = self.path.stat().st_size if self.path.exists() else 0
+        return self._size > size_before
+
+
+def _why_not_written(folder: Path) -> str:
+    """Return why nothing can be written in a folder, by trying it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "now there is room"
+
+
+def unsent_segments(stage_dir: Path) -> list[Path]:
+    """Return the folders of what W&B has not received as a whole, in the order in which they were written.
+
+    Their names hold the time, but the clock of the machine of a later try may be behind.
+    """
+    path = stage_dir / "wandb.json"
+    in_order = read_json(path).get("segments", []) if path.exists() else []
+    found = [*stage_dir.glob("wandb/offline-run-*"), *(mark.parent for mark in stage_dir.glob(f"wandb/run-*/{UNSENT}"))]
+    places = {name: place for place, name in enumerate(in_order)}
+    by_time = sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
+    return sorted(by_time, key=lambda folder: places.get(folder.name, -1))  # those that are not noted are the oldest
 
 
 def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
@@ -200,10 +270,16 @@ def is_disabled() -> bool:
 def _wandb_mode() -> Literal["online", "offline"] | None:
     """Return online with credentials, else offline; None where WANDB_MODE or W&B's settings file decides."""
     import wandb
+
+    if os.environ.get("WANDB_MODE") or wandb.setup().settings.mode != "online":
+        return None
+    return "online" if has_key() else "offline"
+
+
+def has_key() -> bool:
+    """Return whether there are credentials for W&B's server, without asking for any."""
+    import wandb
     from wandb.sdk.lib import wbauth
 
-    settings = wandb.setup().settings
-    if os.environ.get("WANDB_MODE") or settings.mode != "online":
-        return None
-    found = wbauth.authenticate_session(host=settings.base_url, source="kd_dist", prompt=False, update_session=False)
-    return "offline" if found is None else "online"
+    host = wandb.setup().settings.base_url
+    return wbauth.authenticate_session(host=host, source="kd_dist", prompt=False, update_session=False) is not None

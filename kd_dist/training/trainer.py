@@ -19,7 +19,7 @@ from kd_dist.training.batches import BatchPlan, PreparedBatch
 from kd_dist.training.checkpoint import Checkpoint, good_weights, newest_good, read_checkpoint, save_checkpoint
 from kd_dist.training.engine import Engine
 from kd_dist.training.forward import Forward
-from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use
+from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use, slowest_rank
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
@@ -84,7 +84,7 @@ class Trainer:
         self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
         self._watchdog, self._crashed_step = watchdog, crashed_step
         self._prefetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        self._teacher_time, self._interval = Stopwatch(), Interval()
+        self._teacher_time, self._own_time, self._interval = Stopwatch(), Stopwatch(), Interval()
         self.total_steps = total_steps
         self.step = 0
         self.refused_in_a_row = 0
@@ -177,7 +177,8 @@ class Trainer:
         for step in range(self.step + 1, self.total_steps + 1):
             if self._is_over():
                 return
-            batches = upcoming.result()
+            with self._own_time:
+                batches = upcoming.result()
             if step < self.total_steps:
                 upcoming = self._prefetcher.submit(self._prepare, step + 1)
             yield batches
@@ -198,7 +199,8 @@ class Trainer:
         counts, weights = _summed([batch.counts for batch in batches]), self._stage.objective.weights_at(self.step)
         for batch in batches:
             torch.manual_seed(batch.seed)
-            sums = self._forward(batch, self._teacher_time).sums
+            with self._own_time:
+                sums = self._forward(batch, self._teacher_time).sums
             terms = {term: total / (counts[term] or 1.0) for term, total in sums.items()}  # no row may have a label
             self._engine.backward(torch.stack([weights[term] * value for term, value in terms.items()]).sum())
             self._interval.add_batch(batch, terms)
@@ -244,6 +246,7 @@ class Trainer:
                 "speed/tokens_per_second": tokens / seconds,
                 "speed/padding_share": 1 - tokens / padded_tokens,
                 **({"speed/teacher_share": teacher_share} if self._forward.teacher else {}),
+                **slowest_rank(distributed.gather(self._own_time.read())),
                 **memory_and_use(),
             }
         )

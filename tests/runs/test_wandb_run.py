@@ -73,6 +73,8 @@ def test_wandb_that_does_not_start_or_dies_stops_nothing(
         raise wandb.errors.CommError("no wandb-core here")
 
     class Dead:
+        dir = str(tmp_path / "run" / "files")
+
         def log(self, *_: Any, **__: Any) -> None:
             raise ConnectionResetError("Connection lost")  # what W&B raises once its own process is gone
 
@@ -198,16 +200,39 @@ def test_a_network_that_is_lost_stops_nothing_and_the_rest_is_uploaded(
         assert uploaded(tmp_path, server) == list(range(1, 41))
 
 
-def test_a_full_disk_of_wandb_stops_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", ["4k", "32k"])
+def test_a_full_disk_of_wandb_stops_nothing_and_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], room: str
+) -> None:
     place = stage_dir(tmp_path) / "wandb"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)], capture_output=True).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no small file system can be mounted here (it takes root)")
     try:
-        run_to(tmp_path, 50)
+        run_to(tmp_path, 500)
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
-    assert steps(tmp_path) == list(range(1, 51))
+    assert steps(tmp_path) == list(range(1, 501))
+    said = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert len(said) == 1
+    assert f"W&B can no longer write {place}/offline-run-" in said[0]
+    assert said[0].endswith("(No space left on device), metrics go to metrics.jsonl only")
+
+
+def test_a_disk_that_fills_up_is_noticed_while_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wandb_run, "SECONDS_BETWEEN_LOOKS", 0.0)
+    made = tracker(tmp_path)
+    made.start(0)
+    (file,) = stage_dir(tmp_path).glob("wandb/offline-run-*/*.wandb")
+    os.truncate(file, 1 << 20)  # a file that is longer than all that W&B has written does not grow
+    for step in range(1, 4):
+        made.log(step, {"train/loss": 1.0})
+    assert capsys.readouterr().err.count(f"W&B can no longer write {file} (now there is room)") == 1
+    made.close()
+    assert "W&B" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
