@@ -70,8 +70,8 @@ def _terms(stages: list[TrainStage]) -> Iterator[Panel]:
 def _speed(stages: list[TrainStage]) -> Iterator[Panel]:
     yield Panel("Samples per second", ["speed/samples_per_second"])
     yield Panel("Tokens per second", ["speed/tokens_per_second"])
-    yield Panel("Slowest rank", ["speed/slowest_rank"])
-    yield Panel("Time of the slowest rank, times the mean", ["speed/slowest_over_mean"])
+    yield Panel("Which rank is the slowest", ["speed/slowest_rank"])
+    yield Panel("Slowest rank, times the mean", ["speed/slowest_over_mean"])
     yield Panel("Share of padding", ["speed/padding_share"])
     if any(stage.teacher is not None and stage.data.teacher_outputs is None for stage in stages):
         yield Panel("Share of the teacher in the time", ["speed/teacher_share"])

@@ -160,7 +160,8 @@ def log_results(
     run.remember([])
     with copies_in(stage_dir / "wandb"):
         problem = run.start() or run.log(0, results_row(rows, pictures))
-    for message in (problem, run.finish(exit_code=0)):
+        messages = problem, run.finish(exit_code=0)
+    for message in messages:
         if message:
             print(f"{stage_dir.name}  {message}", file=sys.stderr, flush=True)
 

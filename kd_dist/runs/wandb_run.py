@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,9 @@ from pydantic import ValidationError
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.aside import Aside
 from kd_dist.runs.metrics import finite_or_none, is_finite
+from kd_dist.runs.offspring import end_children
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
@@ -26,6 +29,12 @@ WANDB_START_SECONDS = 20.0
 
 # A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
+
+MOST_WAITING_ROWS = 10_000  # that W&B has not taken yet: some MB
+
+SECONDS_TO_HAND_OVER = 5.0  # the rows that are waiting at the end
+
+SECONDS_TO_WRITE = 10.0  # what it has got by the end; it writes every second
 
 SECONDS_BETWEEN_LOOKS = 60.0  # at the size of W&B's file
 
@@ -81,6 +90,7 @@ class WandbRun:
         self._resume = resume
         self._without_it = without_it
         self._run: Any = None
+        self._aside: Aside  # begins with the run
         self._id = ""
         self._last_step_sent = -1
         self._rows_sent = 0
@@ -130,6 +140,9 @@ class WandbRun:
         except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
+        from wandb.sdk.mailbox import HandleAbandonedError
+
+        self._aside = Aside(OSError, wandb.errors.Error, HandleAbandonedError)
         segment = Path(self._run.dir).parent
         self._file = _GrowingFile(segment / f"run-{self._id}.wandb")
         self._segments.append(segment.name)
@@ -163,46 +176,56 @@ class WandbRun:
         )
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
-        """Send a row unless W&B already has its step; return a message if W&B has stopped."""
+        """Send a row unless W&B already has its step; return a message if W&B has stopped.
+
+        It is handed to W&B aside: training waits neither for that nor for a W&B that hangs.
+        """
         # `_last_step_sent` is from earlier processes; this one may send two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
-        import wandb
-
-        try:
-            # Without commit, W&B holds the row back until the next one, and a kill would lose it.
-            self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
-        except (OSError, wandb.errors.Error) as error:
+        if self._aside.failure is not None:
             self._run = None
-            return f"W&B stopped, {self._without_it}: {error}"
+            return self._stopped(self._aside.failure)
+        if self._aside.num_waiting() > MOST_WAITING_ROWS:
+            self._run = None
+            return self._stopped("it takes no rows any more")
+        # Without commit, W&B holds the row back until the next one, and a kill would lose it.
+        row = {"global_step": step, **metrics}
+        self._aside.call(partial(self._run.log, row, step=self._rows_sent, commit=True))
         self._rows_sent += 1
         return self._complaint() if self._file is not None and self._file.is_due() else None
 
-    def _complaint(self) -> str | None:
-        """Return a message, once, if W&B's file has not grown since the last look, although W&B got something for it.
+    def _stopped(self, why: Exception | str) -> str:
+        return f"W&B stopped, {self._without_it}: {why}"
+
+    def _complaint(self, patience: float = 0.0) -> str | None:
+        """Return a message, once, if there is no room for W&B's file, or it did not grow although W&B got something.
 
         W&B itself says nothing where a disk is full, and does not go on in the same file when there is room again.
         """
-        if self._file is None or self._file.has_grown():
+        if self._file is None:
+            return None
+        why = _why_not_written(self._file.path.parent)
+        if not why and self._file.has_grown(patience):
             return None
         path, self._file = self._file.path, None
-        return f"W&B can no longer write {path} ({_why_not_written(path.parent)}), {self._without_it}"
+        return f"W&B can no longer write {path} ({why or 'now there is room'}), {self._without_it}"
 
     def finish(self, exit_code: int) -> str | None:
         """End the W&B run; return a message if that fails."""
         run, self._run = self._run, None
         if run is None:
             return None
-        from wandb.sdk.mailbox import HandleAbandonedError
-
         started = time.monotonic()
         if self._file is not None:
-            self._file.has_grown()  # from here on: the end of a run is written as well
-        try:
-            run.finish(exit_code=exit_code)
-        except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
-            return f"W&B did not finish cleanly: {error!r}"
-        if complaint := self._complaint():
+            self._file.look()  # it grows from here on: the end of a run is written as well
+        self._aside.call(partial(run.finish, exit_code=exit_code))
+        if not self._aside.end(WANDB_FINISH_SECONDS + SECONDS_TO_HAND_OVER):
+            end_children("wandb-core")  # or Python would wait for it at its own end
+            return self._stopped("it does not answer")
+        if self._aside.failure is not None:  # the process of W&B died earlier or now
+            return self._stopped(self._aside.failure)
+        if complaint := self._complaint(patience=SECONDS_TO_WRITE):
             return complaint
         if time.monotonic() - started < WANDB_FINISH_SECONDS:
             return None
@@ -221,21 +244,29 @@ class _GrowingFile:
         """Return whether it is time to look again."""
         return time.monotonic() - self._looked_at > SECONDS_BETWEEN_LOOKS
 
-    def has_grown(self) -> bool:
-        """Return whether the file has grown since the last look."""
-        size_before, self._looked_at = self._size, time.monotonic()
+    def look(self) -> int:
+        """Note the size of the file, and return that of the last look."""
+        before, self._looked_at = self._size, time.monotonic()
         self._size = self.path.stat().st_size if self.path.exists() else 0
-        return self._size > size_before
+        return before
+
+    def has_grown(self, patience: float) -> bool:
+        """Return whether the file has grown since the last look, or does so within some seconds."""
+        before, deadline = self.look(), time.monotonic() + patience
+        while self._size <= before and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.look()
+        return self._size > before
 
 
 def _why_not_written(folder: Path) -> str:
-    """Return why nothing can be written in a folder, by trying it."""
+    """Return why nothing can be written in a folder, by trying it; empty if something can."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(1 << 16))
     except OSError as error:
         return error.strerror or str(error)
-    return "now there is room"
+    return ""
 
 
 def unsent_segments(stage_dir: Path) -> list[Path]:
