@@ -32,7 +32,7 @@ def draw() -> str:
             axes.set_xlabel("times as many texts per second as the teacher")
         panels[0].set_ylabel("score, share of the teacher's")
         panels[0].legend(loc="lower left", frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def draw_exits() -> str:
@@ -42,7 +42,7 @@ def draw_exits() -> str:
     """
     panels = [_exits_panel(read_json(file)["models"], file.parent.name) for file in exit_files()]
     with matplotlib.rc_context(STYLE):
-        return _svg(tradeoff_figure(panels, "score on test rows", LIGHT))
+        return as_svg(tradeoff_figure(panels, "score on test rows", LIGHT))
 
 
 def _exits_panel(models: list[dict[str, Any]], name: str) -> Tradeoff:
@@ -58,7 +58,8 @@ def _exits_panel(models: list[dict[str, Any]], name: str) -> Tradeoff:
     return Tradeoff(title, curves, [], f"times fewer operations ({title})", ("fine-tuned, all layers", teacher))
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Return a figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

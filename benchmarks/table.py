@@ -27,6 +27,7 @@ EARLY_EXIT = (
 )
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
+TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
 QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
@@ -149,6 +150,24 @@ def distillation_step() -> list[str]:
         name, ratio = f"{text}, {case['batch_size']} a batch", f"{case['ratio']['of_medians']:.1f}x"
         rows.append([name, *rates, ratio, link(file)])
     return table(DISTILLATION_STEP, rows)
+
+
+def tracking() -> list[str]:
+    """Return what W&B costs a step of training that is logged at every step."""
+    file = RESULTS / "tracking.json"
+    forms = read_json(file)["forms"]
+    rows = [
+        [
+            name,
+            f"{form['median_seconds_of_a_step'] * 1e3:.1f} ms",
+            f"{form['mean_seconds_of_calls'] * 1e3:.3f} ms",
+            f"{form['longest_seconds_of_a_call'] * 1e3:.1f} ms",
+            f"{form['share_of_a_step']:.2%}",
+            link(file),
+        ]
+        for name, form in forms.items()
+    ]
+    return table(TRACKING, rows)
 
 
 def general_distillation() -> list[str]:

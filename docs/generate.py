@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import picture, shaken, table
+from benchmarks import dashboard, picture, shaken, table
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
@@ -59,7 +59,7 @@ FOLDERS = {
     "configs/clusters": "cluster profiles",
     "configs/deepspeed": "ZeRO stages",
     "configs/models": "Hugging Face configurations of the shipped students",
-    "docs/pictures": "the picture of the first page, and that of exits with different backbones",
+    "docs/pictures": "the picture of the first page, exits with different backbones, and a dashboard",
     "examples": "a small labelled file",
     "results": "configuration and figures of every measured run",
     "tests": "WHY WE BELIEVE IT: tests/data/test_splits.py for kd_dist/data/splits.py",
@@ -73,6 +73,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "shaken-jobs": shaken.jobs,
         "shaken-phases": shaken.phases,
         "shaken-costs": shaken.costs,
+        "tracking": table.tracking,
     },
     "docs/what_distillation_buys.md": {"quality": table.quality},
     "docs/which_student.md": {"students": table.students},
@@ -233,6 +234,7 @@ def pages() -> dict[Path, str]:
         DOCS / "settings.md": settings_page(),
         DOCS / "pictures" / "speed_accuracy.svg": picture.draw(),
         DOCS / "pictures" / "exits.svg": picture.draw_exits(),
+        DOCS / "pictures" / "dashboard.svg": dashboard.draw(),
     }
     for name, blocks in GENERATED.items():
         found[REPOSITORY / name] = filled((REPOSITORY / name).read_text(encoding="utf-8"), blocks)

@@ -1,10 +1,11 @@
 """`--sync RUN`: upload to W&B what a run has kept because it was offline, or had no network when it ended."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
-from kd_dist.runs.wandb_run import UNSENT
+from kd_dist.runs.wandb_run import unsent_segments
 from launch.start import require_idle
 
 
@@ -18,15 +19,19 @@ def sync(run_dir: Path) -> int:
         UserError: The run still runs: W&B would take what it has now for all of it.
     """
     require_idle(run_dir)
-    run_dir = run_dir.absolute()
-    segments = [
-        *run_dir.glob("*/wandb/offline-run-*"),
-        *(path.parent for path in run_dir.glob(f"*/wandb/run-*/{UNSENT}")),
-    ]
-    if not segments:
+    of_stages = [unsent_segments(path.parent) for path in sorted(run_dir.absolute().glob("*/wandb"))]
+    if not any(of_stages):
         print(f"nothing to upload: run {run_dir.name} has kept nothing for W&B")
         return 0
-    oldest_first = sorted(segments, key=lambda path: path.name.removeprefix("offline-"))
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, oldest_first)]
-    place = oldest_first[0].parents[1]  # where W&B keeps the log of the upload, instead of where the user is
-    return 1 if subprocess.run(command, cwd=place).returncode else 0
+    # W&B sorts the segments of a call by their clocks, which may differ: of each stage it gets one at a time.
+    for segments in itertools.zip_longest(*of_stages):
+        if not _upload([segment for segment in segments if segment is not None]):
+            return 1
+    return 0
+
+
+def _upload(segments: list[Path]) -> bool:
+    """Upload segments of different stages, and return whether that succeeded."""
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, segments)]
+    place = segments[0].parents[1]  # where W&B keeps the log of the upload, instead of where the user is
+    return subprocess.run(command, cwd=place).returncode == 0

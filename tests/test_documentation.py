@@ -20,7 +20,7 @@ from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.splits import load_splits
 from kd_dist.errors import UserError
-from launch import slurm
+from launch import dashboard, slurm
 from tests.model_folders import write_vocabulary, write_weights
 from tests.ranks import ROOT
 
@@ -152,6 +152,15 @@ def test_launch_commands_are_understood(
     else:
         assert not slurm.main()
         assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [line for line in _commands() if "launch/dashboard.py" in line])
+def test_dashboard_commands_are_understood(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command)[1:], "--print"])
+    assert dashboard.main() == 0
+    assert json.loads(capsys.readouterr().out)
 
 
 def test_training_commands_name_the_entry_point_and_known_settings() -> None:

@@ -63,12 +63,7 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     else:
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
         typed = [*specific_last(list(flatten(by_stage, "", options_of(job))), job), *typed]
-    refuse_access_keys(typed)
-    settings = job.model_dump()
-    unknown = apply_overrides(job, settings, typed, problems)
-    problems += [_unknown_option(key, job) for key in unknown]
-    settings["given"] = job.given | dict(typed)
-    resolved = validated_job(settings, problems)
+    resolved = _with_settings(job, typed, problems)
     if resolved is not None and not is_rerun:
         try:
             resolved = _adapted(resolved)
@@ -79,6 +74,31 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems
     return resolved, problems
+
+
+def job_with_settings(name: str, overrides: list[str]) -> Job:
+    """Return the job with settings applied, and with all of its stages: what they need may not be there yet.
+
+    Raises:
+        UserError: There is no such job, or a setting is wrong.
+    """
+    job = find_job(name)
+    problems: list[str] = []
+    typed = specific_last([pair for text in overrides if (pair := split_override(text, problems))], job)
+    resolved = _with_settings(job, typed, problems)
+    if resolved is None or problems:
+        raise UserError(join_problems(problems))
+    return resolved
+
+
+def _with_settings(job: Job, typed: list[tuple[str, Any]], problems: list[str]) -> Job | None:
+    """Return the job with settings applied as far as possible, or None where they make none; add to the problems."""
+    refuse_access_keys(typed)
+    settings = job.model_dump()
+    unknown = apply_overrides(job, settings, typed, problems)
+    problems += [_unknown_option(key, job) for key in unknown]
+    settings["given"] = job.given | dict(typed)
+    return validated_job(settings, problems)
 
 
 def _unknown_option(key: str, job: Job) -> str:

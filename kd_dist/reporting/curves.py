@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_dist.evaluation.pictures.drawing import format_tick
+from kd_dist.evaluation.pictures.drawing import Palette, format_tick
 from kd_dist.reporting.page import Html, el, missing
-from kd_dist.reporting.svg import PAGE, SERIES, draw_svg, swatch
+from kd_dist.reporting.svg import PAGE, draw_svg, swatch
 
 LOG_DECADES = 1.5
 
@@ -66,8 +66,8 @@ def curves(title: str, lines: Sequence[Line], unit: str = "", kind: str = "numbe
         if mark:
             axes.axvline(mark.step, color=PAGE.muted, linewidth=1, linestyle=(0, (3, 2)))
         for line in lines:
-            _draw(axes, line)
-        _scale(axes, np.concatenate([line.values for line in lines]), kind)
+            draw_line(axes, line, PAGE)
+        scale_axes(axes, np.concatenate([line.values for line in lines]), kind)
 
     return el("figure", caption, draw_svg(f"{title} over steps", (340, 190), draw))
 
@@ -76,11 +76,12 @@ def _legend_entry(line: Line) -> Html:
     return el("span", swatch("dot" if line.points else "dash", line.colour), line.label)
 
 
-def _draw(axes: Any, line: Line) -> None:
-    colour = SERIES[line.colour % len(SERIES)]
+def draw_line(axes: Any, line: Line, palette: Palette) -> None:
+    """Draw a curve: few points as a line, marked where they are measured, and many as a moving average over them."""
+    colour = palette.series[line.colour % len(palette.series)]
     if line.points or len(line.values) == 1:
         axes.plot(line.steps, line.values, color=colour, linewidth=0.8, alpha=0.5)
-        axes.plot(line.steps, line.values, "o", color=colour, markersize=4.5, markeredgecolor=PAGE.paper)
+        axes.plot(line.steps, line.values, "o", color=colour, markersize=4.5, markeredgecolor=palette.paper)
     elif len(line.values) < SMOOTH_FROM_POINTS:
         axes.plot(line.steps, line.values, color=colour, linewidth=1.6)
     else:
@@ -97,7 +98,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (total[index + half + 1] - total[index - half]) / (2 * half + 1)
 
 
-def _scale(axes: Any, values: np.ndarray, kind: str) -> None:
+def scale_axes(axes: Any, values: np.ndarray, kind: str) -> None:
+    """Scale and label the axes of curves with these values; `kind` as for `curves`."""
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
     formats = {

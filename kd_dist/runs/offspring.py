@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -36,3 +37,11 @@ def end_forks_with_this() -> None:
             end_with(forking, signal.SIGKILL)
 
     os.register_at_fork(before=note, after_in_child=follow)
+
+
+def end_children(program: str) -> None:
+    """Kill what this process has started of a program, because it does not answer any more."""
+    for task in Path("/proc/self/task").iterdir():
+        for child in task.joinpath("children").read_text().split():
+            if Path("/proc", child, "comm").read_text().strip() == program:
+                os.kill(int(child), signal.SIGKILL)

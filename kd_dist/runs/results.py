@@ -29,7 +29,13 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def gather_results(run_dir: Path) -> None:
-    """Write results.json of the run: the rows of all stages, oldest stage first."""
-    files = sorted(run_dir.glob("*/results.json"), key=lambda file: file.stat().st_mtime_ns)
+    """Write results.json of the run: the rows of all stages, in the order of the job.
+
+    The times of the files would not do: stages may run on machines whose clocks differ.
+    """
+    files, job = list(run_dir.glob("*/results.json")), run_dir / "job.json"
+    order = list(read_json(job)["stages"]) if job.exists() else []
+    places = {name: place for place, name in enumerate(order)}
+    files.sort(key=lambda file: (places.get(file.parent.name, len(order)), file.parent.name))
     if files:
         write_json(run_dir / "results.json", [row for file in files for row in read_json(file)])

@@ -90,9 +90,10 @@ class Tracker(NullTracker):
         process when this returns; W&B follows within a second.
         """
         assert self._file is not None, "log before start"
-        self._file.write(_line({"global_step": step, "time": round(time.time(), 3), **metrics}))
+        row = {"global_step": step, "time": round(time.time(), 3), "starts": self._wandb.starts, **metrics}
+        self._file.write(_line(row))
         self._file.flush()
-        if problem := self._wandb.log(step, metrics):
+        if problem := self._wandb.log(step, {"starts": self._wandb.starts, **metrics}):
             self.message(problem)
         self._status.update(step, metrics.get("train/loss"), metrics.get("speed/samples_per_second"))
         self._display.logged()
@@ -159,7 +160,8 @@ def log_results(
     run.remember([])
     with copies_in(stage_dir / "wandb"):
         problem = run.start() or run.log(0, results_row(rows, pictures))
-    for message in (problem, run.finish(exit_code=0)):
+        messages = problem, run.finish(exit_code=0)
+    for message in messages:
         if message:
             print(f"{stage_dir.name}  {message}", file=sys.stderr, flush=True)
 

@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,9 @@ from pydantic import ValidationError
 
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.aside import Aside
 from kd_dist.runs.metrics import finite_or_none, is_finite
+from kd_dist.runs.offspring import end_children
 
 # W&B flushes its log every 15 s by default, and a killed run would lose all that came after, up to its whole record.
 WANDB_FLUSH_SECONDS = 1.0
@@ -25,6 +29,14 @@ WANDB_START_SECONDS = 20.0
 
 # A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
+
+MOST_WAITING_ROWS = 10_000  # that W&B has not taken yet: some MB
+
+SECONDS_TO_HAND_OVER = 5.0  # the rows that are waiting at the end
+
+SECONDS_TO_WRITE = 10.0  # what it has got by the end; it writes every second
+
+SECONDS_BETWEEN_LOOKS = 60.0  # at the size of W&B's file
 
 
 @contextmanager
@@ -48,9 +60,9 @@ class WandbRun:
     """One W&B run per stage, across all processes that run it. Failures are returned as text and never stop training.
 
     Offline, W&B cannot resume: each process writes a segment of its own, and the segments are joined when they are
-    uploaded. So the id of the run is kept in the stage folder (wandb.json), with a record of what W&B has received.
-    W&B's own step is the number of the row, since W&B drops a second row of the same step (training, then
-    evaluation); charts use `global_step`.
+    uploaded. So the id of the run is kept in the stage folder (wandb.json), with the segments in their order and a
+    record of what W&B has received. W&B's own step is the number of the row, since W&B drops a second row of the same
+    step (training, then evaluation); charts use `global_step`.
 
     Args:
         stage_dir: The folder of the stage, `<job>/<run>/<stage>`.
@@ -58,6 +70,9 @@ class WandbRun:
         config: The settings of the stage, shown with the run.
         resume: What happens to rows that earlier processes sent: "allow" adds to them, None replaces them.
         without_it: What is left when W&B fails, for messages.
+
+    Attributes:
+        starts: The number of processes that have run the stage, this one included.
     """
 
     def __init__(
@@ -75,9 +90,13 @@ class WandbRun:
         self._resume = resume
         self._without_it = without_it
         self._run: Any = None
+        self._aside: Aside  # begins with the run
         self._id = ""
         self._last_step_sent = -1
         self._rows_sent = 0
+        self._segments: list[str] = []
+        self._file: _GrowingFile | None = None
+        self.starts = 1
 
     def remember(self, rows: list[dict[str, Any]]) -> None:
         """Find out which steps W&B has received, given the rows of metrics.jsonl that earlier processes wrote."""
@@ -86,6 +105,8 @@ class WandbRun:
             state = read_json(path)
             self._id, self._rows_sent = state["id"], state["rows_sent"]
             self._last_step_sent = state["last_step_sent"]
+            # Earlier versions knew neither of these.
+            self._segments, self.starts = state.get("segments", []), state.get("starts", 1) + 1
             sent = [row["global_step"] for row in rows if row["global_step"] > self._last_step_sent]
             if state["sending"] and sent:
                 self._last_step_sent = max(sent)
@@ -97,7 +118,8 @@ class WandbRun:
     def _write_state(self, sending: bool) -> None:
         """Write wandb.json; while `sending`, metrics.jsonl has the rows since, so that not every step writes a file."""
         state = {"id": self._id, "last_step_sent": self._last_step_sent, "rows_sent": self._rows_sent}
-        write_json(self._stage_dir / "wandb.json", state | {"sending": sending})
+        state |= {"starts": self.starts, "segments": self._segments, "sending": sending}
+        write_json(self._stage_dir / "wandb.json", state)
 
     def start(self) -> str | None:
         """Start W&B, offline where its server cannot be reached; return a message if it is not as wanted."""
@@ -118,6 +140,12 @@ class WandbRun:
         except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
+        from wandb.sdk.mailbox import HandleAbandonedError
+
+        self._aside = Aside(OSError, wandb.errors.Error, HandleAbandonedError)
+        segment = Path(self._run.dir).parent
+        self._file = _GrowingFile(segment / f"run-{self._id}.wandb")
+        self._segments.append(segment.name)
         self._write_state(sending=True)
         return said or None
 
@@ -148,37 +176,110 @@ class WandbRun:
         )
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> str | None:
-        """Send a row unless W&B already has its step; return a message if W&B has stopped."""
+        """Send a row unless W&B already has its step; return a message if W&B has stopped.
+
+        It is handed to W&B aside: training waits neither for that nor for a W&B that hangs.
+        """
         # `_last_step_sent` is from earlier processes; this one may send two rows for a step.
         if self._run is None or step <= self._last_step_sent:
             return None
-        import wandb
-
-        try:
-            # Without commit, W&B holds the row back until the next one, and a kill would lose it.
-            self._run.log({"global_step": step, **metrics}, step=self._rows_sent, commit=True)
-        except (OSError, wandb.errors.Error) as error:
+        if self._aside.failure is not None:
             self._run = None
-            return f"W&B stopped, {self._without_it}: {error}"
+            return self._stopped(self._aside.failure)
+        if self._aside.num_waiting() > MOST_WAITING_ROWS:
+            self._run = None
+            return self._stopped("it takes no rows any more")
+        # Without commit, W&B holds the row back until the next one, and a kill would lose it.
+        row = {"global_step": step, **metrics}
+        self._aside.call(partial(self._run.log, row, step=self._rows_sent, commit=True))
         self._rows_sent += 1
-        return None
+        return self._complaint() if self._file is not None and self._file.is_due() else None
+
+    def _stopped(self, why: Exception | str) -> str:
+        return f"W&B stopped, {self._without_it}: {why}"
+
+    def _complaint(self, patience: float = 0.0) -> str | None:
+        """Return a message, once, if there is no room for W&B's file, or it did not grow although W&B got something.
+
+        W&B itself says nothing where a disk is full, and does not go on in the same file when there is room again.
+        """
+        if self._file is None:
+            return None
+        why = _why_not_written(self._file.path.parent)
+        if not why and self._file.has_grown(patience):
+            return None
+        path, self._file = self._file.path, None
+        return f"W&B can no longer write {path} ({why or 'now there is room'}), {self._without_it}"
 
     def finish(self, exit_code: int) -> str | None:
         """End the W&B run; return a message if that fails."""
         run, self._run = self._run, None
         if run is None:
             return None
-        from wandb.sdk.mailbox import HandleAbandonedError
-
         started = time.monotonic()
-        try:
-            run.finish(exit_code=exit_code)
-        except (OSError, HandleAbandonedError) as error:  # the process of W&B died earlier or now
-            return f"W&B did not finish cleanly: {error!r}"
+        if self._file is not None:
+            self._file.look()  # it grows from here on: the end of a run is written as well
+        self._aside.call(partial(run.finish, exit_code=exit_code))
+        if not self._aside.end(WANDB_FINISH_SECONDS + SECONDS_TO_HAND_OVER):
+            end_children("wandb-core")  # or Python would wait for it at its own end
+            return self._stopped("it does not answer")
+        if self._aside.failure is not None:  # the process of W&B died earlier or now
+            return self._stopped(self._aside.failure)
+        if complaint := self._complaint(patience=SECONDS_TO_WRITE):
+            return complaint
         if time.monotonic() - started < WANDB_FINISH_SECONDS:
             return None
         (Path(run.dir).parent / UNSENT).touch()
         return f"W&B could not upload all in time, `launch/slurm.py --sync {self._stage_dir.parent}` uploads the rest"
+
+
+class _GrowingFile:
+    """A file that is looked at from time to time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size, self._looked_at = 0, time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether it is time to look again."""
+        return time.monotonic() - self._looked_at > SECONDS_BETWEEN_LOOKS
+
+    def look(self) -> int:
+        """Note the size of the file, and return that of the last look."""
+        before, self._looked_at = self._size, time.monotonic()
+        self._size = self.path.stat().st_size if self.path.exists() else 0
+        return before
+
+    def has_grown(self, patience: float) -> bool:
+        """Return whether the file has grown since the last look, or does so within some seconds."""
+        before, deadline = self.look(), time.monotonic() + patience
+        while self._size <= before and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.look()
+        return self._size > before
+
+
+def _why_not_written(folder: Path) -> str:
+    """Return why nothing can be written in a folder, by trying it; empty if something can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def unsent_segments(stage_dir: Path) -> list[Path]:
+    """Return the folders of what W&B has not received as a whole, in the order in which they were written.
+
+    Their names hold the time, but the clock of the machine of a later try may be behind.
+    """
+    path = stage_dir / "wandb.json"
+    in_order = read_json(path).get("segments", []) if path.exists() else []
+    found = [*stage_dir.glob("wandb/offline-run-*"), *(mark.parent for mark in stage_dir.glob(f"wandb/run-*/{UNSENT}"))]
+    places = {name: place for place, name in enumerate(in_order)}
+    by_time = sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
+    return sorted(by_time, key=lambda folder: places.get(folder.name, -1))  # those that are not noted are the oldest
 
 
 def results_row(rows: Mapping[str, Mapping[str, Any]], pictures: Sequence[Path]) -> dict[str, Any]:
@@ -200,10 +301,16 @@ def is_disabled() -> bool:
 def _wandb_mode() -> Literal["online", "offline"] | None:
     """Return online with credentials, else offline; None where WANDB_MODE or W&B's settings file decides."""
     import wandb
+
+    if os.environ.get("WANDB_MODE") or wandb.setup().settings.mode != "online":
+        return None
+    return "online" if has_key() else "offline"
+
+
+def has_key() -> bool:
+    """Return whether there are credentials for W&B's server, without asking for any."""
+    import wandb
     from wandb.sdk.lib import wbauth
 
-    settings = wandb.setup().settings
-    if os.environ.get("WANDB_MODE") or settings.mode != "online":
-        return None
-    found = wbauth.authenticate_session(host=settings.base_url, source="kd_dist", prompt=False, update_session=False)
-    return "offline" if found is None else "online"
+    host = wandb.setup().settings.base_url
+    return wbauth.authenticate_session(host=host, source="kd_dist", prompt=False, update_session=False) is not None

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -69,6 +69,22 @@ class Interval:
         self.samples += mask.shape[0]
         self.tokens += int(mask.sum())
         self.padded_tokens += mask.numel()
+
+
+def slowest_rank(seconds: Sequence[float]) -> Means:
+    """Return which rank is the slowest, and its time as a multiple of the mean; nothing for a single rank.
+
+    Args:
+        seconds: What each rank took for work that waits for no other: getting its rows, and the forward passes. In
+            all else the ranks wait for one another, and take the same time.
+    """
+    if len(seconds) == 1:
+        return {}
+    longest = max(seconds)
+    return {
+        "speed/slowest_rank": seconds.index(longest),
+        "speed/slowest_over_mean": longest * len(seconds) / sum(seconds),
+    }
 
 
 def memory_and_use() -> Means:

@@ -25,7 +25,7 @@ from kd_dist.training.checkpoint import (
 from kd_dist.training.engine import Engine
 from kd_dist.training.feed import Feed, StepRows
 from kd_dist.training.forward import Forward
-from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use
+from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use, slowest_rank
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
@@ -215,9 +215,10 @@ class Trainer:
         names = sorted(interval.terms)
         own = [float(interval.terms[name]) for name in names]
         work = [interval.samples, interval.tokens, interval.padded_tokens]
-        waits = [self._teacher_time.read(), self._feed.read_wait()]
-        *sums, samples, tokens, padded_tokens, of_teacher, of_data = distributed.sum_over_ranks([*own, *work, *waits])
-        forward_seconds = distributed.gather(self._forward_time.read() / interval.steps)
+        waited = self._feed.read_wait()
+        times = [self._teacher_time.read(), waited]
+        *sums, samples, tokens, padded_tokens, of_teacher, of_data = distributed.sum_over_ranks([*own, *work, *times])
+        own_seconds = distributed.gather(waited + self._forward_time.read())
         terms = {name: total / interval.steps for name, total in zip(names, sums, strict=True)}
         weighted = {name: self._weights[name] * value for name, value in terms.items()}
         rank_seconds = seconds * distributed.world_size()
@@ -235,8 +236,7 @@ class Trainer:
                 "speed/padding_share": 1 - tokens / padded_tokens,
                 **({"speed/teacher_share": of_teacher / rank_seconds} if self._forward.teacher else {}),
                 "speed/data_wait_share": of_data / rank_seconds,
-                "speed/fastest_rank_forward_seconds": min(forward_seconds),
-                "speed/slowest_rank_forward_seconds": max(forward_seconds),
+                **slowest_rank(own_seconds),
                 **memory_and_use(),
             }
         )

@@ -16,7 +16,7 @@ PRESENT = re.compile(r".*\.(html|png|svg)|.*COMPLETE")
 """Files that must be there; their content shows times."""
 
 TIMED = re.compile(
-    r"git|time|finished|.*seconds.*|speed/.*|.*latency.*|.*samples_per_second.*|throughput_ratio|speedup_realised|.*_ms"
+    r"git|time|starts|finished|.*seconds.*|speed/.*|.*latency.*|.*samples_per_second.*|throughput_ratio|speedup_realised|.*_ms"
 )
 
 

@@ -1,7 +1,9 @@
 """Rows of results survive stages that run at the same time, and replace their predecessors."""
 
+import os
 from pathlib import Path
 
+from kd_dist.files import write_json
 from kd_dist.runs.results import add_result
 from kd_dist.runs.stage_runner import run_stage
 from tests.runs.runs import written
@@ -26,3 +28,12 @@ def test_result_replaces_the_older_one_of_the_same_model(tmp_path: Path) -> None
         ("validation", 1.0),
         ("test", 1.0),
     ]
+
+
+def test_results_are_in_the_order_of_the_job_whatever_the_clocks_say(tmp_path: Path) -> None:
+    write_json(tmp_path / "job.json", {"stages": {"labelled": {}, "check": {}, "alone": {}}})
+    for minutes, stage in enumerate(("check", "alone")):  # the second on a machine whose clock is behind
+        add_result(tmp_path, {"stage": stage, "model": "student", "split": "test"})
+        os.utime(tmp_path / stage / "results.json", (1e9 - 60 * minutes, 1e9 - 60 * minutes))
+    add_result(tmp_path, {"stage": "alone", "model": "student", "split": "test"})
+    assert [row["stage"] for row in written(tmp_path / "results.json")] == ["check", "alone"]

@@ -16,6 +16,7 @@ from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.training import Tracking
 from kd_dist.files import write_json
 from kd_dist.runs import wandb_run
+from kd_dist.runs.metrics import read_metrics
 from tests.runs.trackers import of_kind, stage_dir, steps, tracker, wandb_records
 from tests.runs.wandb_server import StandIn, stand_in
 
@@ -73,10 +74,15 @@ def test_wandb_that_does_not_start_or_dies_stops_nothing(
         raise wandb.errors.CommError("no wandb-core here")
 
     class Dead:
+        dir = str(tmp_path / "run" / "files")
+
         def log(self, *_: Any, **__: Any) -> None:
             raise ConnectionResetError("Connection lost")  # what W&B raises once its own process is gone
 
         def define_metric(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def finish(self, **_: Any) -> None:
             pass
 
     for init, said in ((fails, "did not start"), (lambda **_: Dead(), "stopped")):
@@ -170,6 +176,25 @@ def test_a_server_out_of_reach_costs_seconds_and_the_rows_are_uploaded_later(
         assert uploaded(tmp_path, server) == list(range(1, 9))
 
 
+def test_segments_are_uploaded_in_their_order_whatever_the_clocks_said(tmp_path: Path) -> None:
+    for name in ("offline-run-20260101_120500-a", "offline-run-20260101_120000-a", "offline-run-20250101_120000-a"):
+        (stage_dir(tmp_path) / "wandb" / name).mkdir(parents=True)
+    online = stage_dir(tmp_path) / "wandb" / "run-20260101_120200-a"
+    online.mkdir()
+    written = ["offline-run-20260101_120500-a", "run-20260101_120200-a", "offline-run-20260101_120000-a"]
+    write_json(stage_dir(tmp_path) / "wandb.json", {"segments": written})
+    found = [folder.name for folder in wandb_run.unsent_segments(stage_dir(tmp_path))]
+    assert found == ["offline-run-20250101_120000-a", written[0], written[2]]  # the first is of an earlier version
+    (online / wandb_run.UNSENT).touch()
+    assert [folder.name for folder in wandb_run.unsent_segments(stage_dir(tmp_path))][1:] == written
+
+
+def test_the_starts_of_a_stage_are_counted(tmp_path: Path) -> None:
+    for first in (1, 3, 2):  # the second start resumes from step 2, and the third from step 1
+        run_to(tmp_path, first + 1, first=first)
+    assert [row["starts"] for row in read_metrics(stage_dir(tmp_path) / "metrics.jsonl")] == [1, 3, 3]
+
+
 def test_a_key_that_is_refused_leaves_rows_to_be_uploaded(
     tmp_path: Path, online: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,16 +223,72 @@ def test_a_network_that_is_lost_stops_nothing_and_the_rest_is_uploaded(
         assert uploaded(tmp_path, server) == list(range(1, 41))
 
 
-def test_a_full_disk_of_wandb_stops_nothing(tmp_path: Path) -> None:
+def test_a_wandb_that_hangs_is_waited_for_only_at_the_end(tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys, time
+sys.path.insert(0, {str(REPOSITORY)!r})
+from pathlib import Path
+from kd_dist.config.sections.training import Tracking
+from kd_dist.runs import wandb_run
+from kd_dist.runs.metrics import read_metrics
+from kd_dist.runs.tracking import make_tracker
+wandb_run.WANDB_FINISH_SECONDS = wandb_run.SECONDS_TO_HAND_OVER = 1.0
+t = make_tracker(0, stage_dir=Path({str(stage_dir(tmp_path))!r}), total_steps=9, settings=Tracking(),
+                 log_every_n_steps=1, config={{}})
+t.start(0)
+children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+(core,) = (pid for pid in children if Path("/proc", pid, "comm").read_text().strip() == "wandb-core")
+os.kill(int(core), signal.SIGSTOP)
+started = time.monotonic()
+for step in range(1, 3001):  # more than a socket holds
+    t.log(step, {{f"train/{{name}}": 1.0 for name in range(20)}})
+logged = time.monotonic()
+t.close()
+print(logged - started, time.monotonic() - logged)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, timeout=120, check=True
+    )
+    logging, closing = map(float, ended.stdout.split())
+    assert logging < 20
+    assert closing < 20
+    assert steps(tmp_path) == list(range(1, 3001))
+    assert ended.stderr.count("W&B stopped, metrics go to metrics.jsonl only: it does not answer") == 1
+
+
+@pytest.mark.parametrize("room", ["4k", "32k"])
+def test_a_full_disk_of_wandb_stops_nothing_and_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], room: str
+) -> None:
     place = stage_dir(tmp_path) / "wandb"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)], capture_output=True).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no small file system can be mounted here (it takes root)")
     try:
-        run_to(tmp_path, 50)
+        run_to(tmp_path, 500)
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
-    assert steps(tmp_path) == list(range(1, 51))
+    assert steps(tmp_path) == list(range(1, 501))
+    said = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert len(said) == 1
+    assert f"W&B can no longer write {place}/offline-run-" in said[0]
+    assert said[0].endswith("(No space left on device), metrics go to metrics.jsonl only")
+
+
+def test_a_disk_that_fills_up_is_noticed_while_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wandb_run, "SECONDS_BETWEEN_LOOKS", -1.0)
+    made = tracker(tmp_path)
+    made.start(0)
+    (file,) = stage_dir(tmp_path).glob("wandb/offline-run-*/*.wandb")
+    os.truncate(file, 1 << 20)  # a file that is longer than all that W&B has written does not grow
+    for step in range(1, 4):
+        made.log(step, {"train/loss": 1.0})
+    assert capsys.readouterr().err.count(f"W&B can no longer write {file} (now there is room)") == 1
+    made.close()
+    assert "W&B" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])

@@ -12,13 +12,21 @@ VIEWER = {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {
 
 
 class StandIn(ThreadingHTTPServer):
-    """Attributes: `rows`, the history that has arrived, by run; `status` of answers; `silent`, once there are none."""
+    """W&B's server, as far as runs and workspaces need it.
+
+    Attributes:
+        rows: The history that has arrived, by run.
+        views: What has arrived of workspaces, by name.
+        status: Of answers.
+        silent: Set once there are none.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.status, self.silent = 200, threading.Event()
         self.ended = threading.Event()
 
@@ -56,6 +64,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.startswith("/graphql"):
             return {}
         content = json.loads(text)
+        if "UpsertView2" in content["query"]:
+            view = content["variables"]
+            self.server.views[view["name"]] = view
+            return {"data": {"upsertView": {"view": {"id": "v", "name": view["name"]}, "inserted": True}}}
+        if "allViews" in content["query"]:
+            found = [
+                self.server.views[name] for name in [content["variables"]["viewName"]] if name in self.server.views
+            ]
+            nodes = [{"id": "v", "displayName": view["displayName"], "spec": view["spec"]} for view in found]
+            return {"data": {"project": {"allViews": {"edges": [{"node": node} for node in nodes]}}}}
         if "UpsertBucket" in content["query"]:
             project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "me"}}
             bucket = {"id": "b", "name": content["variables"]["name"], "project": project}

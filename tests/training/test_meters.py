@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd_dist.training.batches import PreparedBatch
-from kd_dist.training.meters import Interval, Stopwatch, memory_and_use
+from kd_dist.training.meters import Interval, Stopwatch, memory_and_use, slowest_rank
 
 
 @pytest.fixture
@@ -50,3 +50,8 @@ def test_an_interval_counts_rows_tokens_and_padding_and_sums_terms_in_double_pre
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures the process where there is no GPU")
 def test_memory_is_that_of_the_process() -> None:
     assert 0.05 < memory_and_use()["speed/memory_gb"] < 100
+
+
+def test_the_slowest_rank_is_a_multiple_of_the_mean() -> None:
+    assert slowest_rank([1.0, 1.0, 4.0, 2.0]) == {"speed/slowest_rank": 2, "speed/slowest_over_mean": 2.0}
+    assert slowest_rank([3.0]) == {}

@@ -221,8 +221,31 @@ def test_metrics_hold_terms_speed_and_evaluation(runs: Any) -> None:
     assert 0 <= last["speed/padding_share"] < 0.5
     assert 0 < last["speed/teacher_share"] < 1
     assert 0 < last["speed/data_wait_share"] < 1
-    assert 0 < last["speed/fastest_rank_forward_seconds"] <= last["speed/slowest_rank_forward_seconds"]
     assert [row["global_step"] for row in rows if "evaluation/loss" in row] == [5, STEPS]
+
+
+def test_every_metric_is_in_a_panel_of_the_dashboard_and_every_panel_has_metrics(runs: Any) -> None:
+    from kd_dist.config.jobs import find_job
+    from kd_dist.runs.metrics import read_metrics
+    from launch.panels import sections_of
+
+    rows = read_metrics(runs[0].root / "tinybert_general" / "two" / "distill" / "metrics.jsonl")
+    shown = {
+        key for panels in sections_of(find_job("tinybert_general")).values() for panel in panels for key in panel.keys
+    }
+    assert {key for row in rows for key in row} ^ shown <= {"time", "epoch", "speed/gpu_utilization"}
+
+
+def test_the_slowest_rank_is_named(runs: Any) -> None:
+    from kd_dist.runs.metrics import read_metrics
+
+    of_two, of_one = (
+        read_metrics(runs[0].root / "tinybert_general" / name / "distill" / "metrics.jsonl")[0]
+        for name in ("two", "one")
+    )
+    assert of_two["speed/slowest_rank"] in (0, 1)
+    assert 1 <= of_two["speed/slowest_over_mean"] <= 2
+    assert "speed/slowest_rank" not in of_one
 
 
 def test_the_export_loads_without_us_and_runs(runs: Any) -> None:
