@@ -89,9 +89,7 @@ def read_word_vectors(path: Path, option: str, keep: Callable[[str], bool] = lam
 def _explained(path: Path, option: str, read: Callable[[Path], T]) -> T:
     """Return what `read` reads, and turn what it raises over the content of the file into a RunError."""
     if not path.is_file():
-        raise RunError(
-            f"{option}={path}: no such file; give word2vec or GloVe, plain or packed by gzip, bzip2 or xz"
-        )
+        raise RunError(f"{option}={path}: no such file; give word2vec or GloVe, plain or packed by gzip, bzip2 or xz")
     try:
         return read(path)
     except (ValueError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
