@@ -160,4 +160,4 @@ def test_an_interruption_does_not_change_what_is_learned_from_words(
     run_ranks(1, "tests.jobs.test_rnn:train", [[one, None], [stopped, 4]])
     run_ranks(1, "tests.jobs.test_rnn:train", [[stopped, None]])
     saved = Path("distill") / "checkpoints" / f"step_{STEPS:08d}" / "weights.safetensors"
-    assert_same(*(load_file(run_dir / saved) for run_dir in runs.values()), 0.0)
+    assert_same(load_file(runs["one"] / saved), load_file(runs["stopped"] / saved), 0.0)
