@@ -104,10 +104,11 @@ def run(stage: WordsStage, stage_dir: Path, shard: int) -> None:
 
 def summary(statistics: dict[str, Any]) -> str:
     """Summarize the statistics of the labelled rows in one line."""
-    found = f"{statistics['tokens']:,} words in labelled rows; {statistics['pieces']:,} words and characters have an "
-    found += f"embedding of the {statistics['words']:,} words that were found"
+    rows = sum(statistics[f"{split}_rows"] for split in SPLITS)
+    found = f"{rows:,} labelled rows of {statistics['tokens'] / rows:.1f} words; {statistics['words']:,} different "
+    found += f"words in the texts, {statistics['pieces']:,} words and characters with an embedding of their own"
     if "pieces_with_vector" in statistics:
-        found += f", {statistics['pieces_with_vector']:,} of them from a file of vectors"
+        found += f", {statistics['pieces_with_vector']:,} of these from the file of vectors"
     return found
 
 
