@@ -21,7 +21,9 @@ from kd_dist.data.tokenizers import SPECIAL_TOKENS
 
 PAD, UNKNOWN, _, END, MASK = SPECIAL_TOKENS
 
-RARE = 2  # words and characters with fewer occurrences are unknown
+MIN_COUNT = 5  # of a word; word2vec leaves out those that are rarer, and of few texts a model learns more without them
+
+MIN_COUNT_OF_CHARACTER = 2
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -89,10 +91,10 @@ def _with_pieces(counts: Counter[str], size: int, has_vector: Callable[[str], bo
     for word, count in counts.items():
         for character in word:
             characters[character] += count
-    known = [word for word, count in counts.items() if count >= RARE or has_vector(word)]
+    known = [word for word, count in counts.items() if count >= MIN_COUNT or has_vector(word)]
     frequent = sorted(known, key=lambda word: (-counts[word], word))[:size]
-    kept = dict.fromkeys([*frequent, *sorted(c for c, count in characters.items() if count >= RARE)])
-    return sorted(kept, key=lambda piece: (-(counts[piece] or characters[piece]), piece))
+    common = {character for character, count in characters.items() if count >= MIN_COUNT_OF_CHARACTER}
+    return sorted({*frequent, *common}, key=lambda piece: (-(counts[piece] or characters[piece]), piece))
 
 
 def lower(word: str) -> str:
