@@ -1,16 +1,20 @@
-"""Distil a fine-tuned teacher into a recurrent student, an LSTM or GRU on the teacher's tokens (Tang et al. 2019)."""
+"""Distil a fine-tuned teacher into a recurrent student, an LSTM or GRU on tokens or words (Tang et al. 2019)."""
 
-from jobs.tinybert_task import DATA, TEACHER, adapt, task_stages
+from jobs import tinybert_task
+from jobs.tinybert_task import DATA, TEACHER, task_stages
 from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
-from kd_dist.config.sections.models import Student, TokenizerSource
+from kd_dist.config.sections.data import DistillationData
+from kd_dist.config.sections.models import Student, TokenizerSource, WordInput
 from kd_dist.config.sections.training import Train
-from kd_dist.config.stages import AnyStage, LabelledStage
-
-__all__ = ["JOB", "adapt"]
+from kd_dist.config.stages import AnyStage, LabelledStage, TrainStage, WordsStage
+from kd_dist.errors import UserError
 
 STUDENT = Student(config="bilstm")
 TRAIN = Train(epochs=10, min_steps=1200, global_batch_size=32)
+UNLABELLED = ["@unlabelled/tokens", "@perturbed/tokens"]
+BY_WORDS = {"@labelled/tokens": "@words/tokens"} | dict.fromkeys(UNLABELLED, "@words/unlabelled")
+OF_WORDS = tuple(f"student.{key}" for key in WordInput.model_fields)
 
 
 def _distillation() -> dict[str, AnyStage]:
@@ -21,7 +25,9 @@ def _distillation() -> dict[str, AnyStage]:
         "distill": stages["distill"].model_copy(update={"student": STUDENT, "objective": objective, "train": TRAIN}),
         "alone": stages["alone"].model_copy(update={"student": STUDENT}),
     }
-    return drop_stages(stages | changed, "layers")
+    words = WordsStage(data=DistillationData(tokens="@labelled/tokens", unlabelled_tokens=UNLABELLED))
+    order = {name: stages[name] for name in ("unlabelled", "perturbed")} | {"words": words}
+    return drop_stages(order | stages | changed, "layers")
 
 
 JOB = Job(
@@ -35,3 +41,31 @@ JOB = Job(
     seeded=["distill", "alone"],
     follows={"teacher.path": ["tokenizer.path", "donor.path"]},
 )
+
+
+def adapt(job: Job) -> Job:
+    """Adapt the job as task distillation of TinyBERT is adapted, and give each student rows of what it reads.
+
+    Raises:
+        UserError: Settings of words are given, and no student reads any.
+    """
+    job = tinybert_task.adapt(job)
+    readers = [name for name, stage in job.stages.items() if isinstance(stage, TrainStage) and stage.reads_words()]
+    if readers:
+        words = job.stages["words"]
+        assert isinstance(words, WordsStage)
+        start = words.student.word_vectors or "random vectors"
+        note = f"{' and '.join(readers)}: words, whose embeddings start from {start} (student.word_vectors)"
+        changed = {name: _with_words(job.stages[name]) for name in readers}
+        return job.adapted(job.stages | changed, [*job.notes, note])
+    if asked := [key for key in job.given if key.removeprefix("words.").startswith(OF_WORDS)]:
+        raise UserError(f"{asked[0]} is for a student that reads words: set student.input=words or sentence as well")
+    return job.adapted(drop_stages(job.stages, "words"), job.notes)
+
+
+def _with_words(stage: AnyStage) -> AnyStage:
+    """Return a train stage that reads the words of its rows, and no longer the tokens."""
+    stage = stage.rewired(lambda value: BY_WORDS.get(value, value))
+    assert isinstance(stage, TrainStage)
+    unlabelled = list(dict.fromkeys(stage.data.unlabelled_tokens))
+    return stage.model_copy(update={"data": stage.data.model_copy(update={"unlabelled_tokens": unlabelled})})

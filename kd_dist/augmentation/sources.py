@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from kd_dist.augmentation.word_vector_files import check_word_vectors
 from kd_dist.config.stages import AugmentStage
+from kd_dist.data.word_vector_files import check_word_vectors
 from kd_dist.errors import RunError
 from kd_dist.model_files.model_folders import has_classifier_head, has_language_model_head
+
+WORD_VECTORS = "augment.word_vectors"
+"""The setting that names a file of word vectors."""
 
 
 class Sources(NamedTuple):
@@ -29,7 +32,7 @@ def sources_of(stage: AugmentStage) -> Sources:
             "saved with one (BertForMaskedLM and the like)"
         )
     if settings.word_vectors is not None:
-        check_word_vectors(Path(settings.word_vectors))
+        check_word_vectors(Path(settings.word_vectors), WORD_VECTORS)
     if settings.keep_confidence is not None and (teacher is None or not has_classifier_head(teacher)):
         raise RunError(f"augment.keep_confidence needs a classifier, and teacher.path={teacher or 'none'} is none")
     model = settings.mlm_path or (encoder if has_language_model_head(encoder) else None)

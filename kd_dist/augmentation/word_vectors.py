@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd_dist.augmentation.word_vector_files import read_word_vectors
+from kd_dist.augmentation.sources import WORD_VECTORS
+from kd_dist.data.word_vector_files import read_word_vectors
 
 CHUNK = 128  # words compared with all others in one product: 100 MB of similarities
 
@@ -32,7 +33,7 @@ class WordVectors:
         Raises:
             RunError: what `read_word_vectors` raises.
         """
-        words, vectors_VE, notes = read_word_vectors(Path(path))
+        words, vectors_VE, notes = read_word_vectors(Path(path), WORD_VECTORS)
         for note in notes:
             print(f"note: {note}", flush=True)
         vectors_VE -= vectors_VE.mean(axis=0)

@@ -9,7 +9,7 @@ Content = dict[str, Any]
 
 KINDS = {"prepare": "corpus", "export": "serve"}
 
-FORMER_DEFAULTS: dict[str, Content] = {
+FORMER_DEFAULTS: dict[str, Content] = {  # of stages that train
     "student": {"init": "random"},
     "objective": {"attention": "raw", "units": "absolute"},  # of layer distillation
 }
@@ -27,9 +27,9 @@ def modernized_stage(content: Content) -> Content:
 
 def _with_former_defaults(content: Content) -> Content:
     """Return a stage with what settings that it does not have were before they existed."""
-    former = dict(FORMER_DEFAULTS)
+    former = dict(FORMER_DEFAULTS) if content.get("kind") == "train" else {}
     if (content.get("objective") or {}).get("name") != "tinybert":
-        del former["objective"]
+        former.pop("objective", None)
     changed = {name: settings | content[name] for name, settings in former.items() if content.get(name)}
     return content | changed
 

@@ -12,7 +12,7 @@ RECURRENT_RATE = 1e-3
 """The peak learning rate of AdamW, whatever the width: recurrent layers bear larger steps than attention."""
 
 SIZES = ("embedding_size", "hidden_size", "num_hidden_layers", "classifier_size")
-CHOICES = {"cell": ("lstm", "gru"), "pooling": ("mean", "max", "attention", "last")}
+CHOICES = {"cell": ("lstm", "gru"), "pooling": ("mean", "max", "attention", "last"), "input": ("tokens", "sentence")}
 
 
 def is_recurrent(config: Mapping[str, Any]) -> bool:

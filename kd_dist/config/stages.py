@@ -29,6 +29,7 @@ from kd_dist.config.sections.models import (
     Teachers,
     Tokenizer,
     TokenizerSource,
+    WordInput,
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
@@ -174,6 +175,19 @@ class EnsembleStage(Stage):
         return self.teachers.problems()
 
 
+class WordsStage(Stage):
+    """Cut the texts of rows into words for a student that does not read the teacher's tokens. Needs no GPU.
+
+    `tokens/` holds the labelled rows, `unlabelled/` those without labels.
+    """
+
+    kind: Literal["words"] = "words"
+    entry: ClassVar[str] = "kd_dist.data.word_rows:run"
+    student: WordInput = WordInput()
+    data: DistillationData
+    resources: CpuResources = CpuResources()
+
+
 class EvaluateStage(Stage):
     """Measure scores, size and speed of classifiers, and guard against a bad teacher; `model` links to the first."""
 
@@ -269,14 +283,18 @@ class TrainStage(Stage):
     def projected_from(self) -> str | None:
         """Return the model whose projected embeddings the student starts from; None where it starts otherwise."""
         student = self.student
-        is_projected = student and student.path is None and student.teacher_layers is None
+        is_projected = student and student.path is None and student.teacher_layers is None and not self.reads_words()
         return self.donor_path() if is_projected and student and student.init == "projected" else None
+
+    def reads_words(self) -> bool:
+        """Return whether the rows are words of the student's own, which the teacher is not fed."""
+        return self.student is not None and self.student.reads_words()
 
     def models_fed(self) -> dict[str, str]:
         """Return the models that read the rows or give one its embeddings, by the setting that names them."""
         student = self.student
         paths = {
-            "teacher.path": self.teacher.path if self.teacher else None,
+            "teacher.path": self.teacher.path if self.teacher and not self.reads_words() else None,
             "student.path": student.path if student else None,
             "encoder.path": self.encoder.path if self.encoder and student is None else None,
             "model.path": self.model.path if self.model else None,
@@ -309,6 +327,7 @@ _Stages = (
     | TeacherOutputsStage
     | SoftLabelsStage
     | EnsembleStage
+    | WordsStage
     | TrainStage
     | EvaluateStage
     | CalibrateStage

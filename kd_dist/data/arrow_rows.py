@@ -1,6 +1,7 @@
 """Turn units of text into rows of tokens and those into splits, as memory-mapped Arrow, in parallel."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +53,12 @@ def _size_of_block(block: list[str]) -> int:
 
 
 def rows_of_units(
-    units: Any, function: Callable[..., dict[str, list]], columns: dict[str, Any], work: Path, num_workers: int
+    units: Any,
+    function: Callable[..., dict[str, list]],
+    columns: dict[str, Any],
+    work: Path,
+    num_workers: int,
+    batch_size: int = 1,
 ) -> Any:
     """Apply a function to each unit of a dataset and return the rows, in order, memory-mapped from `work`.
 
@@ -60,6 +66,7 @@ def rows_of_units(
         function: makes any number of rows from a unit, as lists by column.
         columns: the features of the rows.
         num_workers: processes; 0: one per available core. The rows do not depend on it.
+        batch_size: units that the function gets at a time.
     """
     import datasets
 
@@ -67,8 +74,8 @@ def rows_of_units(
         return units.map(
             function,
             batched=True,
-            batch_size=1,
-            num_proc=min(num_workers or len(os.sched_getaffinity(0)), len(units)),
+            batch_size=batch_size,
+            num_proc=min(num_workers or len(os.sched_getaffinity(0)), math.ceil(len(units) / batch_size)),
             remove_columns=units.column_names,
             features=datasets.Features(columns),
             cache_file_name=str(work / "rows.arrow"),
@@ -87,6 +94,17 @@ def interruption_as_itself() -> Iterator[None]:
         yield
     except multiprocess.TimeoutError as error:
         raise (error.__context__ or error) from None
+
+
+def save_split(rows: Any, split: str, output: Path, max_length: int) -> np.ndarray:
+    """Write the rows of a split, and their lengths, to a folder of prepared rows; return (N) the lengths."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy()
+    open_lengths(output, split, len(lengths), max_length)[:] = lengths
+    kept = rows.remove_columns("truncated")
+    kept.save_to_disk(PreparedRows(output).split_folder(split), num_shards=None if len(rows) else 1)
+    return lengths
 
 
 def write_splits(

@@ -16,7 +16,7 @@ import numpy as np
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stages import LabelledStage
-from kd_dist.data.arrow_rows import interruption_as_itself, percentiles, quiet
+from kd_dist.data.arrow_rows import interruption_as_itself, percentiles, quiet, save_split
 from kd_dist.data.blocks import grouped
 from kd_dist.data.columns import parse_columns
 from kd_dist.data.data_report import Report, summary
@@ -25,8 +25,6 @@ from kd_dist.data.labelled_rows import RawRow
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import (
     SPLITS,
-    PreparedRows,
-    open_lengths,
     write_data_report,
     write_encoding,
     write_statistics,
@@ -136,10 +134,7 @@ def write_split(
     features = _features(preprocessing, labels, load_fast_tokenizer(tokenizer_path))
     encode = functools.partial(_encode_batch, tokenizer_path=tokenizer_path, preprocessing=preprocessing)
     dataset = _tokenize(rows, split, work, labels, features, encode, num_workers)
-    lengths = pc.list_value_length(dataset.data.column("input_ids")).to_numpy()
-    open_lengths(output, split, len(lengths), preprocessing.max_length)[:] = lengths
-    folder = PreparedRows(output).split_folder(split)
-    dataset.remove_columns("truncated").save_to_disk(folder, num_shards=None if rows else 1)
+    lengths = save_split(dataset, split, output, preprocessing.max_length)
     return {
         "tokens": int(lengths.sum()),
         "token_percentiles": percentiles(np.bincount(lengths, minlength=1)),

@@ -1,8 +1,11 @@
 """The folder of prepared rows that training reads: no other module knows what is in it.
 
-train/ validation/ test/    Hugging Face datasets: input_ids, and what else the stage that wrote them made
+train/ validation/ test/    Hugging Face datasets: input_ids, and what else the stage that wrote them made; rows of a
+                            student's own words have teacher_key, which finds the teacher's logits
 <split>_lengths.npy         the tokens of every row
 tokenizer/                  the tokenizer that made the tokens
+teacher_tokenizer/          the one of what the teacher is fed, where a student reads its own words
+word_vectors.npy            what the embeddings of such a student start from, if there is a file of word vectors
 preprocessing.json          how a text becomes tokens, where the rows are labelled or of a classifier
 label2id.json               the index of each label; without any for regression
 statistics.json             sizes, and what the rows are for
@@ -30,7 +33,11 @@ SPLITS = ("train", *HELD_OUT)
 
 TEXTS = ("text", "text_pair")  # columns for people, which no model reads
 
+TEACHER_KEY = "teacher_key"
+
 STATISTICS, DATA_REPORT, LABEL_IDS, TOKENIZER = "statistics.json", "data_report.json", "label2id.json", "tokenizer"
+
+TEACHER_TOKENIZER, WORD_VECTORS = "teacher_tokenizer", "word_vectors.npy"
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,26 @@ class PreparedRows:
     def tokenizer_folder(self) -> Path:
         """The folder of the tokenizer, for transformers to load."""
         return self.folder / TOKENIZER
+
+    @property
+    def teacher_tokenizer_folder(self) -> Path:
+        """The folder of the tokenizer of what a teacher of these rows is fed."""
+        return self.folder / TEACHER_TOKENIZER if self.are_of_words() else self.tokenizer_folder
+
+    def are_texts(self) -> bool:
+        """Return whether rows without labels are texts as somebody wrote them, and not changed at random."""
+        return "texts" in self.statistics
+
+    def are_of_words(self) -> bool:
+        """Return whether a student reads the rows by words of its own, which no teacher knows."""
+        return (self.folder / TEACHER_TOKENIZER).exists()
+
+    def word_vectors(self) -> "np.ndarray | None":
+        """Load (V, E) what the embeddings of the words start from; None where they start from random vectors."""
+        import numpy as np
+
+        path = self.folder / WORD_VECTORS
+        return np.load(path) if path.exists() else None
 
     def split_folder(self, split: str) -> Path:
         """Return where the dataset of a split is."""
@@ -187,6 +214,15 @@ def write_encoding(folder: Path, tokenizer: Any, preprocessing: Preprocessing, l
 def write_tokenizer(folder: Path, tokenizer: Any) -> None:
     """Write the tokenizer to `PreparedRows.tokenizer_folder`."""
     tokenizer.save_pretrained(folder / TOKENIZER)
+
+
+def write_own_words(folder: Path, teacher_tokenizer: Path, vectors_VE: "np.ndarray | None") -> None:
+    """Write what rows of a student's words have besides."""
+    import numpy as np
+
+    shutil.copytree(teacher_tokenizer, folder / TEACHER_TOKENIZER)
+    if vectors_VE is not None:
+        np.save(folder / WORD_VECTORS, vectors_VE)
 
 
 def share_held_out(rows: PreparedRows, output: Path, place: Path) -> None:

@@ -3,15 +3,19 @@
 Shapes: B batch, S sequence, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xxhash
 
-from kd_dist.data.prepared_rows import TEXTS, PreparedRows
+from kd_dist.data.prepared_rows import TEACHER_KEY, TEXTS, PreparedRows
+
+FED = ("input_ids", "token_type_ids")
+"""The columns of what a model is fed for a row."""
 
 
 class TeacherOutputs(Protocol):
@@ -75,11 +79,14 @@ class TokenRows:
             (B, C), `Labels.missing` for a row without one; and `teacher_logits` (B, C) if outputs were given.
         """
         table = self._rows[rows]
-        columns = {name: self._column(name, table.column(name)) for name in table.column_names}
+        names = [name for name in table.column_names if name != TEACHER_KEY]
+        columns = {name: self._column(name, table.column(name)) for name in names}
         lengths = torch.from_numpy(self.lengths[rows].astype(np.int64))
         columns["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         if self._teacher_outputs is not None:
-            columns["teacher_logits"] = torch.from_numpy(self._teacher_outputs.of(row_keys(columns)))
+            own_words = TEACHER_KEY in table.column_names
+            keys_B = table.column(TEACHER_KEY).to_numpy() if own_words else row_keys(columns)
+            columns["teacher_logits"] = torch.from_numpy(self._teacher_outputs.of(keys_B))
         return columns
 
     def _column(self, name: str, column: Any) -> torch.Tensor:
@@ -94,17 +101,15 @@ def row_keys(batch: dict[str, torch.Tensor]) -> np.ndarray:
 
     Padding does not count. The probability that two of 100 million different rows have the same hash is 3 in 10,000.
     """
-    fed = [batch["input_ids"].numpy().astype(np.int32)]
-    if "token_type_ids" in batch:
-        fed.append(batch["token_type_ids"].numpy().astype(np.int32))
+    fed = [batch[name].numpy() for name in FED if name in batch]
     lengths = batch["attention_mask"].sum(1).tolist()
-    return np.array(
-        [
-            xxhash.xxh3_64_intdigest(b"".join(ids_BS[row, :length].tobytes() for ids_BS in fed))
-            for row, length in enumerate(lengths)
-        ],
-        dtype=np.uint64,
-    )
+    keys = [row_key(ids_BS[row, :length] for ids_BS in fed) for row, length in enumerate(lengths)]
+    return np.array(keys, dtype=np.uint64)
+
+
+def row_key(fed: Iterable[npt.ArrayLike]) -> int:
+    """Return the key of a row: of its `input_ids` and, if there are any, its `token_type_ids`, without padding."""
+    return xxhash.xxh3_64_intdigest(b"".join(np.asarray(ids, np.int32).tobytes() for ids in fed))
 
 
 def _padded(column: Any, padding: int) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Classifier:
         tokenizer: that of the same directory.
         task: what its logits answer.
         labels: the names of the columns of the logits.
-        max_length: how many tokens the model has positions for.
+        max_length: how many tokens the model has positions for, or where it has none, as many as it was trained on.
         exit_rule: when samples exit a model with branches; None for any other model.
     """
 
@@ -182,9 +182,15 @@ def load_classifier(directory: str | Path, device: torch.device | None = None) -
         tokenizer=_load_tokenizer(directory, model.config.vocab_size),
         task=task_of(config),
         labels=label_names(config),
-        max_length=num_positions(config) or DEFAULT_MAX_LENGTH,
+        max_length=num_positions(config) or _length_in_training(directory),
         exit_rule=model.exit_rule() if isinstance(model, FastBertForSequenceClassification) else None,
     )
+
+
+def _length_in_training(directory: Path) -> int:
+    """Return the longest row that a model without positions, such as a recurrent one, was trained on; at least 128."""
+    own = Preprocessing.load(directory).max_length if (directory / FILE_NAME).is_file() else 0
+    return max(own, DEFAULT_MAX_LENGTH)
 
 
 def _load_model(directory: Path) -> PreTrainedModel:

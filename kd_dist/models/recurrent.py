@@ -15,6 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 POOLINGS = ("mean", "max", "attention", "last")
+INPUTS = ("tokens", "sentence")
 
 
 class RecurrentConfig(PreTrainedConfig):
@@ -31,9 +32,11 @@ class RecurrentConfig(PreTrainedConfig):
             mean weighted by a learnt score; `last`: the last state of each direction.
         classifier_size: width of the classifier's first layer.
         dropout: of the embeddings, of the output of each layer, and of the classifier's first layer.
+        input: `tokens`, one after another; `sentence`: the mean of their embeddings, as a single step.
+        sep_token_id: what ends a text, and does not count for the mean.
 
     Raises:
-        ValueError: there is no such cell or pooling.
+        ValueError: there is no such cell, pooling or input.
     """
 
     model_type = "recurrent"
@@ -50,11 +53,13 @@ class RecurrentConfig(PreTrainedConfig):
     pooling: str = "max"
     classifier_size: int = 256
     dropout: float = 0.1
+    input: str = "tokens"
+    sep_token_id: int | None = None
 
     def __post_init__(self, **others: Any) -> None:
         super().__post_init__(**others)
-        for name, value, choices in (("cell", self.cell, CELLS), ("pooling", self.pooling, POOLINGS)):
-            if value not in choices:
+        for name, choices in (("cell", CELLS), ("pooling", POOLINGS), ("input", INPUTS)):
+            if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r}, not one of {', '.join(choices)}")
 
 
@@ -110,11 +115,21 @@ class RecurrentForSequenceClassification(PreTrainedModel):
             ignored: what a tokenizer returns besides, such as `token_type_ids`.
         """
         mask_BS = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        states_BSD = self.embeddings(input_ids)
+        if self.config.input == "sentence":
+            states_BSD = _mean(states_BSD, mask_BS * (input_ids != self.config.sep_token_id))
+            mask_BS = torch.ones_like(mask_BS[:, :1])
         lengths_B1 = mask_BS.sum(dim=1, keepdim=True)
-        states_BSD = self.dropout(self.norm(self.embeddings(input_ids)))
+        states_BSD = self.dropout(self.norm(states_BSD))
         for layer in self.layers:
             states_BSD = self.dropout(layer(states_BSD, lengths_B1))
         return SequenceClassifierOutput(logits=self.classifier(self.pooling(states_BSD, mask_BS.bool(), lengths_B1)))
+
+
+def _mean(states_BSD: Tensor, mask_BS: Tensor) -> Tensor:
+    """Return (B, 1, D) the mean of the states that are not masked; of none it is 0."""
+    number_B1 = mask_BS.sum(dim=1, keepdim=True).clamp(min=1)
+    return mask_BS.to(states_BSD.dtype).unsqueeze(1) @ states_BSD / number_B1.unsqueeze(2)
 
 
 class RecurrentLayer(nn.Module):

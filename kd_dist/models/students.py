@@ -3,8 +3,10 @@
 import copy
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
@@ -17,6 +19,7 @@ from kd_dist.config.paths import model_config_file
 from kd_dist.config.recurrent import RECURRENT
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
+from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.models.attention import capture_attention
 from kd_dist.models.loading import load_config, load_config_file, load_pretrained, print_note, without_pooler
 from kd_dist.models.projected import obstacle, project
@@ -76,13 +79,26 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
     else:
         config = student_config(student.config, tokenizer)
         config.update(settings)
-        model = random_model(mapping, config)
+        if student.input == "sentence":
+            config.update({"input": "sentence", "sep_token_id": tokenizer.sep_token_id})
+        model = _word_reader(mapping, stage, config) if stage.reads_words() else random_model(mapping, config)
         if (donor := stage.projected_from()) is not None:
             directions_DE = _project_from(donor, model)
     _prepare(model)
     if stage.engine.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model, directions_DE
+
+
+def _word_reader(mapping: Any, stage: TrainStage, config: PretrainedConfig) -> PreTrainedModel:
+    """Return a student of random weights, except the vectors of its words where they are known."""
+    vectors_VE = PreparedRows(Path(stage.data.tokens)).word_vectors()
+    if vectors_VE is None:
+        return random_model(mapping, config)
+    config.update({"embedding_size": vectors_VE.shape[1]})
+    model = random_model(mapping, config)
+    model.get_input_embeddings().weight.data.copy_(torch.from_numpy(vectors_VE))
+    return model
 
 
 def _project_from(path: str, student: PreTrainedModel) -> Tensor | None:

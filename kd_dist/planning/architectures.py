@@ -18,6 +18,7 @@ from kd_dist.config.stages import (
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
+    WordsStage,
 )
 from kd_dist.errors import UserError
 from kd_dist.model_files.model_configs import config_file, untyped_problem
@@ -201,14 +202,21 @@ def origin_of(job: Job, path: str) -> str:
 
 def prepared_by(
     job: Job,
-    stage: TrainStage | TeacherOutputsStage | SoftLabelsStage | AugmentStage | AugmentedStage | UnlabelledStage,
+    stage: TrainStage
+    | TeacherOutputsStage
+    | SoftLabelsStage
+    | AugmentStage
+    | AugmentedStage
+    | UnlabelledStage
+    | WordsStage,
 ) -> Any:
     """Return the stage of this job that decides how the texts of `stage` are tokenized; None if it is outside.
 
-    Augmented rows, and unlabelled rows beside labelled ones, are tokenized like the rows that they are based on.
+    Augmented rows, rows of words, and unlabelled rows beside labelled ones, are made like the rows that they are based
+    on.
     """
     source = job.stages.get(wired_stage(stage.data.tokens or ""))
-    if isinstance(source, AugmentedStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
+    if isinstance(source, AugmentedStage | WordsStage) or (isinstance(source, UnlabelledStage) and source.data.tokens):
         return prepared_by(job, source)
     return source
 

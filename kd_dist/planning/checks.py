@@ -22,6 +22,7 @@ from kd_dist.config.stages import (
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
+    WordsStage,
 )
 from kd_dist.config.tasks import METRICS
 from kd_dist.data.judgement_files import NO_CLASSES
@@ -39,6 +40,7 @@ from kd_dist.planning.data_checks import (
 )
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
 from kd_dist.planning.vocabulary_checks import vocabulary_problems
+from kd_dist.planning.word_checks import input_problems, word_vector_problems
 
 Check = Callable[[Job, Any], list[str]]
 
@@ -258,10 +260,18 @@ FILES: dict[type, Check] = {
     SoftLabelsStage: judgement_problems,
 }
 CHECKS: dict[type, tuple[Check, ...]] = {
-    TrainStage: (architecture_problems, vocabulary_problems, _token_problems, _task_problems, _teacher_output_problems),
+    TrainStage: (
+        architecture_problems,
+        vocabulary_problems,
+        input_problems,
+        _token_problems,
+        _task_problems,
+        _teacher_output_problems,
+    ),
     TeacherOutputsStage: (vocabulary_problems,),
     UnlabelledStage: (_recipe_problems,),
     SoftLabelsStage: (_judged_task_problems,),
+    WordsStage: (word_vector_problems,),
     CalibrateStage: (_calibration_problems,),
     AugmentStage: (_augmentation_problems,),
     EvaluateStage: (_classifier_problems,),

@@ -24,6 +24,7 @@ def data_sections(run: RunRecord) -> list[Html]:
         "unlabelled": _corpus,
         "perturbed": _corpus,
         "soft_labels": _corpus,
+        "words": _corpus,
         "labelled": _labelled,
         "augment": _augmented_rows,
         "augmented": _augmented,

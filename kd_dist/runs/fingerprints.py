@@ -8,6 +8,7 @@ from typing import Any
 
 from kd_dist.config.job import Job
 from kd_dist.config.paths import matching_paths, model_config_file
+from kd_dist.config.sections.models import Student
 from kd_dist.files import read_json
 
 
@@ -28,7 +29,7 @@ def input_files(stage: Any) -> list[list[Any]]:
     """
     paths = [Path(found) for _, pattern in stage.named_paths() for found in _files_at(pattern)]
     rows: list[list[Any]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    if getattr(stage, "student", None) is not None:
+    if isinstance(getattr(stage, "student", None), Student):
         content = model_config_file(stage.student.config).read_bytes()
         rows.append([stage.student.config, hashlib.sha256(content).hexdigest()])
     return rows

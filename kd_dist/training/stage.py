@@ -146,7 +146,7 @@ def _check_tokens(stage: TrainStage, objective: Objective, tokens: Path) -> None
     statistics, made_with = rows.statistics, rows.tokenizer_folder
     num_tokens, added = statistics["vocabulary_size"], added_tokens(made_with)
     configs = {"student": objective.student.config}
-    if stage.teacher is not None:
+    if stage.teacher is not None and not stage.reads_words():
         configs["teacher"] = load_config(stage.teacher.path)
     for name, config in configs.items():
         if problem := embedding_problem(num_tokens, str(made_with), config.vocab_size, f"the {name}", added):

@@ -86,7 +86,7 @@ def identify(teacher: Path | None, tokens: Path) -> dict[str, Any]:
     return {
         "teacher": teacher and _sum_of([config_file(teacher) or teacher / "config.json", *_weights(teacher)]),
         "label2id": rows.label2id,
-        "tokenizer": _sum_of(sorted(rows.tokenizer_folder.glob("tokenizer*.json"))),
+        "tokenizer": _sum_of(sorted(rows.teacher_tokenizer_folder.glob("tokenizer*.json"))),
     }
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.recurrent import CHOICES, RECURRENT, SIZES, is_recurrent, recurrent_problems
-from kd_dist.models.recurrent import CELLS, POOLINGS, RecurrentConfig
+from kd_dist.models.recurrent import CELLS, INPUTS, POOLINGS, RecurrentConfig
 
 SHIPPED = [json.loads(file.read_text()) for file in (REPOSITORY / "configs" / "models").glob("*.json")]
 
 
 def test_the_model_and_the_login_node_agree() -> None:
     assert RecurrentConfig.model_type == RECURRENT
-    assert {"cell": tuple(CELLS), "pooling": POOLINGS} == CHOICES
+    assert {"cell": tuple(CELLS), "pooling": POOLINGS, "input": INPUTS} == CHOICES
     assert set(SIZES) <= {field.name for field in fields(RecurrentConfig)}
 
 

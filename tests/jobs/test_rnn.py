@@ -10,11 +10,13 @@ import pytest
 from safetensors.torch import load_file
 
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
+from kd_dist.errors import UserError
 from kd_dist.runs.layout import open_run
 from tests.conftest import LabelledWorld
 from tests.loading import load_job
 from tests.models.recurrent_models import write_recurrent_config
 from tests.ranks import ROOT, assert_same, run_ranks
+from tests.stages import run_entry
 
 STEPS = 8
 
@@ -36,18 +38,50 @@ def test_layers_are_not_distilled_and_labels_and_logits_weigh_the_same() -> None
     assert stages["distill"].objective == SoftLabelsObjective(soft_weight=0, hard_weight=0.5, logits_weight=0.5)
 
 
+@pytest.mark.parametrize("student_input", ["words", "sentence"])
+def test_students_of_words_get_rows_of_words_and_the_teacher_those_of_tokens(student_input: str) -> None:
+    job = load_job("rnn", ["teacher.path=DIR", f"student.input={student_input}", "data.unlabelled=x.txt"])
+    words, outputs = job.stages["words"].data, job.stages["outputs"].data
+    assert words == outputs
+    assert words.unlabelled_tokens == ["@unlabelled/tokens", "@perturbed/tokens"]
+    distill, alone = job.stages["distill"], job.stages["alone"]
+    assert (distill.data.tokens, alone.data.tokens) == ("@words/tokens", "@words/tokens")
+    assert (distill.data.unlabelled_tokens, alone.data.unlabelled_tokens) == (["@words/unlabelled"], [])
+    assert distill.data.teacher_outputs == "@outputs/outputs"
+    assert job.stages["evaluation"].data.tokens == job.stages["serving"].data.tokens == "@labelled/tokens"
+    assert (alone.projected_from(), distill.projected_from()) == (None, None)
+    assert distill.models_fed() == {}
+    assert "distill and alone: words, whose embeddings start from random vectors (student.word_vectors)" in job.notes
+
+
+def test_one_student_may_read_words_and_the_other_tokens() -> None:
+    job = load_job("rnn", ["teacher.path=DIR", "distill.student.input=words", "perturb.copies=0"])
+    distill, alone = job.stages["distill"].data, job.stages["alone"].data
+    assert (distill.tokens, distill.unlabelled_tokens, alone.tokens) == ("@words/tokens", [], "@labelled/tokens")
+
+
+@pytest.mark.parametrize("key", ["student.word_vectors=v.txt", "words.student.vocabulary_size=500"])
+def test_settings_of_words_need_a_student_that_reads_them(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key.partition('=')[0]} is for a student that reads words: set student.inp"):
+        load_job("rnn", ["teacher.path=DIR", key])
+
+
 def test_a_length_of_its_own_is_noted() -> None:
     job = load_job("rnn", ["teacher.path=DIR", "alone.train.steps=5"])
     assert job.stages["alone"].train.steps == 5
     assert any("not trained for as long as the distilled one: alone.train.steps=5" in note for note in job.notes)
 
 
-def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("student_input", ["tokens", "words", "sentence"])
+def test_the_job_goes_from_files_to_a_served_classifier(
+    student_input: str, labelled: LabelledWorld, tmp_path: Path
+) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
     settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings += [f"data.unlabelled={texts}", f"teacher.path={labelled.teacher}", "guards.teacher=warn"]
-    settings += [f"student.config={write_recurrent_config(tmp_path)}", "data.max_length=48", "train.steps=4"]
+    settings += [f"student.config={write_recurrent_config(tmp_path)}", f"student.input={student_input}"]
+    settings += ["data.max_length=48", "train.steps=4"]
     command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "rnn", "--cluster", "local"]
     result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -72,7 +106,6 @@ def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld,
 def train(plans: list[list[Any]]) -> None:
     """Run (stage_dir, stop_at) one after another; a checkpoint is saved and the run stops at that step, if any."""
     from kd_dist.errors import Preempted
-    from tests.stages import run_entry
     from tests.training.test_trainer import _signal_at
 
     for stage_dir, stop_at in plans:
@@ -108,3 +141,23 @@ def test_ranks_and_interruptions_do_not_change_what_is_learned(labelled: Labelle
     for run_id, tolerance in (("stopped", 0.0), ("two", 1e-5), ("bf16", 0.02)):
         assert_same(one, weights(run_id), tolerance)
     assert any((one[name] != weights("bf16")[name]).any() for name in one)
+
+
+@pytest.mark.parametrize("student_input", ["words", "sentence"])
+def test_an_interruption_does_not_change_what_is_learned_from_words(
+    student_input: str, labelled: LabelledWorld, tmp_path: Path
+) -> None:
+    settings = [f"{stage}.data.tokens={labelled.tokens}" for stage in ("words", "outputs", "perturbed")]
+    settings += [f"{stage}.teacher.path={labelled.teacher}" for stage in ("outputs", "distill")]
+    settings += [f"student.config={write_recurrent_config(tmp_path)}", f"student.input={student_input}"]
+    settings += [f"train.steps={STEPS}", "perturb.copies=1", "train.global_batch_size=16"]
+    job = load_job("rnn", settings)
+    runs = {run_id: open_run(job, tmp_path, run_id) for run_id in ("one", "stopped")}
+    for run_dir in runs.values():
+        for stage in ("perturbed", "words", "outputs"):
+            run_entry(run_dir / stage)
+    one, stopped = (str(run_dir / "distill") for run_dir in runs.values())
+    run_ranks(1, "tests.jobs.test_rnn:train", [[one, None], [stopped, 4]])
+    run_ranks(1, "tests.jobs.test_rnn:train", [[stopped, None]])
+    saved = Path("distill") / "checkpoints" / f"step_{STEPS:08d}" / "weights.safetensors"
+    assert_same(load_file(runs["one"] / saved), load_file(runs["stopped"] / saved), 0.0)

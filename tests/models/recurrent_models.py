@@ -19,6 +19,8 @@ KINDS = [
     for pooling in CHOICES["pooling"]
     for bidirectional, layers in ((True, 1), (False, 1), (True, 2))
 ]
+SENTENCE = {"input": "sentence", "sep_token_id": 3}
+KINDS += [kind | SENTENCE for kind in KINDS if kind["bidirectional"] and kind["pooling"] in ("max", "last")]
 
 
 def kind_id(kind: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
 from kd_dist.models.classifier import by_length, load_classifier, predict_logits
 from tests.models.random_models import LABELS, save_classifier
+from tests.models.recurrent_models import save_recurrent
 
 
 def row(ids: list[int], types: list[int] | None = None) -> Encoding:
@@ -52,6 +53,14 @@ def test_long_rows_are_cut_and_counted_and_keep_their_end(folder: Path) -> None:
     assert rows[0] == Encoding([*whole[:63], end], rows[0].token_type_ids and [0] * 64, truncated=True)
     assert rows[1].input_ids == classifier.tokenizer(texts[1])["input_ids"]
     assert predict_logits(classifier, rows).shape == (2, 3)
+
+
+def test_a_model_without_positions_reads_rows_as_long_as_in_its_training(tiny, tmp_path: Path) -> None:
+    folder, text = save_recurrent(tmp_path / "recurrent", tiny.tokenizer), "中" * 300
+    assert len(load_classifier(folder).encode(Preprocessing(max_length=200), [text], None)[0][0].input_ids) == 128
+    Preprocessing(max_length=200).save(folder)
+    (row,), cut = load_classifier(folder).encode(Preprocessing.load(folder), [text], None)
+    assert (len(row.input_ids), cut) == (200, 1)
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

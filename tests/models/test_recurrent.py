@@ -18,7 +18,7 @@ from kd_dist.models.classifier import load_classifier
 from kd_dist.models.recurrent import CELLS, RecurrentConfig, RecurrentForSequenceClassification
 from tests.conftest import TinyWorld
 from tests.models.random_models import LABELS, LENGTHS, random_inputs
-from tests.models.recurrent_models import KINDS, kind_id, random_recurrent, save_recurrent
+from tests.models.recurrent_models import KINDS, SENTENCE, kind_id, random_recurrent, save_recurrent
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=kind_id)
@@ -69,12 +69,26 @@ def test_layers_and_last_states_are_those_of_pytorch_on_packed_rows(cell: str) -
             torch.testing.assert_close(model(**inputs).logits, model.classifier(pooled), atol=1e-6, rtol=1e-5)
 
 
+def test_a_sentence_is_the_mean_of_its_words_without_its_end() -> None:
+    end = SENTENCE["sep_token_id"]
+    model = random_recurrent(**SENTENCE)
+    ids = torch.tensor([[7, 8, 9, end], [9, 7, end, 8], [7, 8, 9, 9]])
+    with torch.inference_mode():
+        logits_BC = model(ids).logits
+        mean_1D = model.embeddings.weight[7:10].mean(dim=0, keepdim=True)
+        model.embeddings.weight[10] = mean_1D
+        torch.testing.assert_close(model(torch.tensor([[10, end]])).logits, logits_BC[:1], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(logits_BC[1], logits_BC[0], atol=1e-6, rtol=1e-5)
+        assert (logits_BC[2] - logits_BC[0]).abs().max() > 1e-4
+        assert model(torch.tensor([[end]])).logits.isfinite().all()  # a text without words
+
+
 def test_the_classifier_has_two_layers() -> None:
     first, second = (module for module in random_recurrent().classifier if isinstance(module, nn.Linear))
     assert (first.out_features, second.in_features, second.out_features) == (10, 10, 3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("cell", "rnn"), ("pooling", "avg")])
+@pytest.mark.parametrize(("name", "value"), [("cell", "rnn"), ("pooling", "avg"), ("input", "words")])
 def test_a_configuration_of_something_else_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{name}='{value}', not one of"):
         RecurrentConfig(**{name: value})

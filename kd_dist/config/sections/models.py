@@ -124,3 +124,27 @@ class Student(Section):
         default=None,
         description="start from these layers (from 1) of donor.path or else the teacher, at their full width",
     )
+    input: Literal["tokens", "words", "sentence"] = Field(
+        default="tokens",
+        description="what a student reads. tokens: the teacher's; words: jieba's words, with embeddings of its own; "
+        "sentence: the mean of the embeddings of the words, one vector for a text. The last two are for recurrent "
+        "students (job rnn)",
+    )
+
+    def reads_words(self) -> bool:
+        """Return whether the student reads words of its own, and not the teacher's tokens."""
+        return self.input != "tokens"
+
+
+class WordInput(Section):
+    """The words of a student that does not read the teacher's tokens."""
+
+    PATHS = ("word_vectors",)
+    word_vectors: Name = Field(
+        default=None,
+        description="vectors that the embeddings of words start from (word2vec as text or binary, GloVe; plain or "
+        "packed by gzip, bzip2 or xz), whose width replaces embedding_size; none: random vectors",
+    )
+    vocabulary_size: int = Field(
+        default=30_000, ge=100, description="words with an embedding of their own, at most: the most frequent ones"
+    )

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd_dist.augmentation import word_vector_files
-from kd_dist.augmentation.word_vector_files import check_word_vectors, read_word_vectors
+from kd_dist.data import word_vector_files
+from kd_dist.data.word_vector_files import check_word_vectors, read_word_vectors
 from kd_dist.errors import RunError
+
+OPTION = "augment.word_vectors"
 
 VECTORS = {word: np.float32([number, -0.5, 1e-3]) for number, word in enumerate(["天气", "2008", "the", "，", "银行"])}
 
@@ -47,8 +49,8 @@ def binary(end: bytes) -> bytes:
 def test_every_form_gives_the_same(content: bytes, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = tmp_path / "vectors"
     path.write_bytes(pack(content))
-    check_word_vectors(path)
-    words, vectors_VE, notes = read_word_vectors(path)
+    check_word_vectors(path, OPTION)
+    words, vectors_VE, notes = read_word_vectors(path, OPTION)
     assert words == list(VECTORS)
     np.testing.assert_allclose(vectors_VE, list(VECTORS.values()), rtol=1e-6)
     assert (vectors_VE.dtype, notes) == (np.float32, [])
@@ -58,7 +60,7 @@ def test_every_form_gives_the_same(content: bytes, pack: Callable[[bytes], bytes
 @pytest.mark.parametrize("word", [" ", "\u3000", "\xa0", "New York", ". . .", "windows 95 2"])
 def test_spaces_in_a_word_are_part_of_it(word: str, header: bool, tmp_path: Path) -> None:
     (tmp_path / "vectors").write_bytes(text(line(word, np.float32([7, 8, 9])), header=header))
-    words, vectors_VE, notes = read_word_vectors(tmp_path / "vectors")
+    words, vectors_VE, notes = read_word_vectors(tmp_path / "vectors", OPTION)
     assert words == [*VECTORS, word]
     assert vectors_VE[-1].tolist() == [7, 8, 9]
     assert notes == []
@@ -68,7 +70,7 @@ def test_spaces_in_a_word_are_part_of_it(word: str, header: bool, tmp_path: Path
 def test_lines_that_are_no_word_are_left_out_and_named(header: bool, tmp_path: Path) -> None:
     content = text("short 1 2", "letters 1 2 x", "empty 1 nan 2", header=header) + b"\xff\xfe 1 2 3\n\n"
     (tmp_path / "vectors").write_bytes(content)
-    words, _, notes = read_word_vectors(tmp_path / "vectors")
+    words, _, notes = read_word_vectors(tmp_path / "vectors", OPTION)
     assert words == list(VECTORS)
     numbers = "7, 8, 9, 10" if header else "6, 7, 8, 9"
     assert notes == [
@@ -80,27 +82,36 @@ def test_lines_that_are_no_word_are_left_out_and_named(header: bool, tmp_path: P
 def test_only_some_of_many_bad_lines_are_named(tmp_path: Path) -> None:
     good = [line(f"word{number}", np.float32([1, 2, 3])) for number in range(30)]
     (tmp_path / "vectors").write_text("\n".join([*good, *["bad"] * 12]))
-    (note,) = read_word_vectors(tmp_path / "vectors").notes
+    (note,) = read_word_vectors(tmp_path / "vectors", OPTION).notes
     assert note.endswith(": 12 (31, 32, 33, 34, 35, 36, 37, 38, 39, 40 ...)")
 
 
 def test_words_that_are_announced_and_missing_are_counted(tmp_path: Path) -> None:
     (tmp_path / "vectors").write_bytes(text().replace(b"5 3\n", b"1000 3\n"))
-    assert read_word_vectors(tmp_path / "vectors").notes == [
+    assert read_word_vectors(tmp_path / "vectors", OPTION).notes == [
         f"augment.word_vectors={tmp_path}/vectors: it holds 5 of the 1,000 words that its first line announces"
     ]
 
 
 def test_the_first_vector_of_a_word_counts(tmp_path: Path) -> None:
     (tmp_path / "vectors").write_bytes(text(line("the", np.float32([7, 8, 9]))))
-    words, vectors_VE, _ = read_word_vectors(tmp_path / "vectors")
+    words, vectors_VE, _ = read_word_vectors(tmp_path / "vectors", OPTION)
     assert (len(words), vectors_VE[2, 0]) == (5, 2)
 
 
 def test_only_the_first_words_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_vector_files, "MAX_WORDS", 2)
     (tmp_path / "vectors").write_bytes(text("bad"))
-    assert read_word_vectors(tmp_path / "vectors")[::2] == (["天气", "2008"], [])
+    assert read_word_vectors(tmp_path / "vectors", OPTION)[::2] == (["天气", "2008"], [])
+
+
+def test_words_that_nobody_wants_are_not_among_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_vector_files, "MAX_WORDS", 2)
+    (tmp_path / "vectors").write_bytes(text("bad"))
+    words, vectors_VE, notes = read_word_vectors(tmp_path / "vectors", OPTION, keep={"the", "银行"}.__contains__)
+    assert (words, vectors_VE[:, 0].tolist(), notes) == (["the", "银行"], [2, 4], [])
+    words, vectors_VE, notes = read_word_vectors(tmp_path / "vectors", OPTION, keep={"不"}.__contains__)
+    assert (words, vectors_VE.shape, notes) == ([], (0, 3), [])
 
 
 @pytest.mark.parametrize(
@@ -126,11 +137,11 @@ def test_another_file_is_refused_with_the_reason(content: bytes, reason: str, tm
     path = tmp_path / "vectors"
     path.write_bytes(content)
     with pytest.raises(RunError) as caught:
-        read_word_vectors(path)
+        read_word_vectors(path, OPTION)
     assert str(caught.value).startswith(f"augment.word_vectors={path} is not a word2vec file (")
     assert reason in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"augment.word_vectors=/no/such.txt: no such file; give word2vec or GloVe"):
-        check_word_vectors(Path("/no/such.txt"))
+        check_word_vectors(Path("/no/such.txt"), OPTION)

@@ -55,40 +55,48 @@ class WordVectorFile(NamedTuple):
     notes: list[str]
 
 
-def check_word_vectors(path: Path) -> None:
+def check_word_vectors(path: Path, option: str) -> None:
     """Look at the beginning of a file.
+
+    Args:
+        path: The file.
+        option: The setting that names it, for messages.
 
     Raises:
         RunError: there is no such file, or it does not begin like one of word vectors.
     """
-    _explained(path, _layout)
+    _explained(path, option, _layout)
 
 
-def read_word_vectors(path: Path) -> WordVectorFile:
+def read_word_vectors(path: Path, option: str, keep: Callable[[str], bool] = lambda _: True) -> WordVectorFile:
     """Read the first words of a file, plain or packed by gzip, bzip2 or xz.
 
     A line is read from its end, because the width of the vectors is known and a word may hold spaces, or be one. Lines
     that are not a word and its vector are left out and counted. Of a word that comes again, the first vector counts.
 
+    Args:
+        path: The file.
+        option: The setting that names it, for messages.
+        keep: Says which words are read; the others are not among the first.
+
     Raises:
         RunError: there is no such file, it cannot be unpacked, or less than half of its lines are words with vectors.
     """
-    return _explained(path, _read)
+    vectors, notes = _explained(path, option, lambda path: _read(path, keep))
+    return WordVectorFile(*vectors, [f"{option}={path}: {note}" for note in notes])
 
 
-def _explained(path: Path, read: Callable[[Path], T]) -> T:
+def _explained(path: Path, option: str, read: Callable[[Path], T]) -> T:
     """Return what `read` reads, and turn what it raises over the content of the file into a RunError."""
     if not path.is_file():
-        raise RunError(
-            f"augment.word_vectors={path}: no such file; give word2vec or GloVe, plain or packed by gzip, bzip2 or xz"
-        )
+        raise RunError(f"{option}={path}: no such file; give word2vec or GloVe, plain or packed by gzip, bzip2 or xz")
     try:
         return read(path)
     except (ValueError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # not about the content: bz2 and gzip say OSError, without a number, of damage
         raise RunError(
-            f"augment.word_vectors={path} is not a word2vec file ({error}): expected a line `words width` and then a "
+            f"{option}={path} is not a word2vec file ({error}): expected a line `words width` and then a "
             "word with its vector, as text or binary; the first line may be missing in text"
         ) from error
 
@@ -134,7 +142,7 @@ def _is_number(field: bytes) -> bool:
     return True
 
 
-def _read(path: Path) -> WordVectorFile:
+def _read(path: Path, keep: Callable[[str], bool]) -> tuple[tuple[list[str], "np.ndarray"], list[str]]:
     import numpy as np
 
     layout = _layout(path)
@@ -142,18 +150,20 @@ def _read(path: Path) -> WordVectorFile:
     bad: dict[int, str] = {}
     seen = 0
     with _open(path) as stream:
-        for number, word, numbers in (_binary_entries if layout.is_binary else _text_entries)(stream, layout):
+        for number, raw, numbers in (_binary_entries if layout.is_binary else _text_entries)(stream, layout):
             if len(vectors) == MAX_WORDS:
                 break
             seen += 1
             try:
-                vectors.setdefault(_text(word), _vector(numbers, layout.width))
+                word = _text(raw)
+                if keep(word):
+                    vectors.setdefault(word, _vector(numbers, layout.width))
             except ValueError as error:
                 bad[number] = str(error)
-    if len(vectors) <= len(bad):
+    if seen <= 2 * len(bad):
         raise ValueError(next((f"line {number}: {why}" for number, why in bad.items()), "no words"))
-    notes = [f"augment.word_vectors={path}: {note}" for note in _notes(layout, seen, list(bad))]
-    return WordVectorFile(list(vectors), np.stack(list(vectors.values())), notes)
+    stacked_VE = np.stack(list(vectors.values())) if vectors else np.empty((0, layout.width), np.float32)
+    return (list(vectors), stacked_VE), list(_notes(layout, seen, list(bad)))
 
 
 def _text_entries(stream: IO[bytes], layout: Layout) -> Entries:
