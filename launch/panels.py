@@ -73,6 +73,7 @@ def _speed(stages: list[TrainStage]) -> Iterator[Panel]:
     yield Panel("Which rank is the slowest", ["speed/slowest_rank"])
     yield Panel("Slowest rank, times the mean", ["speed/slowest_over_mean"])
     yield Panel("Share of padding", ["speed/padding_share"])
+    yield Panel("Share of waiting for rows in the time", ["speed/data_wait_share"])
     if any(stage.teacher is not None and stage.data.teacher_outputs is None for stage in stages):
         yield Panel("Share of the teacher in the time", ["speed/teacher_share"])
     yield Panel("GPU in use", ["speed/gpu_utilization"])
