@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_dist.data.cleaning import split_sentences
 from kd_dist.data.jieba_words import word_cutter
+from kd_dist.data.preprocessing import segment_for, word_ids
 from kd_dist.errors import CorpusError
 
 
@@ -80,6 +81,9 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Line]:
+    if segment_for(tokenizer) == "word":
+        yield from _encode_words(lines, tokenizer, word_starts)
+        return
     # The Rust tokenizer itself: the transformers call around it builds lists of everything and takes twice the time.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -94,6 +98,20 @@ def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Li
         borders = np.searchsorted(first_characters, np.cumsum([0, *map(len, sentences[:-1])]))
         sentence_lengths = np.diff(borders, append=len(ids)).tolist()
         yield _Line(ids, sentence_lengths, _begins_word(line, first_characters).tolist() if word_starts else [])
+
+
+def _encode_words(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Line]:
+    """Tokenize lines with a vocabulary of words, sentence by sentence, since no word goes on in the next one."""
+    per_line = [split_sentences(line) for line in lines]
+    encoded = iter(word_ids(tokenizer, list(itertools.chain.from_iterable(per_line))))
+    for sentences in per_line:
+        words_of = list(itertools.islice(encoded, len(sentences)))
+        words = list(itertools.chain.from_iterable(words_of))
+        yield _Line(
+            list(itertools.chain.from_iterable(words)),
+            [sum(map(len, sentence)) for sentence in words_of],
+            [place == 0 for word in words for place in range(len(word))] if word_starts else [],
+        )
 
 
 def _begins_word(line: str, first_characters: np.ndarray) -> np.ndarray:

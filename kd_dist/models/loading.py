@@ -14,12 +14,23 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 from transformers.utils import logging
 
 from kd_dist.config.families import unsupported
-from kd_dist.config.recurrent import is_recurrent
-from kd_dist.errors import UserError
+from kd_dist.errors import UserError, first_line
 from kd_dist.model_files.encoder_weights import modern_name, require_fit
 from kd_dist.model_files.model_configs import (
     config_file,
@@ -29,6 +40,13 @@ from kd_dist.model_files.model_configs import (
     with_model_type,
 )
 from kd_dist.model_files.weight_files import json_object, tensor_shapes, weight_files
+from kd_dist.models.nezha import (
+    NezhaConfig,
+    NezhaForMaskedLM,
+    NezhaForSequenceClassification,
+    NezhaModel,
+)
+from kd_dist.models.padding import refuse_dependence_on_padding
 from kd_dist.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 
 # What damaged files raise, and those that hold something else than tensors.
@@ -45,6 +63,10 @@ UNREADABLE = (
 
 AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)
+AutoConfig.register(NezhaConfig.model_type, NezhaConfig)
+AutoModel.register(NezhaConfig, NezhaModel)
+AutoModelForMaskedLM.register(NezhaConfig, NezhaForMaskedLM)
+AutoModelForSequenceClassification.register(NezhaConfig, NezhaForSequenceClassification)
 
 
 @dataclass(frozen=True)
@@ -128,9 +150,10 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
         dtype: Of the weights in memory.
 
     Raises:
-        UserError: The weights cannot be read, or tensors of the encoder are not among them.
+        UserError: The weights cannot be read, tensors of the encoder are not among them, or padding changes what a
+            classifier predicts.
     """
-    model_class = mapping[type(config)]
+    model_class = class_for(mapping, config, path)
     options = without_pooler(model_class) | {"ignore_mismatched_sizes": True, "output_loading_info": True}
     tensors = _renamed_tensors(path)
     try:
@@ -143,7 +166,26 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
     other = {name: f"{name} {list(there)}, not {list(wanted)}" for name, there, wanted in found["mismatched_keys"]}
     new = sorted({*found["missing_keys"], *other})
     _refuse_random_encoder(model, new, path)
+    if mapping is MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        refuse_dependence_on_padding(model, path)
     return Loaded(model, new, sorted(found["unexpected_keys"]), [other[name] for name in sorted(other)])
+
+
+def class_for(mapping: Any, config: PretrainedConfig, origin: str) -> Any:
+    """Return the class that one of transformers' mappings has for a configuration.
+
+    Raises:
+        UserError: It has none.
+    """
+    if type(config) in mapping:
+        return mapping[type(config)]
+    kinds = {
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING: "classifier",
+        MODEL_FOR_MASKED_LM_MAPPING: "masked language model",
+    }
+    raise UserError(
+        f"{origin} is a `{config.model_type}` model, of which transformers has no {kinds.get(mapping, 'encoder')}"
+    )
 
 
 def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
@@ -168,8 +210,7 @@ def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
 
 
 def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) -> None:
-    config = model.config.to_dict()
-    if unsupported(config) and not is_recurrent(config):
+    if model.config.to_dict().get("backbone"):  # a model with branches, whose loader checks them
         return
     base = model.base_model  # of a recurrent model the whole
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -208,11 +249,6 @@ def quietly() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def load_tensors(folder: Path, names: list[str]) -> dict[str, Tensor]:

@@ -17,9 +17,8 @@ from kd_dist.data.labels import align_labels, columns_by_name
 from kd_dist.model_files.model_folders import no_classifier
 from kd_dist.models.attention import Attention, capture_attention, run_with_attention
 from kd_dist.models.device import in_bf16
+from kd_dist.models.inputs import Batch, model_inputs
 from kd_dist.models.loading import load_config, load_pretrained
-
-Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,6 @@ class Encoded:
     hidden_states: dict[int, Tensor]
     attention: dict[int, Attention]
     logits: Tensor | None = None
-
-
-def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Keep the inputs of a batch that a model accepts; token types only if it has more than one."""
-    has_types = getattr(model.config, "type_vocab_size", 0) > 1
-    names = ("input_ids", "attention_mask", *(["token_type_ids"] if has_types else []))
-    return {name: batch[name] for name in names if name in batch}
 
 
 def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
@@ -119,7 +111,8 @@ class Teacher:
         self.model: PreTrainedModel = loaded.model
         if wanted.logits:
             loaded.require_trained_head(path, functools.partial(no_classifier, Path(path)))
-        capture_attention(self.model)
+        else:
+            capture_attention(self.model)
         self.model.to(device).eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.families import FAMILIES, unsupported
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
-from kd_dist.config.recurrent import is_recurrent, recurrent_problems
+from kd_dist.config.recurrent import RECURRENT, is_recurrent, recurrent_problems
 from kd_dist.config.stage import WIRE, wired_stage
 from kd_dist.config.stages import (
     AugmentedStage,
@@ -31,6 +31,8 @@ from kd_dist.model_files.model_folders import (
     read_config,
     task_of,
 )
+
+STUDENTS = ("fastbert", RECURRENT)  # families that are made here, to be small or fast: they teach nobody
 
 
 def directory_problems(path: str) -> list[str]:
@@ -67,7 +69,13 @@ def _donor_problems(job: Job, stage: TrainStage) -> list[str]:
         config = model_config(job, "donor.path", path)
     except UserError as error:
         return [str(error)]
-    return [] if config is None else _encoder_problems(config, f"donor.path={path}", "a donor of embeddings")
+    return [] if config is None else _donated_problems(config, f"donor.path={path}")
+
+
+def _donated_problems(config: Config, origin: str) -> list[str]:
+    """Return why a model can give no embeddings; those of words are enough, which every family has."""
+    known = config.get("model_type") and config["model_type"] not in STUDENTS
+    return [] if known else _encoder_problems(config, origin, "a donor of embeddings")
 
 
 def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
@@ -98,7 +106,7 @@ def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) 
     if is_recurrent(config):
         problems = _recurrent_problems(stage, origin, config)
     else:
-        problems = _encoder_problems(config, origin, "trained")
+        problems = _encoder_problems(config, origin, "trained", stage.objective.reads_layers)
     if problems:
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
@@ -160,6 +168,11 @@ def _donated_config(job: Job, stage: TrainStage, layers: list[int]) -> Config | 
     donor = model_config(job, _donor_key(stage), path)
     if donor is None or _missing(donor):
         return None
+    if donor["model_type"] not in ALL_FAMILIES:
+        raise UserError(
+            f"student.teacher_layers takes layers of {', '.join(ALL_FAMILIES)} models, and {path} is a "
+            f"`{donor['model_type']}` model: leave it out, and the student starts from the embeddings alone"
+        )
     there = donor["num_hidden_layers"]
     if outside := [layer for layer in layers if not 1 <= layer <= there]:
         raise UserError(f"student.teacher_layers names layers {outside}: the layers of {path} are 1 to {there}")
@@ -226,14 +239,26 @@ def _missing(config: Config) -> str:
     return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
 
 
-def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
-    """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says."""
+def _encoder_problems(config: Config, origin: str, purpose: str, reads_layers: bool = True) -> list[str]:
+    """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says.
+
+    Where layers are not read, any model will do of which transformers has a classifier, which is known once it is
+    loaded.
+    """
     if problem := untyped_problem(config):
         return [f"{origin} {problem}"]
-    if unsupported(config):
+    family = config["model_type"]
+    if not reads_layers and family not in (*ALL_FAMILIES, *STUDENTS):
+        return []
+    if reads_layers and family in ALL_FAMILIES and (reason := ALL_FAMILIES[family].no_layers):
         return [
-            f"{origin} is a `{config.get('model_type')}` model, not an encoder that can be {purpose}; supported "
-            f"families: {', '.join(FAMILIES)}"
+            f"{origin} is a `{family}` model, whose layers cannot be {purpose}: {reason}. Its predictions can be "
+            "distilled: use `--job finetune`, then `--job tinybert_task` (without settings of layers) or `--job rnn`"
+        ]
+    if family not in ALL_FAMILIES or config.get("is_decoder") or config.get("is_encoder_decoder"):
+        return [
+            f"{origin} is a `{family}` model, not an encoder that can be {purpose}; supported families: "
+            f"{', '.join(FAMILIES if reads_layers else ALL_FAMILIES)}"
         ]
     if missing := _missing(config):
         return [f"{origin}: its config.json does not give {missing}"]
@@ -246,6 +271,7 @@ def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
 def _teacher_problems(stage: TrainStage, teacher: Config, student: Config | None) -> list[str]:
     """Return why this student cannot learn from this teacher; both are given by their config.json."""
     assert stage.teacher is not None
-    if problems := _encoder_problems(teacher, f"teacher.path={stage.teacher.path}", "distilled"):
+    origin, reads_layers = f"teacher.path={stage.teacher.path}", stage.objective.reads_layers
+    if problems := _encoder_problems(teacher, origin, "distilled", reads_layers):
         return problems
     return [] if student is None else stage.objective.architecture_problems(teacher, student)

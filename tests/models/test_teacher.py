@@ -6,7 +6,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from kd_dist.errors import UserError
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.teacher import Teacher, Wanted, encode, model_inputs
+from kd_dist.models.teacher import Teacher, Wanted, encode
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.models.random_models import random_classifier, random_inputs
 
@@ -58,14 +58,6 @@ def test_half_precision_is_bfloat16(tiny: TinyWorld) -> None:
 
 def test_the_last_layer_that_is_needed() -> None:
     assert (LAYERS.last_layer(), Wanted().last_layer(), Wanted(attention=frozenset({5})).last_layer()) == (2, 0, 5)
-
-
-@pytest.mark.parametrize(("kind", "has_types"), [("bert", True), ("roberta", False), ("distilbert", False)])
-def test_token_types_are_kept_only_for_models_that_have_several(kind: str, has_types: bool) -> None:
-    model, batch = random_classifier(kind, type_vocab_size=2 if has_types else 1), random_inputs([5])
-    batch |= {"token_type_ids": torch.zeros_like(batch["input_ids"]), "labels": torch.zeros(1)}
-    names = {"input_ids", "attention_mask"} | ({"token_type_ids"} if has_types else set())
-    assert set(model_inputs(model, batch)) == names
 
 
 def test_a_student_keeps_its_gradients() -> None:

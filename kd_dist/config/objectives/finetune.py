@@ -11,6 +11,7 @@ from kd_dist.config.tasks import Task
 class FinetuneObjective(ObjectiveSection):
     """Training on labels alone."""
 
+    reads_layers: ClassVar[bool] = False
     trains_recurrent: ClassVar[bool] = True
 
     name: Literal["finetune"] = Field(default="finetune", description="learn from labels")

@@ -1,15 +1,17 @@
 """Settings of masked language modelling."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.families import FAMILIES
+from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection
 
 
 class MlmObjective(ObjectiveSection):
     """Masked language modelling (Devlin et al. 2019); whole-word masking as in Cui et al. 2019."""
+
+    reads_layers: ClassVar[bool] = False
 
     name: Literal["mlm"] = Field(default="mlm", description="masked language modelling")
     masking_probability: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens to predict")
@@ -25,9 +27,9 @@ class MlmObjective(ObjectiveSection):
 
     def training_problems(self, config: ModelConfig) -> list[str]:
         family = config["model_type"]
-        if FAMILIES[family].masked_head is not None:
+        able = [name for name, facts in ALL_FAMILIES.items() if facts.masked_head is not None]
+        if family in able:
             return []
-        able = [name for name, facts in FAMILIES.items() if facts.masked_head is not None]
         return [
             f"is a `{family}` model, for which masked language modelling is not supported; supported families: "
             f"{', '.join(able)}"

@@ -11,6 +11,7 @@ class SoftLabelsObjective(ObjectiveSection):
     """Prediction distillation (Hinton et al. 2015; TinyBERT's equation 10)."""
 
     reads_teacher_outputs: ClassVar[bool] = True
+    reads_layers: ClassVar[bool] = False
     trains_recurrent: ClassVar[bool] = True
 
     name: Literal["soft_labels"] = Field(default="soft_labels", description="learn from the teacher's prediction")

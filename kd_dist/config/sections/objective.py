@@ -36,6 +36,9 @@ class ObjectiveSection(Section):
     reads_teacher_outputs: ClassVar[bool] = False
     """Whether the method can read precomputed teacher logits instead of running the teacher."""
 
+    reads_layers: ClassVar[bool] = True
+    """Whether the method needs layers, of the student or the teacher; without, any family of models will do."""
+
     trains_recurrent: ClassVar[bool] = False
     """Whether the method can train a recurrent student, which has logits alone: no layers or attention to compare."""
 
