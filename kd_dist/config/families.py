@@ -1,8 +1,9 @@
 """The one table of facts about encoder families, by transformers' `model_type`.
 
-Every classifier that transformers can load has predictions, which can be distilled (docs/distillation.md); families
-outside the table may, too, if padding does not change them, which is tried when one is loaded. Layers can be distilled
-where transformers hands out the queries and keys of a family, whose scores are plain QK'.
+Every classifier that transformers can load has predictions, which can be distilled (docs/distillation.md). Outside the
+table that is so if padding does not change them, which is tried when a model is loaded. The hidden states of all
+families in the table can be distilled, and the attention of those whose scores are plain QK', where transformers hands
+out queries and keys.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ class Family:
 
     title: str
     """Its name, for people."""
-    no_layers: str | None = None
-    """Why its layers can neither be distilled nor get exits, as a clause; None where they can."""
+    no_attention: str | None = None
+    """Why its attention cannot be distilled, as a clause; None where it can, and where layers can get exits."""
     padding_side: PaddingSide = "right"
     """The side of a row on which the family expects padding, where that is not all the same to it."""
     takes_token_types: bool = False
@@ -50,7 +51,7 @@ ALL_FAMILIES: dict[str, Family] = {
     "bert": Family("BERT, RoBERTa-wwm, MacBERT, WoBERT"),
     "deberta-v2": Family(
         "DeBERTa-v2 and -v3",
-        no_layers="its scores are the sum of three products, of contents and of relative positions",
+        no_attention="its scores are the sum of three products, of contents and of relative positions",
     ),
     "distilbert": Family(
         "DistilBERT",
@@ -66,14 +67,14 @@ ALL_FAMILIES: dict[str, Family] = {
     "ernie": Family("ERNIE"),
     "modernbert": Family(
         "ModernBERT",
-        no_layers="most of its layers see a window around each token only, a student's see the whole text",
+        no_attention="most of its layers see a window around each token only, a student's see the whole text",
         layers="layers",
         masked_head=None,
         masked_head_weights="decoder.",
     ),
     "nezha": Family(
         "NEZHA, WoNEZHA",
-        no_layers="its scores are the sum of two products, of contents and of relative positions",
+        no_attention="its scores are the sum of two products, of contents and of relative positions",
     ),
     "roberta": Family(
         "RoBERTa",
@@ -82,7 +83,9 @@ ALL_FAMILIES: dict[str, Family] = {
         masked_head_weights="lm_head.",
         offset_positions=True,
     ),
-    "roformer": Family("RoFormer", no_layers="transformers does not hand out the queries and keys that it has rotated"),
+    "roformer": Family(
+        "RoFormer", no_attention="transformers does not hand out the queries and keys that it has rotated"
+    ),
     "xlm-roberta": Family(
         "XLM-R",
         classifier_head="sequence",
@@ -92,7 +95,7 @@ ALL_FAMILIES: dict[str, Family] = {
     ),
     "xlnet": Family(
         "XLNet",
-        no_layers="its scores are the sum of three products, of contents, of relative positions and of segments",
+        no_attention="its scores are the sum of three products, of contents, of relative positions and of segments",
         padding_side="left",
         layers="layer",
         takes_token_types=True,
@@ -102,12 +105,12 @@ ALL_FAMILIES: dict[str, Family] = {
     ),
 }
 
-FAMILIES = {name: facts for name, facts in ALL_FAMILIES.items() if facts.no_layers is None}
-"""The families whose layers can be distilled and get exits."""
+FAMILIES = {name: facts for name, facts in ALL_FAMILIES.items() if facts.no_attention is None}
+"""The families whose attention can be distilled, and whose layers can get exits."""
 
 
 def unsupported(config: Mapping[str, Any]) -> bool:
-    """Return whether a config.json describes something other than an encoder whose layers are known here."""
+    """Return whether a config.json describes something other than an encoder whose parts are known here."""
     is_known = config.get("model_type") in FAMILIES
     return not is_known or bool(config.get("is_decoder") or config.get("is_encoder_decoder"))
 

@@ -62,7 +62,7 @@ class Preprocessing:
 
         Those of XLNet always have: its last token, which stands for the text, is a segment of its own.
         """
-        has_several = self.pairs or bool(self.hint_words) or any(_Frame.of(tokenizer).single_types)
+        has_several = self.pairs or bool(self.hint_words) or any(single_types(tokenizer))
         return has_several and "token_type_ids" in tokenizer.model_input_names
 
     def encode(self, tokenizer: Any, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[Encoding]:
@@ -167,6 +167,11 @@ def word_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[list[int]]]:
     pieces = _plain_ids(tokenizer, distinct)
     ids = {w: p if i is None else [i] for w, p, i in zip(distinct, pieces, whole, strict=True)}
     return [[ids[word] for word in row] for row in words]
+
+
+def single_types(tokenizer: Any) -> list[int]:
+    """Return the token types of the special tokens after a single text; all before them are 0."""
+    return _Frame.of(tokenizer).single_types
 
 
 def num_token_types(tokenizer: Any) -> int:

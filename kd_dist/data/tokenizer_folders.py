@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kd_dist.errors import UserError
 from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer, tokenizer_class
 
 WORD_TOKENIZER = "WordTokenizer"
@@ -13,12 +14,18 @@ def load_tokenizer(path: str | Path) -> Any:
     """Load the tokenizer of a folder or hub name.
 
     Raises:
-        UserError: The folder has none; transformers would make up an empty vocabulary.
+        UserError: The folder has none (transformers would make up an empty vocabulary), or one that cannot pad.
     """
     loader: Any = _class_of(Path(path))
     tokenizer = loader.from_pretrained(str(path), trust_remote_code=False)  # or it asks, and reads stdin for the answer
     for name in ("auto_map", "cleaning_steps"):  # code of others or of our own, which no other export is to ask for
         tokenizer.init_kwargs.pop(name, None)
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"the tokenizer in {path} has no token for padding, as those of models that generate text: name one of its "
+            f'tokens, "pad_token": "{tokenizer.eos_token or "..."}" in its tokenizer_config.json, and the number of '
+            'that token, "pad_token_id", in the config.json of the model'
+        )
     return _with_token_types(tokenizer)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_dist.data.cleaning import split_sentences
 from kd_dist.data.jieba_words import word_cutter
-from kd_dist.data.preprocessing import segment_for, word_ids
+from kd_dist.data.preprocessing import segment_for, single_types, word_ids
 from kd_dist.errors import CorpusError
 
 
@@ -39,9 +39,11 @@ def tokenize_blocks(
         word_starts: add whether a token is special or the first of a jieba word.
 
     Returns:
-        `{"input_ids": list of int, "truncated": bool}` and, if requested, `"word_starts": list of bool`.
+        `{"input_ids": list of int, "truncated": bool}`; `"token_type_ids": list of int` if texts of the tokenizer have
+        several; and, if requested, `"word_starts": list of bool`.
     """
     prefix, suffix = _special_tokens(tokenizer)
+    suffix_types = single_types(tokenizer)
     budget = token_budget(tokenizer, max_length)
     encoded = _encode([line for block in unit for line in block], tokenizer, word_starts)
     rows = []
@@ -50,6 +52,8 @@ def tokenize_blocks(
         bodies = _packed(lines, budget) if pack else _one_per_line(lines, budget)
         for ids, begins_word, truncated in bodies:
             row: dict[str, Any] = {"input_ids": prefix + ids + suffix, "truncated": truncated}
+            if any(suffix_types):
+                row["token_type_ids"] = [0] * (len(prefix) + len(ids)) + suffix_types
             if word_starts:
                 row["word_starts"] = [True] * len(prefix) + begins_word + [True] * len(suffix)
             rows.append(row)

@@ -31,10 +31,22 @@ def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return inputs if padding_side(config.model_type) == "right" else _padded_left(inputs)
 
 
+def states_as_in_batch(model: nn.Module, batch: Batch, states_BSD: Tensor) -> Tensor:
+    """Return the states that a model gave for `model_inputs` of a batch, in the order of the tokens of the batch."""
+    config: Any = model.config
+    if padding_side(config.model_type) == "right":
+        return states_BSD
+    return states_BSD.take_along_dim(_turned(batch["attention_mask"], -1)[..., None], dim=1)
+
+
 def _padded_left(inputs: Batch) -> dict[str, Tensor]:
     """Move the padding of rows from their end to their beginning."""
-    mask_BS = inputs["attention_mask"]
+    source_BS = _turned(inputs["attention_mask"], 1)
+    return {name: tensor.gather(1, source_BS) for name, tensor in inputs.items()}
+
+
+def _turned(mask_BS: Tensor, direction: int) -> Tensor:
+    """Return where each place of a row comes from when its padding goes to the beginning (1), or back (-1)."""
     size = mask_BS.shape[1]
     shift_B1 = size - mask_BS.sum(dim=1, keepdim=True)
-    source_BS = (torch.arange(size, device=mask_BS.device) - shift_B1).remainder(size)
-    return {name: tensor.gather(1, source_BS) for name, tensor in inputs.items()}
+    return (torch.arange(size, device=mask_BS.device) - direction * shift_B1).remainder(size)

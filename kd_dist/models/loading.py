@@ -137,6 +137,8 @@ def _transformers_config(path: str | Path) -> PretrainedConfig:
         raise UserError(f"{path} cannot be used: {first_line(error)}") from error
     if hasattr(config, "auto_map"):  # code of others, which no export is to ask for; code of ours names itself in it
         del config.auto_map
+    if hasattr(config, "use_mems_eval"):  # XLNet's states of earlier texts, which transformers' pipeline takes for rows
+        config.update({"use_mems_eval": False, "use_mems_train": False})
     return config
 
 

@@ -7,6 +7,7 @@ from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
 from kd_dist.config.recurrent import RECURRENT, is_recurrent, recurrent_problems
+from kd_dist.config.sections.objective import Parts
 from kd_dist.config.stage import WIRE, wired_stage
 from kd_dist.config.stages import (
     AugmentedStage,
@@ -106,7 +107,7 @@ def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) 
     if is_recurrent(config):
         problems = _recurrent_problems(stage, origin, config)
     else:
-        problems = _encoder_problems(config, origin, "trained", stage.objective.reads_layers)
+        problems = _encoder_problems(config, origin, "trained", stage.objective.reads())
     if problems:
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
@@ -239,27 +240,28 @@ def _missing(config: Config) -> str:
     return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
 
 
-def _encoder_problems(config: Config, origin: str, purpose: str, reads_layers: bool = True) -> list[str]:
+def _encoder_problems(config: Config, origin: str, purpose: str, reads: Parts = "layers") -> list[str]:
     """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says.
 
-    Where layers are not read, any model will do of which transformers has a classifier, which is known once it is
-    loaded.
+    Where predictions alone are read, any model will do of which transformers has a classifier, which is known once it
+    is loaded.
     """
     if problem := untyped_problem(config):
         return [f"{origin} {problem}"]
     family = config["model_type"]
-    if not reads_layers and family not in (*ALL_FAMILIES, *STUDENTS):
+    if reads == "predictions" and family not in (*ALL_FAMILIES, *STUDENTS):
         return []
-    if reads_layers and family in ALL_FAMILIES and (reason := ALL_FAMILIES[family].no_layers):
+    if reads == "attention" and family in ALL_FAMILIES and (reason := ALL_FAMILIES[family].no_attention):
         return [
-            f"{origin} is a `{family}` model, whose layers cannot be {purpose}: {reason}. Its predictions can be "
-            "distilled: use `--job finetune`, then `--job tinybert_task` (without settings of layers) or `--job rnn`"
+            f"{origin} is a `{family}` model, whose attention cannot be distilled: {reason}. Its predictions can "
+            "(`--job finetune`, then `--job tinybert_task` or `--job rnn`), and its hidden states with TinyBERT's "
+            "objective (objective.attention=none)"
         ]
-    if family not in ALL_FAMILIES or config.get("is_decoder") or config.get("is_encoder_decoder"):
-        return [
-            f"{origin} is a `{family}` model, not an encoder that can be {purpose}; supported families: "
-            f"{', '.join(FAMILIES if reads_layers else ALL_FAMILIES)}"
-        ]
+    supported = ALL_FAMILIES if reads in ("predictions", "hidden states") else FAMILIES
+    if family not in supported or config.get("is_decoder") or config.get("is_encoder_decoder"):
+        known = reads == "layers" and family in ALL_FAMILIES
+        why = "whose layers are not known one by one" if known else f"not an encoder that can be {purpose}"
+        return [f"{origin} is a `{family}` model, {why}; supported families: {', '.join(supported)}"]
     if missing := _missing(config):
         return [f"{origin}: its config.json does not give {missing}"]
     width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -271,7 +273,8 @@ def _encoder_problems(config: Config, origin: str, purpose: str, reads_layers: b
 def _teacher_problems(stage: TrainStage, teacher: Config, student: Config | None) -> list[str]:
     """Return why this student cannot learn from this teacher; both are given by their config.json."""
     assert stage.teacher is not None
-    origin, reads_layers = f"teacher.path={stage.teacher.path}", stage.objective.reads_layers
-    if problems := _encoder_problems(teacher, origin, "distilled", reads_layers):
+    if problems := _encoder_problems(
+        teacher, f"teacher.path={stage.teacher.path}", "distilled", stage.objective.reads()
+    ):
         return problems
     return [] if student is None else stage.objective.architecture_problems(teacher, student)

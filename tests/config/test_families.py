@@ -3,11 +3,12 @@
 from functools import reduce
 
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from kd_dist.config.families import ALL_FAMILIES, FAMILIES, unsupported, with_common_names
 from kd_dist.models.attention import SUPPORTED_FAMILIES
-from tests.models.random_models import random_config
+from tests.models.random_models import random_config, random_inputs
 
 
 def test_families_are_those_whose_attention_can_be_captured() -> None:
@@ -49,6 +50,10 @@ def test_words_are_predicted_where_the_table_says(family: str) -> None:
     assert facts.masked_head is None or hasattr(model, facts.masked_head)
     assert facts.masked_head_weights is not None
     assert any(name.startswith(facts.masked_head_weights) for name in model.state_dict())
+    if facts.masked_head is not None:
+        inputs = random_inputs([7])
+        states_BSD = model.eval().base_model(**inputs).last_hidden_state
+        torch.testing.assert_close(getattr(model, facts.masked_head)(states_BSD), model(**inputs).logits)
 
 
 def test_a_model_that_predicts_the_next_word_predicts_no_masked_one() -> None:

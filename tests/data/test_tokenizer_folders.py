@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import GPT2Tokenizer
 
 from kd_dist.data.preprocessing import Preprocessing, segment_for
 from kd_dist.data.tokenizer_folders import load_tokenizer
@@ -68,6 +69,16 @@ def test_roformers_tokenizer_is_berts_after_the_segmentation(saved: bool, tmp_pa
     assert segment_for(tokenizer) == "word"
     [row] = Preprocessing(8, "word").encode(tokenizer, ["天地玄黄"])
     assert tokenizer.convert_ids_to_tokens(row.input_ids) == ["[CLS]", "天地", "玄黄", "[SEP]"]
+
+
+def test_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
+    GPT2Tokenizer(vocab={"a": 0, "<|endoftext|>": 1}, merges=[]).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r'has no token for padding.*"pad_token": "<\|endoftext\|>"'):
+        load_tokenizer(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": "<|endoftext|>"}))
+    assert load_tokenizer(tmp_path).pad_token_id == 1
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:

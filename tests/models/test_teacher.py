@@ -1,9 +1,12 @@
 """A teacher computes what is wanted of it and nothing more, without gradients, in the data's order of labels."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.errors import UserError
 from kd_dist.models.attention import capture_attention
 from kd_dist.models.teacher import Teacher, Wanted, encode
@@ -34,6 +37,21 @@ def test_states_and_attention_are_those_of_the_whole_model(tiny: TinyWorld) -> N
     assert set(found.attention) == {1}
     assert found.attention[1].query_BHSK.shape == (2, 4, 9, 8)
     assert found.logits is None
+
+
+@pytest.mark.parametrize("kind", ALL_FAMILIES)
+def test_states_of_every_family_stand_where_the_tokens_of_the_batch_do(kind: str, tmp_path: Path) -> None:
+    whole = random_classifier(kind)
+    whole.save_pretrained(tmp_path)
+    teacher = Teacher(str(tmp_path), Wanted(frozenset({0, 2})), precision="fp32", device=CPU)
+    batch = random_inputs([9, 4], padding=whole.config.pad_token_id)
+    found = teacher(batch).hidden_states
+    for row, length in enumerate([9, 4]):
+        alone = {name: tensor[row : row + 1, :length] for name, tensor in batch.items()}
+        with torch.no_grad():
+            states = whole(**alone, output_hidden_states=True).hidden_states
+        for layer in (0, 2):
+            torch.testing.assert_close(found[layer][row : row + 1, :length], states[layer], atol=1e-4, rtol=1e-4)
 
 
 def test_logits_come_in_the_order_of_the_data(labelled: LabelledWorld) -> None:

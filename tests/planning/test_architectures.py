@@ -20,23 +20,26 @@ def test_teacher_that_is_no_encoder_is_refused(tmp_path: Path, family: str) -> N
     assert f"is a `{family}` model, not an encoder that can be distilled; supported families: albert, bert" in message
 
 
-LAYERS_ARE_READ = {
-    "tinybert_general": ("teacher.path", []),
-    "minilm": ("teacher.path", []),
-    "tinybert_task": ("teacher.path", ["layers.train.epochs=1"]),
-    "fastbert": ("encoder.path", []),
-}
+ATTENTION_IS_READ = {"tinybert_general": [], "minilm": [], "tinybert_task": ["layers.train.epochs=1"]}
 NO_LAYERS = sorted(ALL_FAMILIES.keys() - FAMILIES.keys())
 
 
 @pytest.mark.parametrize("family", NO_LAYERS)
-@pytest.mark.parametrize("job", LAYERS_ARE_READ)
-def test_layers_that_cannot_be_distilled_are_refused_with_what_can(tmp_path: Path, family: str, job: str) -> None:
-    key, settings = LAYERS_ARE_READ[job]
-    path = model(tmp_path, model_type=family, **CLASSIFIER)
-    said = problems(f"{key}={path}", *settings, job=job)
-    assert f"is a `{family}` model, whose layers cannot be " in said
-    assert f"{ALL_FAMILIES[family].no_layers}. Its predictions can be distilled: use `--job finetune`" in said
+@pytest.mark.parametrize("job", ATTENTION_IS_READ)
+def test_attention_that_cannot_be_distilled_is_refused_with_what_can(tmp_path: Path, family: str, job: str) -> None:
+    given = [f"teacher.path={model(tmp_path, model_type=family, **CLASSIFIER)}", *ATTENTION_IS_READ[job]]
+    said = problems(*given, job=job)
+    assert f"is a `{family}` model, whose attention cannot be distilled: {ALL_FAMILIES[family].no_attention}. " in said
+    assert "Its predictions can (`--job finetune`" in said
+    assert "its hidden states with TinyBERT's objective (objective.attention=none)" in said
+    if job != "minilm":
+        load_checked_job(job, [*given, "objective.attention=none"], plan_only=True)
+
+
+@pytest.mark.parametrize("family", NO_LAYERS)
+def test_layers_that_cannot_be_run_one_by_one_get_no_exits(tmp_path: Path, family: str) -> None:
+    said = problems(f"encoder.path={model(tmp_path, model_type=family)}", job="fastbert")
+    assert f"is a `{family}` model, whose layers are not known one by one; supported families: albert, bert" in said
 
 
 @pytest.mark.parametrize("family", [*ALL_FAMILIES, "gpt2", "megatron-bert"])

@@ -4,20 +4,22 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import ObjectiveSection, rate_for
+from kd_dist.config.sections.objective import ObjectiveSection, Parts, rate_for
 from kd_dist.config.tasks import Task
 
 
 class FinetuneObjective(ObjectiveSection):
     """Training on labels alone."""
 
-    reads_layers: ClassVar[bool] = False
     trains_recurrent: ClassVar[bool] = True
 
     name: Literal["finetune"] = Field(default="finetune", description="learn from labels")
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="balanced: weight classes inversely to their number of rows"
     )
+
+    def reads(self) -> Parts:
+        return "predictions"
 
     def weights(self) -> dict[str, float]:
         return {"label": 1.0}

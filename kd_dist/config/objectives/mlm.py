@@ -1,23 +1,24 @@
 """Settings of masked language modelling."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from kd_dist.config.families import ALL_FAMILIES
-from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection
+from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection, Parts
 
 
 class MlmObjective(ObjectiveSection):
     """Masked language modelling (Devlin et al. 2019); whole-word masking as in Cui et al. 2019."""
-
-    reads_layers: ClassVar[bool] = False
 
     name: Literal["mlm"] = Field(default="mlm", description="masked language modelling")
     masking_probability: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens to predict")
     whole_word_masking: bool = Field(
         default=False, description="mask whole words as jieba finds them (needs data.word_starts=true)"
     )
+
+    def reads(self) -> Parts:
+        return "predictions"
 
     def weights(self) -> dict[str, float]:
         return {"mlm": 1.0}
