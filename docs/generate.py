@@ -105,13 +105,13 @@ def families() -> list[str]:
             f"`{name}`",
             "yes",
             "no" if facts.no_attention else "yes",
-            "yes" if facts.masked_head else "no",
+            "`pretrain`" if facts.masked_head else "`pretrain_xlnet`" if facts.permutation_head else "no",
             facts.no_attention or "",
         ]
         for name, facts in ALL_FAMILIES.items()
     ]
     return table.table(
-        "family|`model_type`|predictions, hidden states|attention, exits|`pretrain`|why not attention", rows
+        "family|`model_type`|predictions, hidden states|attention, exits|further pretraining|why not attention", rows
     )
 
 

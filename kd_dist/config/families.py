@@ -34,6 +34,8 @@ class Family:
     """The module of a masked language model that predicts tokens from hidden states; None where there are several."""
     masked_head_weights: str | None = "cls.predictions."
     """Prefix of that head's weights in a checkpoint; None: there is no masked language model."""
+    permutation_head: str | None = None
+    """The module of a permutation language model that predicts tokens; None: the family has no such model."""
     offset_positions: bool = False
     """Whether positions are numbered from `pad_token_id + 1`, so that the first position embeddings are never used."""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +103,7 @@ ALL_FAMILIES: dict[str, Family] = {
         takes_token_types=True,
         masked_head=None,
         masked_head_weights=None,
+        permutation_head="lm_loss",
         aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "hidden_size": "d_model"},
     ),
 }

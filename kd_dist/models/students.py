@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
@@ -55,6 +56,11 @@ def build_projected_encoder(stage: TrainStage, tokenizer: Any) -> tuple[PreTrain
 def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
     """Build an encoder with a head that predicts masked words."""
     return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)[0]
+
+
+def build_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    """Build an encoder with a head that predicts words in an order, such as XLNet's."""
+    return _build(MODEL_FOR_CAUSAL_LM_MAPPING, stage, tokenizer)[0]
 
 
 def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:

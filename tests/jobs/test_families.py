@@ -18,8 +18,8 @@ from kd_dist.config.sections.models import Encoder, Student, Teacher
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import AnyStage, TeacherOutputsStage, TrainStage
 from kd_dist.data.examples import read_split
-from kd_dist.data.preprocessing import Preprocessing
-from kd_dist.models.classifier import load_classifier, predict_logits
+from kd_dist.data.preprocessing import Encoding, Preprocessing
+from kd_dist.models.classifier import Classifier, load_classifier, predict_logits
 from kd_dist.runs.layout import open_run
 from kd_dist.training.teacher_outputs import StoredOutputs
 from tests.conftest import LabelledWorld, TinyWorld
@@ -56,25 +56,25 @@ def tokens_of(labelled: LabelledWorld, tokenizer: Path, folder: Path) -> Path:
     return folder
 
 
-def job_for(encoder: Path, tokens: Path, student: str, teacher_runs: bool = False) -> Job:
-    """A teacher that writes its outputs, and a student that reads them; or one of a teacher that runs as well."""
+def job_for(encoder: Path, tokens: Path, **students: str) -> Job:
+    """A teacher that writes its outputs, students that read them, and each once more beside a teacher that runs."""
     data, teacher = TokenData(tokens=str(tokens)), Teacher(path="@finetune/export")
     stages: dict[str, AnyStage] = {
         "finetune": TrainStage(
             encoder=Encoder(path=str(encoder)), data=data, objective=FinetuneObjective(), train=TRAIN
         ),
         "outputs": TeacherOutputsStage(teacher=teacher, data=DistillationData(tokens=str(tokens))),
-        "distill": TrainStage(
+    }
+    for name, config in students.items():
+        stages[name] = TrainStage(
             teacher=teacher,
-            student=Student(config=student),
+            student=Student(config=config),
             data=data.model_copy(update={"teacher_outputs": "@outputs/outputs"}),
             objective=SoftLabelsObjective(hard_weight=1.0),
             train=TRAIN,
-        ),
-    }
-    if teacher_runs:
-        stages["online"] = stages["distill"].model_copy(update={"data": data})
-    return Job(name="families", description="", stages=stages, result="distill")
+        )
+        stages[f"{name}_online"] = stages[name].model_copy(update={"data": data})
+    return Job(name="families", description="", stages=stages, result="finetune")
 
 
 def run_stages(run_dirs: list[str]) -> None:
@@ -88,36 +88,39 @@ def run_stages(run_dirs: list[str]) -> None:
 
 def test_every_family_teaches_by_its_predictions(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
     save_xlnet_tokenizer(tiny.corpus, tmp_path / "tokenizer")
-    tokens = tokens_of(labelled, tmp_path / "tokenizer", tmp_path / "tokens")
+    tokens = {"xlnet": tokens_of(labelled, tmp_path / "tokenizer", tmp_path / "tokens")}
     xlnet = save_encoder("xlnet", tmp_path / "tokenizer", tmp_path / "xlnet")
-    students = {"xlnet": str(labelled.student), "xlnet_recurrent": str(write_recurrent_config(tmp_path))}
-    runs = {name: open_run(job_for(xlnet, tokens, student, True), tmp_path, name) for name, student in students.items()}
+    students = {"bert": str(labelled.student), "recurrent": str(write_recurrent_config(tmp_path))}
+    runs = {"xlnet": open_run(job_for(xlnet, tokens["xlnet"], **students), tmp_path, "xlnet")}
     for kind in FAMILIES:
         encoder = save_encoder(kind, tiny.tokenizer, tmp_path / kind)
-        runs[kind] = open_run(job_for(encoder, labelled.tokens, str(labelled.student)), tmp_path, kind)
+        runs[kind] = open_run(job_for(encoder, labelled.tokens), tmp_path, kind)
     run_ranks(1, "tests.jobs.test_families:run_stages", list(map(str, runs.values())), timeout=900)
-    for name, run_dir in runs.items():
-        kind, _, student = name.partition("_")
-        check(run_dir, tokens if kind == "xlnet" else labelled.tokens, kind, student or "bert")
+    for kind, run_dir in runs.items():
+        check_teacher(run_dir, tokens.get(kind, labelled.tokens), kind)
+    for name in students:
+        check_piped(runs["xlnet"] / name / "export", tokens["xlnet"], name)
 
 
-def check(run_dir: Path, tokens: Path, kind: str, student: str) -> None:
-    """Compare what is predicted for rows alone, in batches, in the stored outputs, and by transformers' pipeline."""
-    teacher = load_classifier(run_dir / "finetune" / "export", torch.device("cpu"))
-    assert teacher.model.config.model_type == kind
-    texts = read_split(tokens, "validation").texts
-    rows = Preprocessing.load(teacher.directory).encode(teacher.tokenizer, texts)
+def check_teacher(run_dir: Path, tokens: Path, kind: str) -> None:
+    """Compare the stored outputs with what is predicted for rows alone."""
+    teacher, rows, alone = check_piped(run_dir / "finetune" / "export", tokens, kind)
     assert len({len(row.input_ids) for row in rows}) > 3
-    alone = predict_logits(teacher, rows, batch_size=1)
     assert alone.std(axis=0).max() > 1e-4
-    assert predict_logits(teacher, rows, batch_size=7) == pytest.approx(alone, abs=1e-5)
     stored = StoredOutputs(run_dir / "outputs" / "outputs", teacher.directory, tokens)
     assert stored.of(keys_of(tokens)) == pytest.approx(alone, abs=1e-5)
-    for stage in ("finetune", "distill"):
-        classifier = load_classifier(run_dir / stage / "export", torch.device("cpu"))
-        assert classifier.model.config.model_type == (kind if stage == "finetune" else student)
-        ours = predict_logits(classifier, rows, batch_size=1)
-        assert piped(classifier.directory, texts) == pytest.approx(ours.max(axis=1), abs=1e-5)
+
+
+def check_piped(folder: Path, tokens: Path, kind: str) -> tuple[Classifier, list[Encoding], np.ndarray]:
+    """Compare what is predicted for rows alone with batches of ours, and of transformers' pipeline."""
+    classifier = load_classifier(folder, torch.device("cpu"))
+    assert classifier.model.config.model_type == kind
+    texts = read_split(tokens, "validation").texts
+    rows = Preprocessing.load(folder).encode(classifier.tokenizer, texts)
+    alone = predict_logits(classifier, rows, batch_size=1)
+    assert predict_logits(classifier, rows, batch_size=7) == pytest.approx(alone, abs=1e-5)
+    assert piped(folder, texts) == pytest.approx(alone.max(axis=1), abs=1e-5)
+    return classifier, rows, alone
 
 
 def keys_of(tokens: Path) -> np.ndarray:
