@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import dashboard, picture, shaken, table
+from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
@@ -69,6 +70,7 @@ FOLDERS = {
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
     "README.md": {"highlights": table.highlights},
     "docs/architecture.md": {"tree": lambda: ["```text", *tree(), "```"], "stages": lambda: stage_graphs()},
+    "docs/distillation.md": {"families": lambda: families()},
     "docs/reliability.md": {
         "shaken-jobs": shaken.jobs,
         "shaken-phases": shaken.phases,
@@ -94,6 +96,24 @@ def result_table(exits: bool) -> list[str]:
     folders = sorted(file.parent for file in table.RESULTS.glob("*/results.json") if table.evaluated(file.parent))
     (lines,) = table.model_tables([folder for folder in folders if table.has_exits(folder) is exits])
     return lines
+
+
+def families() -> list[str]:
+    """Return the table of what can be distilled from the models of each family."""
+    rows = [
+        [
+            facts.title,
+            f"`{name}`",
+            "yes",
+            "no" if facts.no_attention else "yes",
+            "`pretrain`" if facts.masked_head else "`pretrain_xlnet`" if facts.permutation_head else "no",
+            facts.no_attention or "",
+        ]
+        for name, facts in ALL_FAMILIES.items()
+    ]
+    return table.table(
+        "family|`model_type`|predictions, hidden states|attention, exits|further pretraining|why not attention", rows
+    )
 
 
 def tree() -> list[str]:

@@ -1,4 +1,4 @@
-"""Pretrain an encoder from scratch by masked language modelling, where no pretrained one is available."""
+"""Pretrain an encoder by masked language modelling: from scratch where none is available, or a given one further."""
 
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.mlm import MlmObjective
@@ -20,4 +20,5 @@ JOB = Job(
         "report": ReportStage(page=ReportOptions(stages=["@pretrain"])),
     },
     result="pretrain",
+    follows={"student.path": ["tokenizer.path"]},
 )

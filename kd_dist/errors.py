@@ -44,6 +44,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 # What `report` is called with: libraries say in exceptions of any kind that a disk is full. It raises what it cannot
 # explain again.
 USERS_MISTAKES = (Exception, KeyboardInterrupt)

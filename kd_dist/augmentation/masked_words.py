@@ -110,7 +110,8 @@ class MaskedWords:
         pairs = zip(probe["special_tokens_mask"], probe["input_ids"], strict=True)
         runs = [(special, [i for _, i in run]) for special, run in itertools.groupby(pairs, key=lambda pair: pair[0])]
         takes_types = "token_type_ids" in self._tokenizer.model_input_names
-        return [ids for special, ids in runs if special], self.model.config.type_vocab_size if takes_types else 0
+        num_types = getattr(self.model.config, "type_vocab_size", 0)  # which some families do not have
+        return [ids for special, ids in runs if special], num_types if takes_types else 0
 
     # ---------------------------------------------------------------------------------------------------- candidates
 

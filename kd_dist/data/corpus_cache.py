@@ -13,7 +13,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import CorpusError
 from kd_dist.files import link
 
-FORMAT_VERSION = 3  # raise it when the same options and files would give other rows: old caches are then left alone
+FORMAT_VERSION = 4  # raise it when the same options and files would give other rows: old caches are then left alone
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 

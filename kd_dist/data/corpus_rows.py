@@ -14,6 +14,7 @@ from typing import Any
 from kd_dist.data.arrow_rows import quiet, rows_of_units, write_splits, write_units
 from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.data.prepared_rows import write_statistics, write_tokenizer
+from kd_dist.data.preprocessing import single_types
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.tokenizing import token_budget, tokenize_blocks
 from kd_dist.data.unknown_words import SET_TOKENIZER, count_unknown_words, refuse_unknown_words
@@ -104,6 +105,8 @@ def _tokenize(work: Path, options: dict[str, Any], num_workers: int) -> Any:
     import datasets
 
     columns = {"input_ids": datasets.List(datasets.Value("int32")), "truncated": datasets.Value("bool")}
+    if any(single_types(worker_tokenizer(options["tokenizer_path"]))):
+        columns["token_type_ids"] = datasets.List(datasets.Value("int8"))
     if options["word_starts"]:
         columns["word_starts"] = datasets.List(datasets.Value("bool"))
     units = datasets.Dataset.from_file(str(work / "units.arrow"))
@@ -116,4 +119,5 @@ def _tokenize_batch(batch: dict[str, Any], tokenizer_path: str, **options: Any) 
     tokenizer = worker_tokenizer(tokenizer_path)
     rows = [row for unit in batch["blocks"] for row in tokenize_blocks(unit, tokenizer, **options)]
     columns = ["input_ids", "truncated"] + ["word_starts"] * options["word_starts"]
+    columns += ["token_type_ids"] * any(single_types(tokenizer))
     return {column: [row[column] for row in rows] for column in columns}

@@ -29,7 +29,7 @@ from kd_dist.data.prepared_rows import (
     write_encoding,
     write_statistics,
 )
-from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words
+from kd_dist.data.preprocessing import Encoding, Preprocessing, read_hint_words, segment_for
 from kd_dist.data.splits import load_splits
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.unknown_words import SET_TOKENIZER, count_unknown_words, refuse_unknown_words, total
@@ -70,8 +70,9 @@ def prepare(data: LabelledData, tokenizer_path: str, output_dir: Path, texts_fil
     hint_words = read_hint_words(Path(data.hint_words)) if data.hint_words else {}
     splits, labels, report = load_splits(data)
     report["unread_files"] = list(map(str, unread_labelled_files([*data.train, *data.validation, *data.test])))
+    segment = segment_for(tokenizer) if data.segment == "auto" else data.segment
     preprocessing = Preprocessing(
-        data.max_length, data.segment, "text_pair" in parse_columns(data.columns).wanted(), hint_words
+        data.max_length, segment, "text_pair" in parse_columns(data.columns).wanted(), hint_words
     )
     with replaced_folder(output_dir) as (work, output), quiet():
         for split in SPLITS:

@@ -24,9 +24,11 @@ DEFAULT_MAX_LENGTH = 128
 CHARACTERS_PER_TOKEN = 64
 
 # What BERT's tokenizer calls Chinese characters.
-_CHINESE = re.compile(
-    "([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f])"
-)
+_CHARACTER = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f]"
+_CHINESE = re.compile(f"({_CHARACTER})")
+_CHINESE_WORD = re.compile(f"{_CHARACTER}{{2,}}")
+
+MIN_SHARE_OF_WORDS = 0.01  # of a vocabulary of words; those of WoBERT and RoFormer have 0.8, those of characters none
 
 
 class Encoding(NamedTuple):
@@ -56,8 +58,12 @@ class Preprocessing:
     hint_words: dict[str, list[str]] = field(default_factory=dict)
 
     def has_token_types(self, tokenizer: Any) -> bool:
-        """Return whether rows have two segments that the model of the tokenizer distinguishes."""
-        return (self.pairs or bool(self.hint_words)) and "token_type_ids" in tokenizer.model_input_names
+        """Return whether rows have several segments that the model of the tokenizer distinguishes.
+
+        Those of XLNet always have: its last token, which stands for the text, is a segment of its own.
+        """
+        has_several = self.pairs or bool(self.hint_words) or any(single_types(tokenizer))
+        return has_several and "token_type_ids" in tokenizer.model_input_names
 
     def encode(self, tokenizer: Any, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> list[Encoding]:
         """Return the encodings of raw texts: cleaned, segmented, with special tokens, truncated.
@@ -137,6 +143,43 @@ class Preprocessing:
         return _plain_ids(tokenizer, texts)
 
 
+def segment_for(tokenizer: Any) -> str:
+    """Return the segmentation that a vocabulary is made for: `word` where it has words of several Chinese characters.
+
+    BERT's tokenizer cuts texts into characters first, so that it never gives such a word by itself; a model that was
+    trained on words, such as WoBERT, would silently get something else. Tokenizers of other kinds find words.
+    """
+    from tokenizers.models import WordPiece
+
+    if not isinstance(tokenizer.backend_tokenizer.model, WordPiece):
+        return "none"
+    vocabulary = tokenizer.get_vocab()
+    num_words = sum(_CHINESE_WORD.fullmatch(token) is not None for token in vocabulary)
+    return "word" if num_words > MIN_SHARE_OF_WORDS * len(vocabulary) else "none"
+
+
+def word_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[list[int]]]:
+    """Segment clean texts into the words of jieba's dictionary, and return the token ids of each word."""
+    cut = word_cutter().cut
+    words = [[word for word in cut(text, HMM=False) if not word.isspace()] for text in texts]
+    distinct = list(dict.fromkeys(itertools.chain.from_iterable(words)))
+    whole = map(_whole_word_id, itertools.repeat(tokenizer.backend_tokenizer), distinct)
+    pieces = _plain_ids(tokenizer, distinct)
+    ids = {w: p if i is None else [i] for w, p, i in zip(distinct, pieces, whole, strict=True)}
+    return [[ids[word] for word in row] for row in words]
+
+
+def single_types(tokenizer: Any) -> list[int]:
+    """Return the token types of the special tokens after a single text; all before them are 0."""
+    return _Frame.of(tokenizer).single_types
+
+
+def num_token_types(tokenizer: Any) -> int:
+    """Return how many token types the rows of a tokenizer may have."""
+    frame = _Frame.of(tokenizer)
+    return 1 + max(frame.second_type, *frame.single_types, *frame.pair_types, 0)
+
+
 def default_max_length(num_positions: int | None) -> int:
     """Return the tokens of a row for a model that does not say: 128, or fewer if it has fewer positions."""
     return min(DEFAULT_MAX_LENGTH, num_positions or DEFAULT_MAX_LENGTH)
@@ -158,15 +201,11 @@ def _word_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """
     from tokenizers.models import WordPiece
 
+    if isinstance(tokenizer.backend_tokenizer.model, WordPiece):
+        return [list(itertools.chain.from_iterable(row)) for row in word_ids(tokenizer, texts)]
     cut = word_cutter().cut
     words = [[word for word in cut(text, HMM=False) if not word.isspace()] for text in texts]
-    if not isinstance(tokenizer.backend_tokenizer.model, WordPiece):
-        return _plain_ids(tokenizer, [" ".join(row) for row in words])
-    distinct = list(dict.fromkeys(itertools.chain.from_iterable(words)))
-    whole = map(_whole_word_id, itertools.repeat(tokenizer.backend_tokenizer), distinct)
-    pieces = _plain_ids(tokenizer, distinct)
-    ids = {w: p if i is None else [i] for w, p, i in zip(distinct, pieces, whole, strict=True)}
-    return [list(itertools.chain.from_iterable(map(ids.__getitem__, row))) for row in words]
+    return _plain_ids(tokenizer, [" ".join(row) for row in words])
 
 
 def _whole_word_id(backend: Any, word: str) -> int | None:
@@ -176,12 +215,17 @@ def _whole_word_id(backend: Any, word: str) -> int | None:
 
 
 class _Frame(NamedTuple):
-    """The special tokens before, between and after two segments, and the token type of the second."""
+    """The special tokens before, between and after two segments, and the token types.
+
+    Those of the suffix are given for a single text and for a pair; all before the second segment are 0.
+    """
 
     prefix: list[int]
     middle: list[int]
     suffix: list[int]
     second_type: int
+    single_types: list[int]
+    pair_types: list[int]
 
     @classmethod
     def of(cls, tokenizer: Any) -> "_Frame":
@@ -193,7 +237,16 @@ class _Frame(NamedTuple):
         segments = probe.sequence_ids  # None at special tokens
         middle = slice(len(segments) - segments[::-1].index(0), segments.index(1))
         end = len(segments) - segments[::-1].index(1)
-        return cls(probe.ids[: segments.index(0)], probe.ids[middle], probe.ids[end:], probe.type_ids[end - 1])
+        suffix, types = probe.ids[end:], probe.type_ids
+        single_types = backend.encode("a").type_ids
+        return cls(
+            probe.ids[: segments.index(0)],
+            probe.ids[middle],
+            suffix,
+            types[end - 1],
+            single_types[len(single_types) - len(suffix) :],
+            types[end:],
+        )
 
     def around(
         self, first: list[int], second: list[int] | None, max_length: int, with_types: bool, truncated: bool
@@ -201,12 +254,13 @@ class _Frame(NamedTuple):
         """Return the row of one or two segments; `truncated` says whether the text was clipped before."""
         room = max_length - len(self.prefix) - len(self.suffix)
         if second is None:
-            ids = [*self.prefix, *first[:room], *self.suffix]
-            return Encoding(ids, [0] * len(ids) if with_types else None, truncated or len(first) > room)
+            body = [*self.prefix, *first[:room]]
+            types = [0] * len(body) + self.single_types
+            return Encoding(body + self.suffix, types if with_types else None, truncated or len(first) > room)
         num_first, num_second = longest_first(len(first), len(second), room - len(self.middle))
         head = [*self.prefix, *first[:num_first], *self.middle]
         tail = [*second[:num_second], *self.suffix]
-        types = [0] * len(head) + [self.second_type] * len(tail)
+        types = [0] * len(head) + [self.second_type] * num_second + self.pair_types
         lost = num_first < len(first) or num_second < len(second)
         return Encoding(head + tail, types if with_types else None, truncated or lost)
 

@@ -4,23 +4,49 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.quiet import quietly
-from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer
+from kd_dist.errors import UserError
+from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer, tokenizer_class
+
+WORD_TOKENIZER = "WordTokenizer"
+"""The class of tokenizers that segment by themselves, in the code beside them; here `Preprocessing` segments."""
 
 
 def load_tokenizer(path: str | Path) -> Any:
     """Load the tokenizer of a folder or hub name.
 
     Raises:
-        UserError: The folder has none; transformers would make up an empty vocabulary.
+        UserError: The folder has none (transformers would make up an empty vocabulary), or one that cannot pad.
     """
-    from transformers import AutoTokenizer, BertTokenizer
-
-    folder = Path(path)
-    if folder.is_dir():
-        require_tokenizer(folder)
-    loader = BertTokenizer if folder.is_dir() and needs_berts_class(folder) else AutoTokenizer
+    loader: Any = _class_of(Path(path))
     with quietly():
         # Not to trust is said, or it asks, and reads stdin for the answer.
         tokenizer = loader.from_pretrained(str(path), trust_remote_code=False)
-    tokenizer.init_kwargs.pop("auto_map", None)  # code of others, which no export is to ask for
+    for name in ("auto_map", "cleaning_steps"):  # code of others or of our own, which no other export is to ask for
+        tokenizer.init_kwargs.pop(name, None)
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"the tokenizer in {path} has no token for padding, as those of models that generate text: name one of its "
+            f'tokens, "pad_token": "{tokenizer.eos_token or "..."}" in its tokenizer_config.json, and the number of '
+            'that token, "pad_token_id", in the config.json of the model'
+        )
+    return _with_token_types(tokenizer)
+
+
+def _class_of(folder: Path) -> type:
+    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+
+    if not folder.is_dir():
+        return AutoTokenizer
+    require_tokenizer(folder)
+    if tokenizer_class(folder) == WORD_TOKENIZER:
+        return PreTrainedTokenizerFast
+    return BertTokenizer if needs_berts_class(folder) else AutoTokenizer
+
+
+def _with_token_types(tokenizer: Any) -> Any:
+    """Let a tokenizer return token types where even a single text has several: XLNet's of transformers 5 does not."""
+    names = tokenizer.model_input_names
+    if tokenizer.is_fast and "token_type_ids" not in names and any(tokenizer.backend_tokenizer.encode("a").type_ids):
+        tokenizer.model_input_names = [*names, "token_type_ids"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # or it would not be saved
     return tokenizer

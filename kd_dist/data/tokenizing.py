@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_dist.data.cleaning import split_sentences
 from kd_dist.data.jieba_words import word_cutter
+from kd_dist.data.preprocessing import segment_for, single_types, word_ids
 from kd_dist.errors import CorpusError
 
 
@@ -38,9 +39,11 @@ def tokenize_blocks(
         word_starts: add whether a token is special or the first of a jieba word.
 
     Returns:
-        `{"input_ids": list of int, "truncated": bool}` and, if requested, `"word_starts": list of bool`.
+        `{"input_ids": list of int, "truncated": bool}`; `"token_type_ids": list of int` if texts of the tokenizer have
+        several; and, if requested, `"word_starts": list of bool`.
     """
     prefix, suffix = _special_tokens(tokenizer)
+    suffix_types = single_types(tokenizer)
     budget = token_budget(tokenizer, max_length)
     encoded = _encode([line for block in unit for line in block], tokenizer, word_starts)
     rows = []
@@ -49,6 +52,8 @@ def tokenize_blocks(
         bodies = _packed(lines, budget) if pack else _one_per_line(lines, budget)
         for ids, begins_word, truncated in bodies:
             row: dict[str, Any] = {"input_ids": prefix + ids + suffix, "truncated": truncated}
+            if any(suffix_types):
+                row["token_type_ids"] = [0] * (len(prefix) + len(ids)) + suffix_types
             if word_starts:
                 row["word_starts"] = [True] * len(prefix) + begins_word + [True] * len(suffix)
             rows.append(row)
@@ -80,6 +85,9 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Line]:
+    if segment_for(tokenizer) == "word":
+        yield from _encode_words(lines, tokenizer, word_starts)
+        return
     # The Rust tokenizer itself: the transformers call around it builds lists of everything and takes twice the time.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -94,6 +102,20 @@ def _encode(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Li
         borders = np.searchsorted(first_characters, np.cumsum([0, *map(len, sentences[:-1])]))
         sentence_lengths = np.diff(borders, append=len(ids)).tolist()
         yield _Line(ids, sentence_lengths, _begins_word(line, first_characters).tolist() if word_starts else [])
+
+
+def _encode_words(lines: list[str], tokenizer: Any, word_starts: bool) -> Iterator[_Line]:
+    """Tokenize lines with a vocabulary of words, sentence by sentence, since no word goes on in the next one."""
+    per_line = [split_sentences(line) for line in lines]
+    encoded = iter(word_ids(tokenizer, list(itertools.chain.from_iterable(per_line))))
+    for sentences in per_line:
+        words_of = list(itertools.islice(encoded, len(sentences)))
+        words = list(itertools.chain.from_iterable(words_of))
+        yield _Line(
+            list(itertools.chain.from_iterable(words)),
+            [sum(map(len, sentence)) for sentence in words_of],
+            [place == 0 for word in words for place in range(len(word))] if word_starts else [],
+        )
 
 
 def _begins_word(line: str, first_characters: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import find_files, unread_files, unread_note
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import HELD_OUT, TEXTS, PreparedRows, share_held_out, write_encoding, write_statistics
-from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length
+from kd_dist.data.preprocessing import FILE_NAME, Preprocessing, default_max_length, segment_for
 from kd_dist.data.readers import SET_TEXT_FIELD, find_plain_texts, read_texts
 from kd_dist.data.tokenizers import load_fast_tokenizer, worker_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, refuse_unknown_words, unknown_words_note
@@ -212,7 +212,8 @@ class Recipe:
         if (model / FILE_NAME).is_file():
             preprocessing = Preprocessing.load(model)
         else:
-            preprocessing = Preprocessing(max_length=default_max_length(num_positions(config)))
+            segment = segment_for(load_fast_tokenizer(str(model)))
+            preprocessing = Preprocessing(max_length=default_max_length(num_positions(config)), segment=segment)
         task, names = task_of(config), label_names(config)
         ids = {} if task == "regression" else {name: index for index, name in enumerate(names)}
         return cls(preprocessing, str(model), Labels(task, ids))

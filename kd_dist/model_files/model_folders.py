@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.families import FAMILIES, with_common_names
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES, Family, with_common_names
 from kd_dist.config.tasks import Task
 from kd_dist.errors import UserError
 from kd_dist.files import read_json
@@ -31,7 +31,7 @@ def has_language_model_head(path: str) -> bool:
     if not folder.is_dir():
         return True
     if first_weights(folder) is not None:
-        heads = tuple(family.masked_head_weights for family in FAMILIES.values())
+        heads = [head for facts in _possible_families(folder) if (head := facts.masked_head_weights)]
         return any(f".{head}" in f".{name}" for name in tensor_shapes(folder) for head in heads)
     architectures = [name for name in _architectures(folder) if name != ELECTRA_DISCRIMINATOR]
     return any(name.endswith(MASKED_LANGUAGE_MODELS) for name in architectures)
@@ -45,6 +45,12 @@ def has_classifier_head(path: str) -> bool:
     """
     folder = Path(path)
     return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))
+
+
+def _possible_families(folder: Path) -> list[Family]:
+    """Return the family of a model folder; those built like BERT where that is not known."""
+    family = read_model_config(folder).get("model_type") if config_file(folder) else None
+    return [ALL_FAMILIES[family]] if family in ALL_FAMILIES else list(FAMILIES.values())
 
 
 def _architectures(folder: Path) -> list[str]:
@@ -76,7 +82,7 @@ def num_positions(config: Config) -> int | None:
         The number of usable positions; None where the configuration does not give it.
     """
     config = encoder_config(config)
-    family = FAMILIES.get(config.get("model_type", ""))
+    family = ALL_FAMILIES.get(config.get("model_type", ""))
     limit, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
     if not isinstance(limit, int):
         return None

@@ -20,7 +20,10 @@ OTHER_TOKENIZER = "prepare the rows with the tokenizer of this model (tokenizer.
 
 # Families whose tokenizer transformers makes of a vocab.txt by itself.
 WORDPIECE_FAMILIES = ("bert", "distilbert", "electra", "ernie")
-CLASSES_WITHOUT_VOCAB_TXT = ("Albert", "Roberta", "XLMRoberta")
+CLASSES_WITHOUT_VOCAB_TXT = ("Albert", "Roberta", "RoFormer", "XLMRoberta")
+ROFORMERS_CLASS = (
+    "RoFormerTokenizer"  # needs rjieba; segmentation into words is ours (`data.segment`), then it is BERT's
+)
 NEEDED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 MIN_SHARE_OF_EMBEDDINGS = 0.5  # of a model's embeddings, that its tokenizer must have tokens for
@@ -52,12 +55,18 @@ def require_tokenizer(folder: Path) -> None:
         raise UserError(f"{folder}/vocab.txt is no vocabulary of BERT's tokenizer: it lacks {', '.join(missing)}")
 
 
+def tokenizer_class(folder: Path) -> str:
+    """Return the class that a folder names for its tokenizer; empty where it names none."""
+    return _object(folder / "tokenizer_config.json").get("tokenizer_class") or ""
+
+
 def needs_berts_class(folder: Path) -> bool:
     """Return whether a folder's tokenizer is BERT's and transformers would not find that out by itself."""
-    if is_berts(folder):
+    named = tokenizer_class(folder)
+    if is_berts(folder) or named.startswith(ROFORMERS_CLASS):
         return True
     file = config_file(folder)
-    if file is None or _object(folder / "tokenizer_config.json").get("tokenizer_class"):
+    if file is None or named:
         return False
     return file.name != "config.json" or is_bert_without_type(_object(file))
 
@@ -70,7 +79,7 @@ def is_berts(folder: Path) -> bool:
     others = [folder / "tokenizer.json", folder / "vocab.json", *folder.glob("*.model")]
     if not (folder / "vocab.txt").is_file() or any(file.is_file() for file in others):
         return False
-    named = _object(folder / "tokenizer_config.json").get("tokenizer_class") or ""
+    named = tokenizer_class(folder)
     if named and not named.startswith(CLASSES_WITHOUT_VOCAB_TXT):
         return False
     return _object(folder / "config.json").get("model_type") not in WORDPIECE_FAMILIES

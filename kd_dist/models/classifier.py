@@ -15,10 +15,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
+from kd_dist.config.recurrent import RECURRENT
 from kd_dist.config.tasks import Task
-from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH, FILE_NAME, Encoding, Preprocessing, default_max_length
+from kd_dist.data.preprocessing import (
+    DEFAULT_MAX_LENGTH,
+    FILE_NAME,
+    Encoding,
+    Preprocessing,
+    default_max_length,
+    segment_for,
+)
 from kd_dist.data.tokenizer_folders import load_tokenizer
-from kd_dist.errors import UserError
+from kd_dist.errors import UserError, first_line
 from kd_dist.files import read_json
 from kd_dist.model_files.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, tokenizer_notes
@@ -26,7 +34,8 @@ from kd_dist.models.classifier_output import ClassifierOutput
 from kd_dist.models.device import own_device
 from kd_dist.models.early_exit import BRANCHES, FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule
-from kd_dist.models.loading import first_line, load_config, load_pretrained, print_note
+from kd_dist.models.inputs import model_inputs
+from kd_dist.models.loading import load_config, load_pretrained, print_note
 
 TOKENS_SIDE_BY_SIDE = 32_768  # in one call of a model with early exit: 100 MB of states 768 wide
 
@@ -67,7 +76,7 @@ class Classifier:
             way_out = f": train some (`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
             raise UserError(
                 f"{self.directory} has no branches to exit early by, so it has no speed"
-                f"{'; recurrent models never have' if self.brings_code else way_out}"
+                f"{'; recurrent models never have' if self.model.config.model_type == RECURRENT else way_out}"
             )
         return replace(self, exit_rule=self.model.exit_rule(speed, patience))
 
@@ -102,12 +111,11 @@ class Classifier:
     def batch(self, rows: Sequence[Encoding]) -> dict[str, Tensor]:
         """Return rows as the model takes them, on its device: each entry (B, S), padded to the longest of them."""
         columns = {"input_ids": _padded([row.input_ids for row in rows], self.tokenizer.pad_token_id)}
-        if getattr(self.model.config, "type_vocab_size", 1) > 1:
-            # Without types a model assumes a single segment, which is right.
-            types = [row.token_type_ids for row in rows if row.token_type_ids is not None]
-            columns |= {"token_type_ids": _padded(types, 0)} if types else {}
+        # Without types a model assumes a single segment, which is right.
+        types = [row.token_type_ids for row in rows if row.token_type_ids is not None]
+        columns |= {"token_type_ids": _padded(types, 0)} if types else {}
         columns["attention_mask"] = _padded([[1] * len(row.input_ids) for row in rows], 0)
-        return {name: tensor.to(self.model.device) for name, tensor in columns.items()}
+        return {name: tensor.to(self.model.device) for name, tensor in model_inputs(self.model, columns).items()}
 
     def encode(
         self, preprocessing: Preprocessing, texts: Sequence[str], text_pairs: Sequence[str] | None
@@ -259,8 +267,9 @@ def load_preprocessing(classifier: Classifier, default: Preprocessing) -> Prepro
 
 
 def plain_preprocessing(classifier: Classifier, pairs: bool) -> Preprocessing:
-    """Return the default for a model from elsewhere: its tokenizer alone, and at most 128 tokens."""
-    return Preprocessing(max_length=default_max_length(classifier.max_length), pairs=pairs)
+    """Return the default for a model from elsewhere: what its tokenizer is made for, and at most 128 tokens."""
+    segment = segment_for(classifier.tokenizer)
+    return Preprocessing(max_length=default_max_length(classifier.max_length), segment=segment, pairs=pairs)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

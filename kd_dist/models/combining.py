@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from kd_dist.config.families import padding_side
 from kd_dist.config.stages import EnsembleStage
 from kd_dist.data.labels import align_labels
 from kd_dist.data.preprocessing import FILE_NAME, Preprocessing
@@ -84,6 +85,8 @@ def _require_alike(first: Classifier, member: Classifier) -> None:
     where = f"{member.directory} cannot be in one ensemble with {first.directory}"
     if member.exit_rule is not None or member.brings_code:
         raise RunError(f"{where}: it is a model of kind {member.model.config.model_type}; members are plain encoders")
+    if padding_side(member.model.config.model_type) != "right":
+        raise RunError(f"{where}: it expects padding on the left of a row, where members have it on the right")
     if member.task != first.task:
         raise RunError(f"{where}: one is for {member.task}, the other for {first.task}")
     if _tokens_of(member.tokenizer) != _tokens_of(first.tokenizer):

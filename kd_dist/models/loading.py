@@ -13,12 +13,23 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 
 from kd_dist.config.families import unsupported
-from kd_dist.config.recurrent import is_recurrent
 from kd_dist.data.quiet import quietly
-from kd_dist.errors import UserError
+from kd_dist.errors import UserError, first_line
 from kd_dist.model_files.encoder_weights import modern_name, require_fit
 from kd_dist.model_files.model_configs import (
     config_file,
@@ -29,6 +40,13 @@ from kd_dist.model_files.model_configs import (
 )
 from kd_dist.model_files.weight_files import json_object, tensor_shapes, weight_files
 from kd_dist.models.ensemble import EnsembleConfig, EnsembleForSequenceClassification
+from kd_dist.models.nezha import (
+    NezhaConfig,
+    NezhaForMaskedLM,
+    NezhaForSequenceClassification,
+    NezhaModel,
+)
+from kd_dist.models.padding import refuse_dependence_on_padding
 from kd_dist.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
 
 # What damaged files raise, and those that hold something else than tensors.
@@ -47,6 +65,10 @@ AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)
 AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
 AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
+AutoConfig.register(NezhaConfig.model_type, NezhaConfig)
+AutoModel.register(NezhaConfig, NezhaModel)
+AutoModelForMaskedLM.register(NezhaConfig, NezhaForMaskedLM)
+AutoModelForSequenceClassification.register(NezhaConfig, NezhaForSequenceClassification)
 
 
 @dataclass(frozen=True)
@@ -117,6 +139,8 @@ def _transformers_config(path: str | Path) -> PretrainedConfig:
         raise UserError(f"{path} cannot be used: {first_line(error)}") from error
     if hasattr(config, "auto_map"):  # code of others, which no export is to ask for; code of ours names itself in it
         del config.auto_map
+    if hasattr(config, "use_mems_eval"):  # XLNet's states of earlier texts, which transformers' pipeline takes for rows
+        config.update({"use_mems_eval": False, "use_mems_train": False})
     return config
 
 
@@ -130,9 +154,10 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
         dtype: Of the weights in memory.
 
     Raises:
-        UserError: The weights cannot be read, or tensors of the encoder are not among them.
+        UserError: The weights cannot be read, tensors of the encoder are not among them, or padding changes what a
+            classifier predicts.
     """
-    model_class = mapping[type(config)]
+    model_class = class_for(mapping, config, path)
     options = without_pooler(model_class) | {"ignore_mismatched_sizes": True, "output_loading_info": True}
     tensors = _renamed_tensors(path)
     try:
@@ -145,7 +170,26 @@ def load_pretrained(mapping: Any, path: str, config: PretrainedConfig, dtype: to
     other = {name: f"{name} {list(there)}, not {list(wanted)}" for name, there, wanted in found["mismatched_keys"]}
     new = sorted({*found["missing_keys"], *other})
     _refuse_random_encoder(model, new, path)
+    if mapping is MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        refuse_dependence_on_padding(model, path)
     return Loaded(model, new, sorted(found["unexpected_keys"]), [other[name] for name in sorted(other)])
+
+
+def class_for(mapping: Any, config: PretrainedConfig, origin: str) -> Any:
+    """Return the class that one of transformers' mappings has for a configuration.
+
+    Raises:
+        UserError: It has none.
+    """
+    if type(config) in mapping:
+        return mapping[type(config)]
+    kinds = {
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING: "classifier",
+        MODEL_FOR_MASKED_LM_MAPPING: "masked language model",
+    }
+    raise UserError(
+        f"{origin} is a `{config.model_type}` model, of which transformers has no {kinds.get(mapping, 'encoder')}"
+    )
 
 
 def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
@@ -170,8 +214,7 @@ def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
 
 
 def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) -> None:
-    config = model.config.to_dict()
-    if unsupported(config) and not is_recurrent(config):
+    if model.config.to_dict().get("backbone"):  # a model with branches, whose loader checks them
         return
     base = model.base_model  # of a recurrent model the whole
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -198,11 +241,6 @@ def print_note(note: str) -> None:
     """Print a note once, on one rank."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {note}", file=sys.stderr, flush=True)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def load_tensors(folder: Path, names: list[str]) -> dict[str, Tensor]:

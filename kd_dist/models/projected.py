@@ -66,12 +66,15 @@ def project(donor: PreTrainedModel, student: PreTrainedModel) -> Tensor:
 
 
 def _tables(encoder: Any) -> dict[str, Tensor]:
-    """Return the embeddings by name; positions from the first that a text has, types where the family has them."""
-    embeddings, config = encoder.embeddings, encoder.config
-    if config.model_type == RECURRENT:
-        return {"words": embeddings.weight}
-    first = config.pad_token_id + 1 if FAMILIES[config.model_type].offset_positions else 0
-    tables = {"words": embeddings.word_embeddings.weight, "positions": embeddings.position_embeddings.weight[first:]}
-    if hasattr(embeddings, "token_type_embeddings"):
-        tables["types"] = embeddings.token_type_embeddings.weight
+    """Return the embeddings by name; positions from the first that a text has, types where the family has them.
+
+    Outside the families that are built like BERT only words mean the same in donor and student.
+    """
+    family, tables = encoder.config.model_type, {"words": encoder.get_input_embeddings().weight}
+    if family not in FAMILIES:
+        return tables
+    first = encoder.config.pad_token_id + 1 if FAMILIES[family].offset_positions else 0
+    tables["positions"] = encoder.embeddings.position_embeddings.weight[first:]
+    if hasattr(encoder.embeddings, "token_type_embeddings"):
+        tables["types"] = encoder.embeddings.token_type_embeddings.weight
     return tables

@@ -10,27 +10,36 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
 )
 
+from kd_dist.config.families import FAMILIES
 from kd_dist.config.paths import model_config_file
-from kd_dist.config.recurrent import RECURRENT
 from kd_dist.config.sections.models import Student
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.data.preprocessing import num_token_types
+from kd_dist.errors import UserError
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.loading import load_config, load_config_file, load_pretrained, print_note, without_pooler
+from kd_dist.models.loading import class_for, load_config, load_config_file, load_pretrained, print_note, without_pooler
+from kd_dist.models.padding import refuse_dependence_on_padding
 from kd_dist.models.projected import obstacle, project
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
-    """Return the architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`."""
+    """Return the architecture `name` (`student.config`) with the vocabulary and padding token of `tokenizer`.
+
+    A student that tells two segments apart gets as many token types as the tokenizer has.
+    """
     config = load_config_file(model_config_file(name))
     # Vocabularies sometimes name ids beyond their length: every id must have an embedding.
     config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     config.pad_token_id = tokenizer.pad_token_id
+    if getattr(config, "type_vocab_size", 0) > 1:
+        config.type_vocab_size = max(config.type_vocab_size, num_token_types(tokenizer))
     return config
 
 
@@ -52,6 +61,11 @@ def build_masked_language_model(stage: TrainStage, tokenizer: Any) -> PreTrained
     return _build(MODEL_FOR_MASKED_LM_MAPPING, stage, tokenizer)[0]
 
 
+def build_language_model(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
+    """Build an encoder with a head that predicts words in an order, such as XLNet's."""
+    return _build(MODEL_FOR_CAUSAL_LM_MAPPING, stage, tokenizer)[0]
+
+
 def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, Any]) -> PreTrainedModel:
     """Build an encoder with a classification head; `settings` are transformers' names for the labels and the task."""
     return _build(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, stage, tokenizer, **settings)[0]
@@ -59,8 +73,13 @@ def build_classifier(stage: TrainStage, tokenizer: Any, settings: Mapping[str, A
 
 def output_layer(classifier: PreTrainedModel) -> nn.Linear:
     """Return the layer that gives a classifier's logits: its head, or the last linear layer of a head of several."""
-    head: Any = classifier.classifier
-    return [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+    encoder = f"{classifier.base_model_prefix}."
+    linear = [
+        module
+        for name, module in classifier.named_modules()
+        if isinstance(module, nn.Linear) and not (encoder != "." and name.startswith(encoder))
+    ]
+    return [module for module in linear if module.out_features == classifier.config.num_labels][-1]
 
 
 def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> tuple[PreTrainedModel, Tensor | None]:
@@ -86,6 +105,11 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
             directions_DE = _project_from(donor, model)
     _prepare(model)
     if stage.engine.activation_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"engine.activation_checkpointing=true: transformers cannot recompute the layers of a "
+                f"`{model.config.model_type}` model; leave it out"
+            )
         model.activation_checkpointing_enable({"use_reentrant": False})
     return model, directions_DE
 
@@ -112,14 +136,17 @@ def _project_from(path: str, student: PreTrainedModel) -> Tensor | None:
 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:
     """Return a model with random weights, of the class that one of transformers' mappings has for an architecture."""
-    model_class = mapping[type(config)]
+    origin = f"student.config={config.model_type}"
+    model_class = class_for(mapping, config, origin)
     model = model_class(config, **without_pooler(model_class))
+    if mapping is MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        refuse_dependence_on_padding(model, origin)
     _prepare(model)
     return model
 
 
 def _prepare(model: PreTrainedModel) -> None:
-    if model.config.model_type != RECURRENT:  # which has no attention
+    if model.config.model_type in FAMILIES:  # others have predictions alone
         capture_attention(model)
 
 
@@ -137,8 +164,10 @@ def _from_layers(mapping: Any, path: str, layers: list[int], settings: Mapping[s
     student = random_model(mapping, config)
     weights = whole.state_dict()
 
+    where = re.compile(r"(\blayers?)\.(\d+)\.")
+
     def source(name: str) -> str:
-        return re.sub(r"\blayer\.(\d+)\.", lambda found: f"layer.{layers[int(found[1])] - 1}.", name, count=1)
+        return where.sub(lambda found: f"{found[1]}.{layers[int(found[2])] - 1}.", name, count=1)
 
     student.load_state_dict({name: weights[source(name)] for name in student.state_dict()})
     return student

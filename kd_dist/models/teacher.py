@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
+from kd_dist.config.families import FAMILIES
 from kd_dist.data.labels import align_labels, columns_by_name
 from kd_dist.model_files.model_folders import no_classifier
 from kd_dist.models.attention import Attention, capture_attention, run_with_attention
 from kd_dist.models.device import in_bf16
+from kd_dist.models.inputs import Batch, model_inputs, states_as_in_batch
 from kd_dist.models.loading import load_config, load_pretrained
-
-Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,28 @@ class Encoded:
     logits: Tensor | None = None
 
 
-def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Keep the inputs of a batch that a model accepts; token types only if it has more than one."""
-    has_types = getattr(model.config, "type_vocab_size", 0) > 1
-    names = ("input_ids", "attention_mask", *(["token_type_ids"] if has_types else []))
-    return {name: batch[name] for name in names if name in batch}
-
-
 def encode(model: nn.Module, batch: Batch, wanted: Wanted) -> Encoded:
-    """Run an encoder that `capture_attention` has prepared.
+    """Run an encoder, which `capture_attention` has prepared if attention is wanted.
 
     Args:
         model: the encoder.
         batch: `input_ids`, `attention_mask` (0 at padding) and perhaps `token_type_ids`, each (B, S).
         wanted: layers of which to keep states and attention.
     """
-    outputs, attention = run_with_attention(
-        model,
-        wanted.attention,
-        **model_inputs(model, batch),
-        output_hidden_states=True,
-    )
-    return Encoded({layer: outputs.hidden_states[layer] for layer in wanted.hidden_states}, attention)
+    inputs = model_inputs(model, batch)
+    if wanted.attention:
+        outputs, attention = run_with_attention(model, wanted.attention, **inputs, output_hidden_states=True)
+    else:
+        outputs, attention = model(**inputs, output_hidden_states=True), {}
+    states = {layer: outputs.hidden_states[layer] for layer in wanted.hidden_states}
+    return Encoded({layer: states_as_in_batch(model, batch, state) for layer, state in states.items()}, attention)
 
 
 class Teacher:
     """A frozen encoder in eval mode, outside optimizer, ZeRO, autograd and checkpoints.
 
-    Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed. Where logits
-    are wanted it is a whole classifier.
+    Only the layers up to the last one that is wanted are loaded, so nothing beyond it is ever computed, except of
+    families that do something after the last one. Where logits are wanted it is a whole classifier.
 
     Args:
         path: a folder, or the name of a model on the hub.
@@ -112,14 +105,15 @@ class Teacher:
         self._columns: list[int] | None = None
         if wanted.logits:
             self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None
-        else:
+        elif config.model_type in FAMILIES:
             config.num_hidden_layers = wanted.last_layer()
         mapping = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if wanted.logits else MODEL_MAPPING
         loaded = load_pretrained(mapping, path, config, dtype)
         self.model: PreTrainedModel = loaded.model
         if wanted.logits:
             loaded.require_trained_head(path, functools.partial(no_classifier, Path(path)))
-        capture_attention(self.model)
+        elif config.model_type in FAMILIES:
+            capture_attention(self.model)
         self.model.to(device).eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -20,7 +20,8 @@ from kd_dist.errors import RunError
 from kd_dist.files import write_text
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
-from kd_dist.models.teacher import Batch, Encoded, model_inputs
+from kd_dist.models.inputs import model_inputs
+from kd_dist.models.teacher import Batch, Encoded
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.prediction_losses import label_count, label_error, prediction_divergence
 

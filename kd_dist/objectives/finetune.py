@@ -16,8 +16,9 @@ from kd_dist.config.tasks import Task
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import RunError
+from kd_dist.models.inputs import model_inputs
 from kd_dist.models.students import build_classifier, output_layer
-from kd_dist.models.teacher import Batch, Encoded, model_inputs
+from kd_dist.models.teacher import Batch, Encoded
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.prediction_losses import label_count, label_error
 
@@ -52,7 +53,9 @@ def build_labelled_classifier(stage: TrainStage, tokenizer: Any, labels: Labels)
     """
     model = build_classifier(stage, tokenizer, labels.model_settings())
     head = output_layer(model)
-    if labels.task == "multi_label" and not head.bias.any():  # the bias of a trained head is not exactly zero
+    if (
+        labels.task == "multi_label" and head.bias is not None and not head.bias.any()
+    ):  # the bias of a trained head is not exactly zero
         with torch.no_grad():
             head.bias.copy_(torch.from_numpy(PreparedRows(Path(stage.data.tokens)).label_shares()).logit())
     return model

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_dist.config.families import FAMILIES
+from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.config.objectives.mlm import MlmObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.students import build_masked_language_model
@@ -29,7 +29,7 @@ class MaskedLanguageModel(Objective):
         self._settings = settings
         self._mask_id, self._vocabulary_size = tokenizer.mask_token_id, len(tokenizer)
         self._special_ids = torch.tensor(sorted(tokenizer.all_special_ids))
-        head = FAMILIES[student.config.model_type].masked_head
+        head = ALL_FAMILIES[student.config.model_type].masked_head
         assert head is not None  # checked by MlmObjective.training_problems
         self._head = head
 

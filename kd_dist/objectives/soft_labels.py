@@ -15,7 +15,8 @@ from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import Task
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import PreparedRows
-from kd_dist.models.teacher import Batch, Encoded, Wanted, model_inputs
+from kd_dist.models.inputs import model_inputs
+from kd_dist.models.teacher import Batch, Encoded, Wanted
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.finetune import build_labelled_classifier
 from kd_dist.objectives.prediction_losses import (

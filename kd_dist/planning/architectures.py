@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.families import FAMILIES, unsupported
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
-from kd_dist.config.recurrent import is_recurrent, recurrent_problems
+from kd_dist.config.recurrent import RECURRENT, is_recurrent, recurrent_problems
+from kd_dist.config.sections.objective import Parts
 from kd_dist.config.stage import WIRE, wired_stage
 from kd_dist.config.stages import (
     AugmentedStage,
@@ -32,6 +33,8 @@ from kd_dist.model_files.model_folders import (
     read_config,
     task_of,
 )
+
+STUDENTS = ("fastbert", RECURRENT)  # families that are made here, to be small or fast: they teach nobody
 
 
 def directory_problems(path: str) -> list[str]:
@@ -68,7 +71,13 @@ def _donor_problems(job: Job, stage: TrainStage) -> list[str]:
         config = model_config(job, "donor.path", path)
     except UserError as error:
         return [str(error)]
-    return [] if config is None else _encoder_problems(config, f"donor.path={path}", "a donor of embeddings")
+    return [] if config is None else _donated_problems(config, f"donor.path={path}")
+
+
+def _donated_problems(config: Config, origin: str) -> list[str]:
+    """Return why a model can give no embeddings; those of words are enough, which every family has."""
+    known = config.get("model_type") and config["model_type"] not in STUDENTS
+    return [] if known else _encoder_problems(config, origin, "a donor of embeddings")
 
 
 def _branch_problems(job: Job, stage: TrainStage) -> list[str]:
@@ -99,7 +108,7 @@ def _trained_problems(job: Job, stage: TrainStage, origin: str, config: Config) 
     if is_recurrent(config):
         problems = _recurrent_problems(stage, origin, config)
     else:
-        problems = _encoder_problems(config, origin, "trained")
+        problems = _encoder_problems(config, origin, "trained", stage.objective.reads())
     if problems:
         return problems
     own = [f"{origin} {problem}" for problem in stage.objective.training_problems(config)]
@@ -161,6 +170,11 @@ def _donated_config(job: Job, stage: TrainStage, layers: list[int]) -> Config | 
     donor = model_config(job, _donor_key(stage), path)
     if donor is None or _missing(donor):
         return None
+    if donor["model_type"] not in ALL_FAMILIES:
+        raise UserError(
+            f"student.teacher_layers takes layers of {', '.join(ALL_FAMILIES)} models, and {path} is a "
+            f"`{donor['model_type']}` model: leave it out, and the student starts from the embeddings alone"
+        )
     there = donor["num_hidden_layers"]
     if outside := [layer for layer in layers if not 1 <= layer <= there]:
         raise UserError(f"student.teacher_layers names layers {outside}: the layers of {path} are 1 to {there}")
@@ -234,15 +248,28 @@ def _missing(config: Config) -> str:
     return ", ".join(key for key in NUMBERS if not isinstance(config.get(key), int) or config[key] < 1)
 
 
-def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
-    """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says."""
+def _encoder_problems(config: Config, origin: str, purpose: str, reads: Parts = "layers") -> list[str]:
+    """Return why a config.json is not an encoder that can be trained or distilled, which `purpose` says.
+
+    Where predictions alone are read, any model will do of which transformers has a classifier, which is known once it
+    is loaded.
+    """
     if problem := untyped_problem(config):
         return [f"{origin} {problem}"]
-    if unsupported(config):
+    family = config["model_type"]
+    if reads == "predictions" and family not in (*ALL_FAMILIES, *STUDENTS):
+        return []
+    if reads == "attention" and family in ALL_FAMILIES and (reason := ALL_FAMILIES[family].no_attention):
         return [
-            f"{origin} is a `{config.get('model_type')}` model, not an encoder that can be {purpose}; supported "
-            f"families: {', '.join(FAMILIES)}"
+            f"{origin} is a `{family}` model, whose attention cannot be distilled: {reason}. Its predictions can "
+            "(`--job finetune`, then `--job tinybert_task` or `--job rnn`), and its hidden states with TinyBERT's "
+            "objective (objective.attention=none)"
         ]
+    supported = ALL_FAMILIES if reads in ("predictions", "hidden states") else FAMILIES
+    if family not in supported or config.get("is_decoder") or config.get("is_encoder_decoder"):
+        known = reads == "layers" and family in ALL_FAMILIES
+        why = "whose layers are not known one by one" if known else f"not an encoder that can be {purpose}"
+        return [f"{origin} is a `{family}` model, {why}; supported families: {', '.join(supported)}"]
     if missing := _missing(config):
         return [f"{origin}: its config.json does not give {missing}"]
     width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -254,6 +281,8 @@ def _encoder_problems(config: Config, origin: str, purpose: str) -> list[str]:
 def _teacher_problems(stage: TrainStage, teacher: Config, student: Config | None) -> list[str]:
     """Return why this student cannot learn from this teacher; both are given by their config.json."""
     assert stage.teacher is not None
-    if problems := _encoder_problems(teacher, f"teacher.path={stage.teacher.path}", "distilled"):
+    if problems := _encoder_problems(
+        teacher, f"teacher.path={stage.teacher.path}", "distilled", stage.objective.reads()
+    ):
         return problems
     return [] if student is None else stage.objective.architecture_problems(teacher, student)

@@ -14,6 +14,7 @@ from kd_dist.data.examples import Examples
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import Classifier, predict_logits
+from kd_dist.serving.tokenizer import segments_words
 
 TOLERANCE = 1e-4
 
@@ -53,7 +54,7 @@ def check_in_isolation(
     """Load an exported model in a process that has transformers but not kd_dist, and compare its predictions.
 
     The logits are compared on the tokens of a few examples. What a pipeline predicts for a raw text is compared too,
-    unless the text needs segmentation or hint words before the tokenizer.
+    unless the text needs characters apart or hint words before the tokenizer.
 
     Args:
         directory: the exported model.
@@ -72,7 +73,7 @@ def check_in_isolation(
             "length": min(classifier.max_length, preprocessing.max_length),
             "text": text,
             "text_pair": pair,
-            "brings_code": classifier.brings_code,
+            "brings_code": classifier.brings_code or segments_words(classifier.tokenizer, preprocessing),
         },
     )
     difference = np.abs(np.array(answer["logits"]) - predict_logits(classifier, rows)).max()
@@ -81,7 +82,7 @@ def check_in_isolation(
             f"{directory}, loaded with transformers alone, gives logits that differ by {difference:.1e} and the label "
             f"{answer['label']!r} (the labels are {', '.join(classifier.labels[:20])})"
         )
-    if takes_raw_texts(preprocessing):
+    if takes_raw_texts(classifier, preprocessing):
         encoded, _ = classifier.encode(preprocessing, [text], pair and [pair])
         _refuse_other_prediction(directory, answer, classifier.labels, predict_logits(classifier, encoded)[0])
 
@@ -112,6 +113,7 @@ def _refuse_other_prediction(directory: Path, answer: dict[str, Any], labels: li
         )
 
 
-def takes_raw_texts(preprocessing: Preprocessing) -> bool:
-    """Return whether the tokenizer alone turns a text into tokens, without segmentation or hint words before it."""
-    return preprocessing.segment == "none" and not preprocessing.hint_words
+def takes_raw_texts(classifier: Classifier, preprocessing: Preprocessing) -> bool:
+    """Return whether the tokenizer alone turns a text into tokens, without other segmentation or hint words before."""
+    by_itself = preprocessing.segment == "none" or segments_words(classifier.tokenizer, preprocessing)
+    return by_itself and not preprocessing.hint_words

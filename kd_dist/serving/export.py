@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from kd_dist.config.families import padding_side
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.files import replaced_folder, write_json
 from kd_dist.models.students import num_parameters
@@ -33,6 +34,8 @@ def export(objective: Objective, tokenizer: Any, rows: PreparedRows, stage_dir: 
     """
     with replaced_folder(stage_dir / "export") as (_, directory):
         _save_model(objective, directory)
+        tokenizer.padding_side = padding_side(objective.student.config.model_type)
+        tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side  # or it would not be saved
         tokenizer.save_pretrained(directory)
         objective.save_extras(directory)
         rows.copy_preprocessing(directory)

@@ -5,6 +5,7 @@ from typing import Any
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import Classifier, read_manifest
 from kd_dist.serving.check import takes_raw_texts
+from kd_dist.serving.tokenizer import segments_words
 
 
 def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dict[str, Any]) -> str:
@@ -36,14 +37,16 @@ def model_card(classifier: Classifier, preprocessing: Preprocessing, report: dic
 
 def _usage(classifier: Classifier, preprocessing: Preprocessing) -> str:
     argument = '{"text": "...", "text_pair": "..."}' if preprocessing.pairs else '"..."'
-    code = ", trust_remote_code=True" if classifier.brings_code else ""  # the code beside the weights
+    has_words = segments_words(classifier.tokenizer, preprocessing)
+    code = ", trust_remote_code=True" if classifier.brings_code or has_words else ""  # the code beside the weights
     example = (
         "```python\nfrom transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="PATH OF THIS FOLDER"{code})\n'
         f"print(classify({argument}, truncation=True, max_length={preprocessing.max_length}))\n```"
     )
-    if takes_raw_texts(preprocessing):
-        return f"Pass raw texts: the tokenizer cleans them as the training texts were cleaned.\n\n{example}"
+    if takes_raw_texts(classifier, preprocessing):
+        also = ", and segments them into words, for which it needs `pip install jieba`" if has_words else ""
+        return f"Pass raw texts: the tokenizer cleans them as the training texts were cleaned{also}.\n\n{example}"
     return (
         "Texts are segmented or get hint words before the tokenizer sees them (`preprocessing.json`): use kd_dist, "
         f"`python kd_dist/predict.py --model PATH < texts.txt`, or do the same before this:\n\n{example}"

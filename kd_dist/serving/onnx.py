@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from kd_dist.config.families import takes_token_types
 from kd_dist.data.preprocessing import Encoding
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import Classifier
@@ -30,13 +32,15 @@ LATENCY_ROUNDS = 30
 class _Logits(nn.Module):
     """A classifier that returns nothing but its logits (B, C)."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        # XLNet computes with its mask, and the exporter does not make a floating-point number of an integer in between.
+        self.mask_type = model.dtype if model.config.model_type == "xlnet" else torch.long
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return self.model(input_ids=input_ids, attention_mask=attention_mask.to(self.mask_type), **types).logits
 
 
 def export_onnx(classifier: Classifier, rows: list[Encoding], path: Path) -> dict[str, Any]:
@@ -114,8 +118,9 @@ def _random_inputs(classifier: Classifier, batch_size: int, length: int) -> dict
 
 def _complete(classifier: Classifier, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add token types where the tokenizer returns them: a server passes ONNX what the tokenizer returns."""
-    has_types = "token_type_ids" in classifier.tokenizer.model_input_names
-    if has_types and hasattr(classifier.model.config, "type_vocab_size") and "token_type_ids" not in batch:
+    config, returned = classifier.model.config, classifier.tokenizer.model_input_names
+    takes_types = hasattr(config, "type_vocab_size") or takes_token_types(config.model_type, 0)
+    if takes_types and "token_type_ids" in returned and "token_type_ids" not in batch:
         return batch | {"token_type_ids": torch.zeros_like(batch["input_ids"])}
     return batch
 

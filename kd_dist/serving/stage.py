@@ -57,4 +57,4 @@ def _copy(source: Path, target: Path, classifier: Classifier, default: Preproces
         classifier.model.save_pretrained(target)  # weights of another format
     if not (target / FILE_NAME).is_file():
         load_preprocessing(classifier, default).save(target)
-    save_cleaning_tokenizer(target)
+    save_cleaning_tokenizer(target, Preprocessing.load(target))

@@ -1,12 +1,13 @@
 """Labelled files become tokenized splits, and a rerun replaces what is there."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from datasets import load_from_disk
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from kd_dist.data import labelled
 from kd_dist.data.preprocessing import Preprocessing
@@ -64,6 +65,19 @@ def test_the_rows_do_not_depend_on_the_number_of_processes(
     )
     for split in ("train", "validation", "test"):
         assert rows(one, split)[:] == rows(three, split)[:]
+
+
+@pytest.mark.parametrize(("segment", "found"), [("auto", "word"), ("none", "none"), ("char", "char")])
+def test_a_vocabulary_of_words_is_segmented_into_words_unless_told_otherwise(
+    segment: str, found: str, tmp_path: Path, tiny: TinyWorld
+):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天气很好x0123456789", "天气"]
+    BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).save_pretrained(tmp_path / "words")
+    train = write_lines(tmp_path / "a.tsv", [*numbered("x", 10), *numbered("天气", 10)])
+    world = replace(tiny, teacher=tmp_path / "words")
+    tokens = run_stage(tmp_path / "data", world, train=train, segment=segment)
+    assert content(tokens, "preprocessing")["segment"] == found
+    assert any(pieces.index("天气") in row for row in rows(tokens)["input_ids"]) == (found == "word")
 
 
 def test_a_rerun_replaces_what_is_there(tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch):

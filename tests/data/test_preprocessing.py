@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast, XLNetTokenizer
 
 from kd_dist.data.cleaning import clean
-from kd_dist.data.preprocessing import CHARACTERS_PER_TOKEN, Preprocessing, longest_first, read_hint_words
+from kd_dist.data.preprocessing import (
+    CHARACTERS_PER_TOKEN,
+    Preprocessing,
+    longest_first,
+    num_token_types,
+    read_hint_words,
+    segment_for,
+)
+from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import CorpusError, UserError
 from tests.conftest import TinyWorld
 
@@ -67,6 +75,31 @@ def test_pairs_are_those_of_transformers(tokenizer, first: str, second: str, max
     assert row.truncated == (len(tokenizer(*pair)["input_ids"][0]) > max_length)
 
 
+@pytest.fixture(scope="module")
+def xlnet():
+    pieces = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>", "▁", *"今天气很好"]
+    return XLNetTokenizer(vocab=[(piece, -3.0) for piece in pieces])
+
+
+def test_the_last_token_of_xlnet_is_a_segment_of_its_own(xlnet, tmp_path: Path):
+    assert xlnet("今天").get("token_type_ids") is None  # as transformers 5 has it
+    xlnet.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert num_token_types(loaded) == 3
+    [single] = Preprocessing(8).encode(loaded, ["今天好好好好好"])
+    assert single.token_type_ids == [0] * 7 + [2]
+    assert loaded.convert_ids_to_tokens(single.input_ids) == ["▁", *"今天好好好", "<sep>", "<cls>"]
+    [pair] = Preprocessing(12, pairs=True).encode(loaded, ["今天"], ["好"])
+    assert pair.token_type_ids == [0, 0, 0, 0, 1, 1, 1, 2]
+    for row, theirs in (
+        (single, loaded("今天好好好好好", truncation=True, max_length=8)),
+        (pair, loaded("今天", "好")),
+    ):
+        assert (row.input_ids, row.token_type_ids) == (theirs["input_ids"], theirs["token_type_ids"])
+    loaded.save_pretrained(tmp_path / "again")
+    assert AutoTokenizer.from_pretrained(tmp_path / "again")("今天")["token_type_ids"] == [0, 0, 0, 0, 2]
+
+
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
 def test_the_longer_segment_gives_up_its_tokens(first: int, second: int, room: int):
     kept_first, kept_second = longest_first(first, second, room)
@@ -113,12 +146,16 @@ def test_words_of_other_vocabularies_get_spaces(unigram):
     assert tokens(unigram, Preprocessing(32, "char"), "天气 好") == ["▁", "天", "▁", "气", "▁", "好"]
 
 
+def test_a_vocabulary_of_words_is_for_words(tokenizer, words, unigram):
+    assert [segment_for(each) for each in (words, tokenizer, unigram)] == ["word", "none", "none"]
+
+
 def test_words_of_the_published_word_vocabulary():
     if not WORDS.exists():
         pytest.skip("no WoBERT vocabulary beside the repository")
     pieces = WORDS.read_text(encoding="utf-8").split("\n")
     tokenizer = BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
-    found = tokens(tokenizer, Preprocessing(32, "word"), "知识蒸馏让模型变小")
+    found = tokens(tokenizer, Preprocessing(32, segment_for(tokenizer)), "知识蒸馏让模型变小")
     assert found == ["[CLS]", "知识", "蒸馏", "让", "模型", "变小", "[SEP]"]
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast, XLNetTokenizer
 
 from kd_dist.data.cleaning import clean
+from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.tokenizing import tokenize_blocks
 from kd_dist.errors import CorpusError
 
@@ -58,6 +59,29 @@ def test_packing_cuts_at_sentences_and_only_long_sentences_inside(trained_tokeni
     )
     decoded = [trained_tokenizer.decode(row["input_ids"][1:-1]).replace(" ", "") for row in rows]
     assert decoded == ["我们。天气。", "今天天气很好", "我们去公园好"]
+
+
+def test_the_last_token_of_xlnet_is_a_segment_of_its_own():
+    special = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>", "▁"]
+    xlnet = XLNetTokenizer(vocab=[(piece, -3.0) for piece in [*special, *"今天好"]])
+    [row] = tokenize_blocks([["今天好"]], xlnet, 8, pack=True, word_starts=False)
+    assert xlnet.convert_ids_to_tokens(row["input_ids"]) == ["▁", *"今天好", "<sep>", "<cls>"]
+    assert row["token_type_ids"] == [0, 0, 0, 0, 0, 2]
+
+
+def test_a_vocabulary_of_words_gets_words():
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *"天气很好去公园。ab", "天气", "公园", "##b"]
+    words = BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)})
+    lines = ["天气很好。去公园", "ab 天气"]
+    rows = tokenize_blocks([lines], words, 8, pack=True, word_starts=True)
+    assert [words.convert_ids_to_tokens(row["input_ids"][1:-1]) for row in rows] == [
+        ["天气", *"很好。", "去", "公园"],
+        ["a", "##b", "天气"],
+    ]
+    assert rows[1]["word_starts"] == [True, True, False, True, True]
+    plain = Preprocessing(32, "word").encode(words, lines)
+    assert [i for row in plain for i in row.input_ids[1:-1]] == [i for row in rows for i in row["input_ids"][1:-1]]
 
 
 def test_without_packing_a_line_is_a_row(trained_tokenizer):

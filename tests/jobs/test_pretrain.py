@@ -22,3 +22,9 @@ def test_shipped_student_passes_the_checks(file: Path) -> None:
 def test_the_vocabulary_is_trained_unless_a_tokenizer_is_given() -> None:
     assert load_job("pretrain", []).stages["corpus"].tokenizer.path is None
     assert load_job("pretrain", ["tokenizer.path=DIR"]).stages["corpus"].tokenizer.path == "DIR"
+
+
+def test_a_model_that_is_trained_further_keeps_its_vocabulary() -> None:
+    stages = load_job("pretrain", ["student.path=MLM"]).stages
+    assert (stages["corpus"].tokenizer.path, stages["pretrain"].student.path) == ("MLM", "MLM")
+    assert load_job("pretrain", ["student.path=MLM", "tokenizer.path=DIR"]).stages["corpus"].tokenizer.path == "DIR"

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from kd_dist.config.families import FAMILIES
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.models.classifier import load_classifier
 from kd_dist.models.early_exit import FastBertForSequenceClassification
@@ -32,29 +32,41 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 8},
     "albert in two groups": {"embedding_size": 8, "num_hidden_groups": 2},
     "albert in three groups": {"embedding_size": 8, "num_hidden_groups": 3, "num_hidden_layers": 6},
+    "deberta-v2": {"relative_attention": True, "position_buckets": 4, "pos_att_type": ["c2p", "p2c"]}
+    | {"position_biased_input": False, "norm_rel_ebd": "layer_norm", "share_att_key": True, "type_vocab_size": 0},
     "electra": {"embedding_size": 8},
     "electra as wide as its embeddings": {"embedding_size": 16},
     "distilbert": {"hidden_dim": 32},
     "distilbert of sines": {"hidden_dim": 32, "sinusoidal_pos_embds": True},
     "ernie with tasks": {"use_task_id": True},
+    "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3, "local_attention": 8},
+    "nezha": {"max_relative_position": 3},
     "roberta": {"pad_token_id": 1},
+    "roformer": {"embedding_size": 8},
     "xlm-roberta": {"pad_token_id": 1},
+    "xlnet": {"d_inner": 32},
 }
-KINDS = sorted({*FAMILIES, *VARIANTS})
+KINDS = sorted({*FAMILIES, *(kind for kind in VARIANTS if kind.split()[0] in FAMILIES)})
 VOCABULARY = 100
 
 
 def random_classifier(kind: str = "bert", seed: int = 0, **settings: Any) -> PreTrainedModel:
-    """A classifier of 4 layers with weights so wide that every part of it matters, in eval mode."""
-    shape = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
-    shape |= {"vocab_size": VOCABULARY, "max_position_embeddings": 48, "initializer_range": 0.3, "num_labels": 3}
+    """A classifier of 4 layers of any family, with weights so wide that every part of it matters, in eval mode."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(kind.split()[0], **{"pad_token_id": 0} | shape | VARIANTS.get(kind, {}) | settings)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = AutoModelForSequenceClassification.from_config(random_config(kind, **settings))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # zero at first: a bias left out would not be noticed
             torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
+
+
+def random_config(kind: str, **settings: Any) -> Any:
+    shape = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+    shape |= {"vocab_size": VOCABULARY, "max_position_embeddings": 48, "initializer_range": 0.3, "num_labels": 3}
+    if kind == "xlnet":  # which has no limit and refuses one
+        del shape["max_position_embeddings"]
+        shape = {ALL_FAMILIES[kind].aliases.get(name, name): value for name, value in shape.items()}
+    return AutoConfig.for_model(kind.split()[0], **{"pad_token_id": 0} | shape | VARIANTS.get(kind, {}) | settings)
 
 
 def random_inputs(lengths: list[int], padding: int = 0, seed: int = 0, width: int | None = None) -> dict[str, Tensor]:

@@ -102,6 +102,9 @@ def test_members_that_do_not_fit_are_named_with_the_reason(tiny: TinyWorld, tmp_
     numbers = save_classifier(tmp_path / "numbers", tiny.tokenizer, num_labels=1, problem_type="regression")
     with pytest.raises(RunError, match=r"numbers cannot be in one ensemble with .*first: one is for regression"):
         write(tmp_path / "b", [first, numbers])
+    turned = save_encoder("xlnet", tiny.tokenizer, tmp_path / "xlnet", num_labels=3)
+    with pytest.raises(RunError, match="it expects padding on the left of a row"):
+        write(tmp_path / "e", [first, turned])
     content = json.loads((second / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = content["model"]["vocab"]
     vocabulary["国"], vocabulary["中"] = vocabulary["中"], vocabulary["国"]

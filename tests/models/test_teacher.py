@@ -1,12 +1,15 @@
 """A teacher computes what is wanted of it and nothing more, without gradients, in the data's order of labels."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.errors import UserError
 from kd_dist.models.attention import capture_attention
-from kd_dist.models.teacher import Teacher, Wanted, encode, model_inputs
+from kd_dist.models.teacher import Teacher, Wanted, encode
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.models.random_models import random_classifier, random_inputs
 
@@ -36,6 +39,21 @@ def test_states_and_attention_are_those_of_the_whole_model(tiny: TinyWorld) -> N
     assert found.logits is None
 
 
+@pytest.mark.parametrize("kind", ALL_FAMILIES)
+def test_states_of_every_family_stand_where_the_tokens_of_the_batch_do(kind: str, tmp_path: Path) -> None:
+    whole = random_classifier(kind)
+    whole.save_pretrained(tmp_path)
+    teacher = Teacher(str(tmp_path), Wanted(frozenset({0, 2})), precision="fp32", device=CPU)
+    batch = random_inputs([9, 4], padding=whole.config.pad_token_id)
+    found = teacher(batch).hidden_states
+    for row, length in enumerate([9, 4]):
+        alone = {name: tensor[row : row + 1, :length] for name, tensor in batch.items()}
+        with torch.no_grad():
+            states = whole(**alone, output_hidden_states=True).hidden_states
+        for layer in (0, 2):
+            torch.testing.assert_close(found[layer][row : row + 1, :length], states[layer], atol=1e-4, rtol=1e-4)
+
+
 def test_logits_come_in_the_order_of_the_data(labelled: LabelledWorld) -> None:
     batch, wanted = random_inputs([9, 4]), Wanted(logits=True)
     settings = {"precision": "fp32", "device": CPU}
@@ -58,14 +76,6 @@ def test_half_precision_is_bfloat16(tiny: TinyWorld) -> None:
 
 def test_the_last_layer_that_is_needed() -> None:
     assert (LAYERS.last_layer(), Wanted().last_layer(), Wanted(attention=frozenset({5})).last_layer()) == (2, 0, 5)
-
-
-@pytest.mark.parametrize(("kind", "has_types"), [("bert", True), ("roberta", False), ("distilbert", False)])
-def test_token_types_are_kept_only_for_models_that_have_several(kind: str, has_types: bool) -> None:
-    model, batch = random_classifier(kind, type_vocab_size=2 if has_types else 1), random_inputs([5])
-    batch |= {"token_type_ids": torch.zeros_like(batch["input_ids"]), "labels": torch.zeros(1)}
-    names = {"input_ids", "attention_mask"} | ({"token_type_ids"} if has_types else set())
-    assert set(model_inputs(model, batch)) == names
 
 
 def test_a_student_keeps_its_gradients() -> None:

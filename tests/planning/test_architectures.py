@@ -6,16 +6,61 @@ from typing import Any
 
 import pytest
 
-from kd_dist.config.families import FAMILIES
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.planning.checks import load_checked_job
 from tests.models.recurrent_models import write_recurrent_config
 from tests.planning.refusals import BERT, classifier, model, problems
+
+CLASSIFIER = {"architectures": ["ForSequenceClassification"]}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_teacher_that_is_no_encoder_is_refused(tmp_path: Path, family: str) -> None:
     message = problems(f"teacher.path={model(tmp_path, model_type=family)}")
     assert f"is a `{family}` model, not an encoder that can be distilled; supported families: albert, bert" in message
+
+
+ATTENTION_IS_READ = {"tinybert_general": [], "minilm": [], "tinybert_task": ["layers.train.epochs=1"]}
+NO_LAYERS = sorted(ALL_FAMILIES.keys() - FAMILIES.keys())
+
+
+@pytest.mark.parametrize("family", NO_LAYERS)
+@pytest.mark.parametrize("job", ATTENTION_IS_READ)
+def test_attention_that_cannot_be_distilled_is_refused_with_what_can(tmp_path: Path, family: str, job: str) -> None:
+    given = [f"teacher.path={model(tmp_path, model_type=family, **CLASSIFIER)}", *ATTENTION_IS_READ[job]]
+    said = problems(*given, job=job)
+    assert f"is a `{family}` model, whose attention cannot be distilled: {ALL_FAMILIES[family].no_attention}. " in said
+    assert "Its predictions can (`--job finetune`" in said
+    assert "its hidden states with TinyBERT's objective (objective.attention=none)" in said
+    if job != "minilm":
+        load_checked_job(job, [*given, "objective.attention=none"], plan_only=True)
+
+
+@pytest.mark.parametrize("family", NO_LAYERS)
+def test_layers_that_cannot_be_run_one_by_one_get_no_exits(tmp_path: Path, family: str) -> None:
+    said = problems(f"encoder.path={model(tmp_path, model_type=family)}", job="fastbert")
+    assert f"is a `{family}` model, whose layers are not known one by one; supported families: albert, bert" in said
+
+
+@pytest.mark.parametrize("family", [*ALL_FAMILIES, "gpt2", "megatron-bert"])
+def test_every_family_teaches_by_its_predictions(tmp_path: Path, family: str) -> None:
+    path = model(tmp_path, model_type=family, **CLASSIFIER)
+    load_checked_job("finetune", [f"encoder.path={path}"], plan_only=True)
+    for job in ("tinybert_task", "rnn"):
+        load_checked_job(job, [f"teacher.path={path}"], plan_only=True)
+
+
+def test_layers_of_a_family_that_is_not_known_are_no_start(tmp_path: Path) -> None:
+    path = model(tmp_path, model_type="gpt2", **CLASSIFIER)
+    said = problems(f"teacher.path={path}", "alone.student.teacher_layers=1,2", job="rnn")
+    assert "student.teacher_layers takes layers of albert, bert" in said
+    assert "is a `gpt2` model: leave it out" in said
+
+
+@pytest.mark.parametrize("family", ["modernbert", "xlnet", "gpt2"])
+def test_words_that_a_family_cannot_predict_are_no_pretraining(tmp_path: Path, family: str) -> None:
+    said = problems(f"student.path={model(tmp_path, model_type=family)}", job="pretrain")
+    assert f"is a `{family}` model, for which masked language modelling is not supported" in said
 
 
 @pytest.mark.parametrize("flag", ["is_decoder", "is_encoder_decoder"])

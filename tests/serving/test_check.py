@@ -37,7 +37,7 @@ def test_pairs_are_served_as_they_were_learnt(stage_dir: Path, tmp_path: Path) -
     classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
     examples = replace(read_split(tmp_path / "tokens", "validation"), text_pairs=["財經，！"] * 9)
     shutil.copytree(tmp_path / "model", tmp_path / "copy")
-    tokenizer.save_cleaning_tokenizer(tmp_path / "copy")
+    tokenizer.save_cleaning_tokenizer(tmp_path / "copy", Preprocessing(max_length=32))
     check.check_in_isolation(tmp_path / "copy", classifier, examples, Preprocessing(max_length=32, pairs=True))
 
 
@@ -49,15 +49,17 @@ def test_a_model_that_does_not_load_in_isolation(stage_dir: Path, tmp_path: Path
         check.check_in_isolation(tmp_path / "empty", classifier, examples, Preprocessing(max_length=32))
 
 
-def test_texts_that_need_more_than_the_tokenizer() -> None:
-    assert check.takes_raw_texts(Preprocessing(max_length=32, pairs=True))
-    assert not check.takes_raw_texts(Preprocessing(max_length=32, segment="word"))
-    assert not check.takes_raw_texts(Preprocessing(max_length=32, hint_words={"a": ["b"]}))
+def test_texts_that_need_more_than_the_tokenizer(stage_dir: Path, tmp_path: Path) -> None:
+    classifier = load_classifier(tmp_path / "model", torch.device("cpu"))
+    assert check.takes_raw_texts(classifier, Preprocessing(max_length=32, pairs=True))
+    assert check.takes_raw_texts(classifier, Preprocessing(max_length=32, segment="word"))
+    assert not check.takes_raw_texts(classifier, Preprocessing(max_length=32, segment="char"))
+    assert not check.takes_raw_texts(classifier, Preprocessing(max_length=32, hint_words={"a": ["b"]}))
 
 
 def test_a_recurrent_model_is_loaded_by_the_code_beside_it(tiny, stage_dir: Path, tmp_path: Path) -> None:
     folder = save_recurrent(tmp_path / "recurrent", tiny.tokenizer)
-    tokenizer.save_cleaning_tokenizer(folder)
+    tokenizer.save_cleaning_tokenizer(folder, Preprocessing(max_length=32))
     classifier, examples = load_classifier(folder, torch.device("cpu")), read_split(tmp_path / "tokens", "validation")
     check.check_in_isolation(folder, classifier, examples, Preprocessing(max_length=32))
     (folder / "recurrent.py").unlink()

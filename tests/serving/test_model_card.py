@@ -9,12 +9,15 @@ from tests.models.random_models import save_classifier
 from tests.models.recurrent_models import save_recurrent
 
 
-def test_the_card_of_a_model_of_cut_words(stage_dir: Path, tmp_path: Path) -> None:
+def test_the_card_of_a_model_of_cut_texts(stage_dir: Path, tmp_path: Path) -> None:
     classifier = load_classifier(tmp_path / "model")
     report = {"size_mb": 1.0, "max_difference": 1e-7}
-    card = model_card(classifier, Preprocessing(max_length=32, segment="word", pairs=True), report)
+    card = model_card(classifier, Preprocessing(max_length=32, segment="char", pairs=True), report)
     assert "kd_dist/predict.py" in card
     assert "text_pair" in card
+    words = model_card(classifier, Preprocessing(max_length=32, segment="word"), report)
+    assert "and segments them into words, for which it needs `pip install jieba`" in words
+    assert "trust_remote_code=True" in words
 
 
 def test_the_card_of_a_model_of_numbers(tiny, tmp_path: Path) -> None:

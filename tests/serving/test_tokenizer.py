@@ -38,7 +38,7 @@ def test_the_exported_tokenizer_cleans(tmp_path: Path) -> None:
     before = bert_tokenizer(tmp_path)
     raw = "　好，\u200b天！ １２…\n ａ？"
     assert before(raw)["input_ids"] != before(clean(raw))["input_ids"]
-    tokenizer.save_cleaning_tokenizer(tmp_path)
+    tokenizer.save_cleaning_tokenizer(tmp_path, Preprocessing(max_length=32))
     after = AutoTokenizer.from_pretrained(tmp_path)
     assert after(raw)["input_ids"] == after(clean(raw))["input_ids"] == before(clean(raw))["input_ids"]
     assert after("好", "天，")["token_type_ids"] == before("好", "天,")["token_type_ids"]
@@ -51,7 +51,7 @@ def test_tokens_of_clean_texts_are_as_before(tiny, tmp_path: Path, times: int) -
     shutil.copytree(tiny.tokenizer, tmp_path, dirs_exist_ok=True)
     before = AutoTokenizer.from_pretrained(tmp_path)
     for _ in range(times):  # an export that is exported once more
-        tokenizer.save_cleaning_tokenizer(tmp_path)
+        tokenizer.save_cleaning_tokenizer(tmp_path, Preprocessing(max_length=32))
     after = AutoTokenizer.from_pretrained(tmp_path)
     texts = [clean(line) for line in tiny.corpus.read_text(encoding="utf-8").splitlines()]
     assert after(texts)["input_ids"] == before(texts)["input_ids"]

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import ObjectiveSection, rate_for
+from kd_dist.config.sections.objective import ObjectiveSection, Parts, rate_for
 from kd_dist.config.tasks import Task
 
 
@@ -17,6 +17,9 @@ class FinetuneObjective(ObjectiveSection):
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="balanced: weight classes inversely to their number of rows"
     )
+
+    def reads(self) -> Parts:
+        return "predictions"
 
     def weights(self) -> dict[str, float]:
         return {"label": 1.0}

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from kd_dist.config.families import FAMILIES
-from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection
+from kd_dist.config.families import ALL_FAMILIES
+from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection, Parts
 
 
 class MlmObjective(ObjectiveSection):
@@ -17,6 +17,9 @@ class MlmObjective(ObjectiveSection):
         default=False, description="mask whole words as jieba finds them (needs data.word_starts=true)"
     )
 
+    def reads(self) -> Parts:
+        return "predictions"
+
     def weights(self) -> dict[str, float]:
         return {"mlm": 1.0}
 
@@ -25,9 +28,9 @@ class MlmObjective(ObjectiveSection):
 
     def training_problems(self, config: ModelConfig) -> list[str]:
         family = config["model_type"]
-        if FAMILIES[family].masked_head is not None:
+        able = [name for name, facts in ALL_FAMILIES.items() if facts.masked_head is not None]
+        if family in able:
             return []
-        able = [name for name, facts in FAMILIES.items() if facts.masked_head is not None]
         return [
             f"is a `{family}` model, for which masked language modelling is not supported; supported families: "
             f"{', '.join(able)}"

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import Compat, ObjectiveSection, rate_for
+from kd_dist.config.sections.objective import Compat, ObjectiveSection, Parts, rate_for
 
 
 class SoftLabelsObjective(ObjectiveSection):
@@ -26,6 +26,9 @@ class SoftLabelsObjective(ObjectiveSection):
         default=0.0, ge=0, description="weight of the cross-entropy with the label, of rows that have one"
     )
     logits_weight: float = Field(default=0.0, ge=0, description="weight of the squared difference of the logits")
+
+    def reads(self) -> Parts:
+        return "predictions"
 
     def weights(self) -> dict[str, float]:
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import listed
-from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSection, rate_for
+from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSection, Parts, rate_for
 
 
 class TinyBertObjective(ObjectiveSection):
@@ -48,6 +48,9 @@ class TinyBertObjective(ObjectiveSection):
     def is_relative(self) -> bool:
         """Return whether terms are shares of the teacher's variance; the published reduction has no such form."""
         return self.units == "relative" and self.compat == "none"
+
+    def reads(self) -> Parts:
+        return "attention" if self.weights()["attention"] else "hidden states"
 
     def weights(self) -> dict[str, float]:
         return {

@@ -98,10 +98,10 @@ class LabelledData(Section):
     max_length: int = Field(
         default=128, ge=8, description="tokens per row, special tokens included; longer rows are truncated"
     )
-    segment: Literal["none", "char", "word"] = Field(
-        default="none",
+    segment: Literal["auto", "none", "char", "word"] = Field(
+        default="auto",
         description="segmentation before the tokenizer: none, characters, or jieba words (one token each if the "
-        "vocabulary has the word)",
+        "vocabulary has the word); auto: words for a vocabulary of words, such as WoBERT's, else none",
     )
     hint_words: Name = Field(
         default=None,

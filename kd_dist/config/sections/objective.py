@@ -16,6 +16,9 @@ from kd_dist.config.tasks import Task
 Compat = Literal["none", "huawei"]
 ModelConfig = dict[str, Any]
 
+Parts = Literal["predictions", "hidden states", "attention", "layers"]
+"""What a method can need of models: any family has predictions; layers are run one by one."""
+
 
 def rate_for(width: int, at_768: float) -> float:
     """Return a learning rate for a model of this width from that for the width of BERT-base; at most 1e-3.
@@ -38,6 +41,10 @@ class ObjectiveSection(Section):
 
     trains_recurrent: ClassVar[bool] = False
     """Whether the method can train a recurrent student, which has logits alone: no layers or attention to compare."""
+
+    def reads(self) -> Parts:
+        """Return what the method needs of student and teacher: fewer families have the later of `Parts`."""
+        return "attention"
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each loss term."""
