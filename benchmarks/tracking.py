@@ -66,7 +66,7 @@ def _in_a_process(
     stage_dir = open_run(job, folder, "a") / "train"
     with spawn.Pool(1) as pool:
         ending = pool.apply_async(train, (stage, stage_dir, variables))
-        while not (ending.ready() or server.rows or (stage_dir / "export").exists()):
+        while not (ending.ready() or server.rows):
             time.sleep(0.05)
         server.silent.set()
         return ending.get()

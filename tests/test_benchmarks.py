@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import distillation_step, measuring, table
+from benchmarks import dashboard, distillation_step, measuring, table, tracking
+from kd_dist.config.jobs import find_job
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError
+from kd_dist.runs.layout import open_run
+from launch.panels import Panel
 
 SCRIPT = REPOSITORY / "benchmarks" / "distillation_step.py"
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"
@@ -116,3 +120,38 @@ def test_results_outside_the_repository_are_no_row_of_a_table(tmp_path):
         table.evaluated(tmp_path)
     with pytest.raises(UserError, match=r"holds no results\.json"):
         table.evaluated(REPOSITORY / "benchmarks")
+
+
+def test_a_stage_is_tracked_at_every_step_and_nothing_else_takes_its_time(tmp_path):
+    job = find_job("tinybert_general")
+    run_dir = open_run(job, tmp_path, "a")
+    stage = tracking.shortened(run_dir / "distill", steps=7)
+    assert (stage.train.steps, stage.cadence.log_every_n_steps, stage.selection) == (7, 1, None)
+    assert min(stage.cadence.save_every_n_steps, stage.cadence.evaluate_every_n_steps) > 7
+    with pytest.raises(UserError, match="is no training stage of a run"):
+        tracking.shortened(run_dir / "corpus", steps=7)
+
+
+def test_the_cost_of_tracking_is_the_mean_of_its_calls_over_the_median_step():
+    rounds = [{"steps": [1.0, 2.0, 9.0], "calls": [0.1, 0.3]}, {"steps": [4.0], "calls": [0.2]}]
+    assert tracking._summary(rounds) == {
+        "median_seconds_of_a_step": 3.0,
+        "mean_seconds_of_calls": pytest.approx(0.2),
+        "longest_seconds_of_a_call": 0.3,
+        "share_of_a_step": pytest.approx(0.2 / 3),
+    }
+
+
+def test_a_dashboard_is_drawn_from_what_a_run_has_and_without_what_it_lacks():
+    rows = [{"global_step": step, "time": 60.0 * step, "starts": 1 + step // 3, "train/loss": 1.0} for step in range(5)]
+    sections = {
+        "One": [Panel("Loss", ["train/loss"]), Panel("Nothing", ["speed/gpu_utilization"])],
+        "Two": [Panel("Starts", ["starts"], "time"), Panel("Accuracy", ["student/accuracy"], "bars")],
+        "Three": [Panel("Exits", ["evaluation/exit_layers"], "pictures")],
+    }
+    models = {"student": {"accuracy": 0.9, "exit_layers": [3, 1]}}
+    picture = dashboard.draw_panels(sections, rows, models)
+    shown = set(re.findall(r">(\w+)<", picture))
+    assert {"One", "Two", "Three", "Loss", "Starts", "Accuracy", "Exits"} <= shown
+    assert "Nothing" not in picture
+    assert picture == dashboard.draw_panels(sections, rows, models)

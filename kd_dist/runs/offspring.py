@@ -1,5 +1,6 @@
 """End processes with the one that started them, also if that one is killed: nobody else would end them."""
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -43,5 +44,6 @@ def end_children(program: str) -> None:
     """Kill what this process has started of a program, because it does not answer any more."""
     for task in Path("/proc/self/task").iterdir():
         for child in task.joinpath("children").read_text().split():
-            if Path("/proc", child, "comm").read_text().strip() == program:
-                os.kill(int(child), signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                if Path("/proc", child, "comm").read_text().strip() == program:
+                    os.kill(int(child), signal.SIGKILL)

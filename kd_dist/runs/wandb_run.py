@@ -5,7 +5,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,8 @@ WANDB_START_SECONDS = 20.0
 
 # A preempted run has a minute or two to stop; what is not uploaded by then stays on disk, for `wandb sync`.
 WANDB_FINISH_SECONDS = 15.0
+
+WANDB_PROGRAM = "wandb-core"  # ended where it hangs: Python would wait for it at its own end
 
 MOST_WAITING_ROWS = 10_000  # that W&B has not taken yet: some MB
 
@@ -188,6 +190,7 @@ class WandbRun:
             return self._stopped(self._aside.failure)
         if self._aside.num_waiting() > MOST_WAITING_ROWS:
             self._run = None
+            end_children(WANDB_PROGRAM)
             return self._stopped("it takes no rows any more")
         # Without commit, W&B holds the row back until the next one, and a kill would lose it.
         row = {"global_step": step, **metrics}
@@ -220,16 +223,19 @@ class WandbRun:
         if self._file is not None:
             self._file.look()  # it grows from here on: the end of a run is written as well
         self._aside.call(partial(run.finish, exit_code=exit_code))
-        if not self._aside.end(WANDB_FINISH_SECONDS + SECONDS_TO_HAND_OVER):
-            end_children("wandb-core")  # or Python would wait for it at its own end
-            return self._stopped("it does not answer")
-        if self._aside.failure is not None:  # the process of W&B died earlier or now
-            return self._stopped(self._aside.failure)
-        if complaint := self._complaint(patience=SECONDS_TO_WRITE):
+        failure: Exception | str | None = "it does not answer"
+        if self._aside.end(WANDB_FINISH_SECONDS + SECONDS_TO_HAND_OVER):
+            failure = self._aside.failure  # the process of W&B died earlier or now
+        else:
+            end_children(WANDB_PROGRAM)
+        if failure is None and (complaint := self._complaint(patience=SECONDS_TO_WRITE)):
             return complaint
-        if time.monotonic() - started < WANDB_FINISH_SECONDS:
+        if failure is None and time.monotonic() - started < WANDB_FINISH_SECONDS:
             return None
-        (Path(run.dir).parent / UNSENT).touch()
+        with suppress(OSError):  # W&B may have failed because nothing can be written there
+            (Path(run.dir).parent / UNSENT).touch()
+        if failure is not None:
+            return self._stopped(failure)
         return f"W&B could not upload all in time, `launch/slurm.py --sync {self._stage_dir.parent}` uploads the rest"
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from kd_dist.runs.offspring import end_children
 from tests.conftest import ROOT
 
 FORK_AND_DIE = """
@@ -31,6 +32,15 @@ def test_what_a_killed_process_has_forked_ends_with_it() -> None:
     while left := [pid for pid in pids if _runs(pid)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+def test_children_of_one_program_are_ended() -> None:
+    sleeping, other = subprocess.Popen(["sleep", "60"]), subprocess.Popen(["tail", "-f", "/dev/null"])
+    end_children("sleep")
+    assert sleeping.wait(10) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 def _runs(pid: int) -> bool:

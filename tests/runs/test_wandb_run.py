@@ -74,7 +74,7 @@ def test_wandb_that_does_not_start_or_dies_stops_nothing(
         raise wandb.errors.CommError("no wandb-core here")
 
     class Dead:
-        dir = str(tmp_path / "run" / "files")
+        dir = str(tmp_path / "files")
 
         def log(self, *_: Any, **__: Any) -> None:
             raise ConnectionResetError("Connection lost")  # what W&B raises once its own process is gone
@@ -223,7 +223,8 @@ def test_a_network_that_is_lost_stops_nothing_and_the_rest_is_uploaded(
         assert uploaded(tmp_path, server) == list(range(1, 41))
 
 
-def test_a_wandb_that_hangs_is_waited_for_only_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("most_waiting", "said"), [(0, "it does not answer"), (500, "it takes no rows any more")])
+def test_a_wandb_that_hangs_is_waited_for_only_at_the_end(tmp_path: Path, most_waiting: int, said: str) -> None:
     script = f"""
 import os, signal, sys, time
 sys.path.insert(0, {str(REPOSITORY)!r})
@@ -240,6 +241,8 @@ children = Path("/proc/self/task", str(os.getpid()), "children").read_text().spl
 (core,) = (pid for pid in children if Path("/proc", pid, "comm").read_text().strip() == "wandb-core")
 os.kill(int(core), signal.SIGSTOP)
 started = time.monotonic()
+if {most_waiting}:
+    wandb_run.MOST_WAITING_ROWS = {most_waiting}
 for step in range(1, 3001):  # more than a socket holds
     t.log(step, {{f"train/{{name}}": 1.0 for name in range(20)}})
 logged = time.monotonic()
@@ -253,7 +256,7 @@ print(logged - started, time.monotonic() - logged)
     assert logging < 20
     assert closing < 20
     assert steps(tmp_path) == list(range(1, 3001))
-    assert ended.stderr.count("W&B stopped, metrics go to metrics.jsonl only: it does not answer") == 1
+    assert ended.stderr.count(f"W&B stopped, metrics go to metrics.jsonl only: {said}") == 1
 
 
 @pytest.mark.parametrize("room", ["4k", "32k"])
