@@ -25,10 +25,10 @@ from kd_dist.config.sections.models import (
     Model,
     MultilingualEncoder,
     Student,
+    StudentWords,
     Teacher,
     Tokenizer,
     TokenizerSource,
-    Words,
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
@@ -170,7 +170,7 @@ class WordsStage(Stage):
 
     kind: Literal["words"] = "words"
     entry: ClassVar[str] = "kd_dist.data.word_rows:run"
-    student: Words = Words()
+    student: StudentWords = StudentWords()
     data: DistillationData
     resources: CpuResources = CpuResources()
 

@@ -164,7 +164,7 @@ def _first_step(layer: Any, states_B1D: Tensor) -> Tensor:
     To call the layer takes several times as long on a CPU: oneDNN orders all of its weights anew in each call.
     """
     gates_B1G = nn.functional.linear(states_B1D, layer.weight_ih_l0, layer.bias_ih_l0)
-    if isinstance(layer, nn.LSTM):
+    if layer.mode == "LSTM":
         entry, _, new, exit_ = (gates_B1G + layer.bias_hh_l0).chunk(4, dim=2)
         return exit_.sigmoid() * (entry.sigmoid() * new.tanh()).tanh()
     reset, update, new = gates_B1G.chunk(3, dim=2)
