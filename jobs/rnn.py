@@ -5,7 +5,7 @@ from jobs.tinybert_task import DATA, TEACHER, task_stages
 from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.sections.data import DistillationData
-from kd_dist.config.sections.models import Student, TokenizerSource, WordInput
+from kd_dist.config.sections.models import Student, StudentWords, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import AnyStage, LabelledStage, TrainStage, WordsStage
 from kd_dist.errors import UserError
@@ -14,7 +14,7 @@ STUDENT = Student(config="bilstm")
 TRAIN = Train(epochs=10, min_steps=1200, global_batch_size=32)
 UNLABELLED = ["@unlabelled/tokens", "@perturbed/tokens"]
 BY_WORDS = {"@labelled/tokens": "@words/tokens"} | dict.fromkeys(UNLABELLED, "@words/unlabelled")
-OF_WORDS = tuple(f"student.{key}" for key in WordInput.model_fields)
+OF_WORDS = tuple(f"student.{key}" for key in StudentWords.model_fields)
 
 
 def _distillation() -> dict[str, AnyStage]:

@@ -25,11 +25,11 @@ from kd_dist.config.sections.models import (
     Model,
     MultilingualEncoder,
     Student,
+    StudentWords,
     Teacher,
     Teachers,
     Tokenizer,
     TokenizerSource,
-    WordInput,
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
@@ -183,7 +183,7 @@ class WordsStage(Stage):
 
     kind: Literal["words"] = "words"
     entry: ClassVar[str] = "kd_dist.data.word_rows:run"
-    student: WordInput = WordInput()
+    student: StudentWords = StudentWords()
     data: DistillationData
     resources: CpuResources = CpuResources()
 

@@ -119,7 +119,7 @@ def _count(folders: Sequence[PreparedRows], reading: Reading) -> Counter[str]:
         rows = folder.dataset("train")
         for batch in rows.select(range(min(len(rows), COUNTED_ROWS))).iter(BATCH_ROWS):
             texts = itertools.chain.from_iterable(_texts(batch, reading, tokenizer))
-            counts += count_words(map(clean, texts))
+            counts.update(count_words(map(clean, texts)))
     return counts
 
 

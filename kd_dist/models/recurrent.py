@@ -146,6 +146,9 @@ class RecurrentLayer(nn.Module):
         self.backwards = cell(size, config.hidden_size, batch_first=True) if config.bidirectional else None
 
     def forward(self, states_BSD: Tensor, lengths_B1: Tensor) -> Tensor:
+        if states_BSD.shape[1] == 1 and not self.training:
+            directions = [self.forwards, *([] if self.backwards is None else [self.backwards])]
+            return torch.cat([_first_step(direction, states_BSD) for direction in directions], dim=2)
         forwards_BSH, _ = self.forwards(states_BSD)
         if self.backwards is None:
             return forwards_BSH
@@ -153,6 +156,20 @@ class RecurrentLayer(nn.Module):
         reversed_BS1 = (lengths_B1 - 1 - torch.arange(size, device=states_BSD.device)).remainder(size).unsqueeze(2)
         backwards_BSH, _ = self.backwards(states_BSD.take_along_dim(reversed_BS1, dim=1))
         return torch.cat([forwards_BSH, backwards_BSH.take_along_dim(reversed_BS1, dim=1)], dim=2)
+
+
+def _first_step(layer: Any, states_B1D: Tensor) -> Tensor:
+    """Return (B, 1, H) the output of a layer for the first token, before which there is nothing to remember.
+
+    To call the layer takes several times as long on a CPU: oneDNN orders all of its weights anew in each call.
+    """
+    gates_B1G = nn.functional.linear(states_B1D, layer.weight_ih_l0, layer.bias_ih_l0)
+    if layer.mode == "LSTM":
+        entry, _, new, exit_ = (gates_B1G + layer.bias_hh_l0).chunk(4, dim=2)
+        return exit_.sigmoid() * (entry.sigmoid() * new.tanh()).tanh()
+    reset, update, new = gates_B1G.chunk(3, dim=2)
+    reset_H, update_H, new_H = layer.bias_hh_l0.chunk(3)
+    return (1 - (update + update_H).sigmoid()) * (new + (reset + reset_H).sigmoid() * new_H).tanh()
 
 
 class _Pooling(nn.Module):

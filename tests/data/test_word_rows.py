@@ -132,6 +132,11 @@ def test_pairs_are_read_as_two_texts(tiny: TinyWorld, tmp_path: Path, run: Run) 
     labelled_stage.prepare(data, str(tiny.tokenizer), tmp_path / "tokens", tmp_path / "pairs.txt")
     perturb(PreparedRows(tmp_path / "tokens"), Perturb(copies=1), tmp_path / "perturbed")
     folder = run(tmp_path / "tokens", tmp_path / "perturbed")
+    before = collated(tmp_path / "tokens", "train", tmp_path / "perturbed")
+    after = collated(folder / "tokens", "train", folder / "unlabelled")
+    assert "token_type_ids" in before
+    assert "token_type_ids" not in after
+    assert after["teacher_logits"].tolist() == before["teacher_logits"].tolist()
     words = PreparedRows(folder / "tokens")
     tokenizer = AutoTokenizer.from_pretrained(words.tokenizer_folder)
     first = words.dataset("train")[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from kd_dist.config.sections.models import Teachers
 from kd_dist.config.stages import EnsembleStage
@@ -15,7 +16,7 @@ from kd_dist.errors import RunError, UserError
 from kd_dist.models.classifier import load_classifier, predict_logits
 from kd_dist.models.combining import combined, run
 from tests.conftest import TinyWorld
-from tests.models.random_models import LABELS, random_inputs, save_classifier
+from tests.models.random_models import LABELS, random_classifier, random_inputs, save_classifier
 
 CPU = torch.device("cpu")
 WITHOUT_KD_DIST = """
@@ -102,7 +103,9 @@ def test_members_that_do_not_fit_are_named_with_the_reason(tiny: TinyWorld, tmp_
     numbers = save_classifier(tmp_path / "numbers", tiny.tokenizer, num_labels=1, problem_type="regression")
     with pytest.raises(RunError, match=r"numbers cannot be in one ensemble with .*first: one is for regression"):
         write(tmp_path / "b", [first, numbers])
-    turned = save_encoder("xlnet", tiny.tokenizer, tmp_path / "xlnet", num_labels=3)
+    turned, names = tmp_path / "xlnet", AutoTokenizer.from_pretrained(tiny.tokenizer)
+    random_classifier("xlnet", vocab_size=len(names)).save_pretrained(turned)
+    names.save_pretrained(turned)
     with pytest.raises(RunError, match="it expects padding on the left of a row"):
         write(tmp_path / "e", [first, turned])
     content = json.loads((second / "tokenizer.json").read_text(encoding="utf-8"))

@@ -83,6 +83,15 @@ def test_a_sentence_is_the_mean_of_its_words_without_its_end() -> None:
         assert model(torch.tensor([[end]])).logits.isfinite().all()  # a text without words
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_a_single_step_is_that_of_the_layer(cell: str, bidirectional: bool) -> None:
+    model = random_recurrent(cell=cell, bidirectional=bidirectional, num_hidden_layers=2, dropout=0.0)
+    ids = torch.tensor([[7], [8], [9]])
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids).logits, model.train()(ids).logits, atol=1e-6, rtol=1e-5)
+
+
 def test_the_classifier_has_two_layers() -> None:
     first, second = (module for module in random_recurrent().classifier if isinstance(module, nn.Linear))
     assert (first.out_features, second.in_features, second.out_features) == (10, 10, 3)

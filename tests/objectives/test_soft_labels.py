@@ -1,8 +1,10 @@
 """Distillation of the prediction equals its formula; the teacher's labels are matched by name."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.sections.models import Student
 from kd_dist.config.tasks import Task
 from kd_dist.data.labels import Labels
+from kd_dist.data.prepared_rows import PreparedRows, write_own_words
 from kd_dist.models.projected import principal_directions
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.soft_labels import SoftLabels
@@ -92,3 +95,19 @@ def test_a_recurrent_student_starts_from_the_embeddings_of_its_teacher(
     expected = words if width == 32 else words @ principal_directions(words, width)
     torch.testing.assert_close(method.student.embeddings.weight, expected[: len(method.student.embeddings.weight)])
     assert method.student.config.problem_type == "single_label_classification"
+
+
+@pytest.mark.parametrize("student_input", ["words", "sentence"])
+def test_a_student_of_words_starts_from_their_vectors_and_is_as_wide(
+    labelled: LabelledWorld, tmp_path: Path, student_input: str
+) -> None:
+    rows = shutil.copytree(labelled.tokens, tmp_path / "rows")
+    vectors_VE = np.random.default_rng(0).random((PreparedRows(rows).statistics["vocabulary_size"], 7), np.float32)
+    write_own_words(rows, rows / "tokenizer", vectors_VE)
+    student = Student(config=str(write_recurrent_config(tmp_path, embedding_size=12)), input=student_input)
+    told = stage(labelled, SoftLabelsObjective(), student=student)
+    model = built(told.model_copy(update={"data": told.data.model_copy(update={"tokens": str(rows)})})).student
+    assert model.embeddings.weight.tolist() == vectors_VE.tolist()
+    assert model.config.embedding_size == model.norm.normalized_shape[0] == 7
+    assert model.config.input == ("sentence" if student_input == "sentence" else "tokens")
+    assert (model.config.sep_token_id is not None) == (student_input == "sentence")

@@ -136,7 +136,7 @@ class Student(Section):
         return self.input != "tokens"
 
 
-class WordInput(Section):
+class StudentWords(Section):
     """The words of a student that does not read the teacher's tokens."""
 
     PATHS = ("word_vectors",)
