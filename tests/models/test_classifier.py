@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.errors import UserError
-from kd_dist.models.classifier import by_length, load_classifier, predict_logits
+from kd_dist.models.classifier import by_length, load_classifier, plain_preprocessing, predict_logits
 from tests.models.random_models import LABELS, save_classifier
+from tests.models.recurrent_models import save_recurrent
 
 
 def row(ids: list[int], types: list[int] | None = None) -> Encoding:
@@ -52,6 +53,13 @@ def test_long_rows_are_cut_and_counted_and_keep_their_end(folder: Path) -> None:
     assert rows[0] == Encoding([*whole[:63], end], rows[0].token_type_ids and [0] * 64, truncated=True)
     assert rows[1].input_ids == classifier.tokenizer(texts[1])["input_ids"]
     assert predict_logits(classifier, rows).shape == (2, 3)
+
+
+def test_a_model_that_does_not_count_positions_cuts_nothing(tiny, tmp_path: Path) -> None:
+    classifier = load_classifier(save_recurrent(tmp_path, tiny.tokenizer))
+    rows, cut = classifier.encode(Preprocessing(max_length=200), ["中" * 190], None)
+    assert (len(rows[0].input_ids), cut) == (192, 0)
+    assert plain_preprocessing(classifier, pairs=False).max_length == 128
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
