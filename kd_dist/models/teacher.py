@@ -112,7 +112,7 @@ class Teacher:
         self.model: PreTrainedModel = loaded.model
         if wanted.logits:
             loaded.require_trained_head(path, functools.partial(no_classifier, Path(path)))
-        elif config.model_type in FAMILIES:
+        if config.model_type in FAMILIES:
             capture_attention(self.model)
         self.model.to(device).eval().requires_grad_(False)
 

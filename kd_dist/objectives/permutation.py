@@ -37,14 +37,24 @@ class PermutationLanguageModel(Objective):
         self._head = head
 
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Add `order` (B, S): the place of each predicted token in the order of its row, `CONTEXT` elsewhere."""
+        """Add `order` (B, S): the place of each predicted token in the order of its row, `CONTEXT` elsewhere.
+
+        What a GPU would have to be waited for is found here too: `targets` (B, N), the positions of the predicted
+        tokens of each row and then of others, and `predicted` (P), which of these B x N are predicted.
+        """
         random = torch.Generator().manual_seed(seed)
         text_BS = ~torch.isin(batch["input_ids"], self._special_ids)
         chosen_BS = text_BS & self._spans(batch["input_ids"].shape, random)
         if not chosen_BS.any():  # texts of a few tokens
             chosen_BS = text_BS
         order_BS = torch.rand(text_BS.shape, generator=random).argsort(dim=1)
-        return batch | {"order": order_BS.masked_fill(~chosen_BS, CONTEXT)}
+        most = int(chosen_BS.sum(dim=1).max())
+        targets_BN = (~chosen_BS).long().argsort(dim=1, stable=True)[:, :most]
+        return batch | {
+            "order": order_BS.masked_fill(~chosen_BS, CONTEXT),
+            "targets": targets_BN,
+            "predicted": chosen_BS.gather(1, targets_BN).flatten().nonzero()[:, 0],
+        }
 
     def _spans(self, shape: torch.Size, random: torch.Generator) -> Tensor:
         """Return spans (B, S), each at a random place of a stretch that is longer by the share of predicted tokens."""
@@ -60,23 +70,23 @@ class PermutationLanguageModel(Objective):
         return chosen_BS
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        return {"permutation": float((batch["order"] != CONTEXT).sum())}
+        return {"permutation": float(len(batch["predicted"]))}
 
     def forward(self, batch: Batch, teacher: Encoded | None) -> Outcome:
         """Return the cross-entropy summed over the predicted tokens; stream and head run at their places only."""
-        order_BS, ids_BS = batch["order"], batch["input_ids"]
+        order_BS, ids_BS, targets_BN = batch["order"], batch["input_ids"], batch["targets"]
         predicted_BS = order_BS != CONTEXT
-        places_BN = (~predicted_BS).long().argsort(dim=1, stable=True)[:, : int(predicted_BS.sum(dim=1).max())]
         hidden_BSS = (order_BS[:, :, None] <= order_BS[:, None, :]) & predicted_BS[:, None, :]
         dtype = self.student.dtype
         outputs = self.student.base_model(
             **{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch},
             perm_mask=hidden_BSS.to(dtype),
-            target_mapping=F.one_hot(places_BN, ids_BS.shape[1]).to(dtype),
+            target_mapping=F.one_hot(targets_BN, ids_BS.shape[1]).to(dtype),
         )
-        kept_BN = predicted_BS.gather(1, places_BN)
-        logits_PV = getattr(self.student, self._head)(outputs.last_hidden_state[kept_BN])
-        return Outcome({"permutation": masked_language_model_error(logits_PV, ids_BS.gather(1, places_BN)[kept_BN])})
+        states_PD = outputs.last_hidden_state.flatten(0, 1)[batch["predicted"]]
+        labels_P = ids_BS.gather(1, targets_BN).flatten()[batch["predicted"]]
+        logits_PV = getattr(self.student, self._head)(states_PD)
+        return Outcome({"permutation": masked_language_model_error(logits_PV, labels_P)})
 
 
 def build(stage: TrainStage, tokenizer: Any) -> PermutationLanguageModel:

@@ -269,7 +269,8 @@ def _encoder_problems(config: Config, origin: str, purpose: str, reads: Parts = 
     if family not in supported or config.get("is_decoder") or config.get("is_encoder_decoder"):
         known = reads == "layers" and family in ALL_FAMILIES
         why = "whose layers are not known one by one" if known else f"not an encoder that can be {purpose}"
-        return [f"{origin} is a `{family}` model, {why}; supported families: {', '.join(supported)}"]
+        way_out = ", into which its predictions can be distilled (`--job tinybert_task`)" if known else ""
+        return [f"{origin} is a `{family}` model, {why}; supported families: {', '.join(supported)}{way_out}"]
     if missing := _missing(config):
         return [f"{origin}: its config.json does not give {missing}"]
     width, heads = config["hidden_size"], config["num_attention_heads"]

@@ -11,6 +11,7 @@ import torch
 from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.objectives.mlm import MlmObjective
+from kd_dist.config.objectives.permutation import PermutationObjective
 from kd_dist.config.objectives.relations import RelationsObjective
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.objectives.tinybert import TinyBertObjective
@@ -29,6 +30,7 @@ STEPS: dict[str, ObjectiveSection] = {
     "finetune": FinetuneObjective(),
     "finetune, weighted": FinetuneObjective(class_weights="balanced"),
     "mlm": MlmObjective(),
+    "permutation": PermutationObjective(),
     "relations": RelationsObjective(),
     "soft_labels": SoftLabelsObjective(hard_weight=1.0, logits_weight=1.0),
     "tinybert": TinyBertObjective(attention_weight=1.0),

@@ -40,6 +40,7 @@ def test_attention_that_cannot_be_distilled_is_refused_with_what_can(tmp_path: P
 def test_layers_that_cannot_be_run_one_by_one_get_no_exits(tmp_path: Path, family: str) -> None:
     said = problems(f"encoder.path={model(tmp_path, model_type=family)}", job="fastbert")
     assert f"is a `{family}` model, whose layers are not known one by one; supported families: albert, bert" in said
+    assert "into which its predictions can be distilled (`--job tinybert_task`)" in said
 
 
 @pytest.mark.parametrize("family", [*ALL_FAMILIES, "gpt2", "megatron-bert"])

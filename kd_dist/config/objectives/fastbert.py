@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection
+from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection, Parts
 from kd_dist.config.tasks import Task
 
 Direction = Literal["teacher_student", "student_teacher"]
@@ -49,6 +49,9 @@ class FastBertObjective(ObjectiveSection):
         description="weight of the labels for branches, beside that of the last classifier's prediction, which is 1; "
         "not used where the backbone is frozen",
     )
+
+    def reads(self) -> Parts:
+        return "layers"
 
     def weights(self) -> dict[str, float]:
         if self.backbone == "frozen":
