@@ -39,8 +39,7 @@ class PermutationLanguageModel(Objective):
     def prepare(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Add `order` (B, S): the place of each predicted token in the order of its row, `CONTEXT` elsewhere.
 
-        What a GPU would have to be waited for is found here too: `targets` (B, N), the positions of the predicted
-        tokens of each row and then of others, and `predicted` (P), which of these B x N are predicted.
+        With it comes what `positions` finds.
         """
         random = torch.Generator().manual_seed(seed)
         text_BS = ~torch.isin(batch["input_ids"], self._special_ids)
@@ -48,13 +47,8 @@ class PermutationLanguageModel(Objective):
         if not chosen_BS.any():  # texts of a few tokens
             chosen_BS = text_BS
         order_BS = torch.rand(text_BS.shape, generator=random).argsort(dim=1)
-        most = int(chosen_BS.sum(dim=1).max())
-        targets_BN = (~chosen_BS).long().argsort(dim=1, stable=True)[:, :most]
-        return batch | {
-            "order": order_BS.masked_fill(~chosen_BS, CONTEXT),
-            "targets": targets_BN,
-            "predicted": chosen_BS.gather(1, targets_BN).flatten().nonzero()[:, 0],
-        }
+        order_BS = order_BS.masked_fill(~chosen_BS, CONTEXT)
+        return batch | {"order": order_BS} | positions(order_BS)
 
     def _spans(self, shape: torch.Size, random: torch.Generator) -> Tensor:
         """Return spans (B, S), each at a random place of a stretch that is longer by the share of predicted tokens."""
@@ -87,6 +81,18 @@ class PermutationLanguageModel(Objective):
         labels_P = ids_BS.gather(1, targets_BN).flatten()[batch["predicted"]]
         logits_PV = getattr(self.student, self._head)(states_PD)
         return Outcome({"permutation": masked_language_model_error(logits_PV, labels_P)})
+
+
+def positions(order_BS: Tensor) -> dict[str, Tensor]:
+    """Return where the predicted tokens are; finding them on a GPU would wait for it.
+
+    Returns:
+        `targets` (B, N), the positions of the predicted tokens of each row, filled up with others, and `predicted` (P),
+        which of these B x N are predicted.
+    """
+    predicted_BS = order_BS != CONTEXT
+    targets_BN = (~predicted_BS).long().argsort(dim=1, stable=True)[:, : int(predicted_BS.sum(dim=1).max())]
+    return {"targets": targets_BN, "predicted": predicted_BS.gather(1, targets_BN).flatten().nonzero()[:, 0]}
 
 
 def build(stage: TrainStage, tokenizer: Any) -> PermutationLanguageModel:
