@@ -87,7 +87,10 @@ def run_stages(run_dirs: list[str]) -> None:
             run_stage(Path(run_dir) / name)
 
 
-def test_every_family_teaches_by_its_predictions(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
+def test_every_family_teaches_by_its_predictions(
+    tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as transformers' pipeline sets it, for good
     save_xlnet_tokenizer(tiny.corpus, tmp_path / "tokenizer")
     tokens = {"xlnet": tokens_of(labelled, tmp_path / "tokenizer", tmp_path / "tokens")}
     xlnet = save_encoder("xlnet", tmp_path / "tokenizer", tmp_path / "xlnet")
