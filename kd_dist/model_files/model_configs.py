@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_dist.config.families import FAMILIES, unsupported, with_common_names
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES, unsupported, with_common_names
 from kd_dist.errors import UserError
 from kd_dist.model_files.encoder_weights import BASE_PREFIXES, fit
 from kd_dist.model_files.weight_files import Shapes, first_weights, json_object, pointer_problem, tensor_shapes
@@ -21,7 +21,14 @@ BERT_FIELDS = (
     "max_position_embeddings",
     "type_vocab_size",
 )
-FIELDS_OF_OTHERS = ("embedding_size", "num_hidden_groups", "inner_group_num", "n_layers", "is_encoder_decoder")
+FIELDS_OF_OTHERS = (
+    "embedding_size",
+    "num_hidden_groups",
+    "inner_group_num",
+    "n_layers",
+    "is_encoder_decoder",
+    "use_relative_position",  # of NEZHA as it was first published
+)
 
 TINYBERT_PROJECTION = "fit_dense"
 """The layer of TinyBERT's published code that takes hidden states to the teacher's width."""
@@ -55,7 +62,7 @@ def untyped_problem(config: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"has no model_type in its config.json, and not BERT's fields ({', '.join(BERT_FIELDS)}): add "
-        f'"model_type": one of {", ".join(FAMILIES)}'
+        f'"model_type": one of {", ".join(ALL_FAMILIES)}'
     )
 
 

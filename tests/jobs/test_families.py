@@ -17,6 +17,7 @@ from kd_dist.config.sections.data import DistillationData, LabelledData, TokenDa
 from kd_dist.config.sections.models import Encoder, Student, Teacher
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import AnyStage, TeacherOutputsStage, TrainStage
+from kd_dist.data.cleaning import clean
 from kd_dist.data.examples import read_split
 from kd_dist.data.preprocessing import Encoding, Preprocessing
 from kd_dist.models.classifier import Classifier, load_classifier, predict_logits
@@ -86,7 +87,10 @@ def run_stages(run_dirs: list[str]) -> None:
             run_stage(Path(run_dir) / name)
 
 
-def test_every_family_teaches_by_its_predictions(tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path) -> None:
+def test_every_family_teaches_by_its_predictions(
+    tiny: TinyWorld, labelled: LabelledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as transformers' pipeline sets it, for good
     save_xlnet_tokenizer(tiny.corpus, tmp_path / "tokenizer")
     tokens = {"xlnet": tokens_of(labelled, tmp_path / "tokenizer", tmp_path / "tokens")}
     xlnet = save_encoder("xlnet", tmp_path / "tokenizer", tmp_path / "xlnet")
@@ -116,7 +120,7 @@ def check_piped(folder: Path, tokens: Path, kind: str) -> tuple[Classifier, list
     """Compare what is predicted for rows alone with batches of ours, and of transformers' pipeline."""
     classifier = load_classifier(folder, torch.device("cpu"))
     assert classifier.model.config.model_type == kind
-    texts = read_split(tokens, "validation").texts
+    texts = [clean(text) for text in read_split(tokens, "validation").texts]  # as served tokenizers do
     rows = Preprocessing.load(folder).encode(classifier.tokenizer, texts)
     alone = predict_logits(classifier, rows, batch_size=1)
     assert predict_logits(classifier, rows, batch_size=7) == pytest.approx(alone, abs=1e-5)

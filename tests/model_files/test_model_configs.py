@@ -47,6 +47,7 @@ def folder(place: Path, shapes: dict[str, Any], config: dict[str, Any], name: st
         ({"architectures": ["RobertaForMaskedLM"]}, False),
         ({"type_vocab_size": 1}, False),  # RoBERTa's
         ({"embedding_size": 4, "num_hidden_groups": 1}, False),  # ALBERT's
+        ({"use_relative_position": True, "max_relative_position": 64}, False),  # NEZHA's
         ({"intermediate_size": None}, False),
         ({"model_type": "electra"}, False),
     ],
@@ -56,7 +57,9 @@ def test_berts_fields_make_a_bert(changed: dict[str, Any], is_bert: bool):
 
 
 def test_what_is_no_bert_is_told_to_say_what_it_is():
-    assert '"model_type": one of albert, bert' in (untyped_problem({"hidden_size": 8}) or "")
+    problem = untyped_problem({"hidden_size": 8}) or ""
+    assert '"model_type": one of albert, bert' in problem
+    assert ", nezha, " in problem
     assert untyped_problem({"model_type": "gpt2"}) is None
 
 

@@ -16,7 +16,10 @@ from kd_dist.serving import stage, tokenizer
 from kd_dist.serving.predictions import predict
 
 
-def test_a_pipeline_answers_raw_texts_as_we_do(stage_dir: Path, tmp_path: Path) -> None:
+def test_a_pipeline_answers_raw_texts_as_we_do(
+    stage_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as the pipeline sets it, for good
     classifier, how = load_classifier(tmp_path / "model", torch.device("cpu")), Preprocessing(max_length=32)
     stage._copy(tmp_path / "model", tmp_path / "export", classifier, how)
     texts = ["　体育，\u200b新闻！  ", "今天\ufeff股市\t大涨…", "旅游　ＡＢＣ１２３", "体育新闻"]

@@ -85,7 +85,8 @@ def test_here_the_preprocessing_goes_on_to_segment(plain: Path) -> None:
     assert HOW.encode(load_tokenizer(plain / "student"), TEXTS) == expected
 
 
-def test_a_pipeline_answers_raw_texts_as_we_do(plain: Path, tmp_path: Path) -> None:
+def test_a_pipeline_answers_raw_texts_as_we_do(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as the pipeline sets it, for good
     model = save_classifier(tmp_path / "model", plain, initializer_range=0.5)
     classifier = load_classifier(model, torch.device("cpu"))
     HOW.save(model)
