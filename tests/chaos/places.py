@@ -41,7 +41,8 @@ def place(run_dir: Path, change: str = "") -> Place:
     """Return where a run is, by what it left on disk and by the change that it was about to make."""
     name = _stage(run_dir)
     stage_dir = run_dir / name
-    phase = _phase_of_change(Path(change).relative_to(run_dir.parent)) if change else ""
+    runs_dir = run_dir.parent.parent  # the cache of corpora is in it, beside the jobs
+    phase = _phase_of_change(Path(change).relative_to(runs_dir)) if change else ""
     if not name or phase == "opening":
         return Place(name, "opening")
     stage = read_stage(stage_dir)
@@ -71,7 +72,7 @@ def _stage(run_dir: Path) -> str:
 
 def _phase_of_change(change: Path) -> str:
     """Return what a run was doing by the file that it was about to change, if that is telling."""
-    if len(change.parts) < 4 and any(name in change.name for name in OPENING):
+    if len(change.parts) < 5 and any(name in change.name for name in OPENING):
         return "opening"
     return next((phase for name, phase in FILES.items() if name in change.as_posix()), "")
 

@@ -13,6 +13,7 @@ from tests.chaos.commands import wait
 from tests.chaos.compare import differences
 from tests.chaos.forker import Forker
 from tests.chaos.jobs import World, settings_of
+from tests.chaos.places import place
 from tests.chaos.shaking import Shaker
 
 
@@ -26,6 +27,11 @@ def test_a_job_survives_kills_and_ends_as_if_there_had_been_none(shaken: Shaker)
     assert shaken.shake("here", 3) == []
     assert shaken.shake("there", 3) == []
     assert len(shaken.kills) >= 4  # a run may end before the last of its kills comes
+
+
+def test_a_change_of_the_cache_of_corpora_is_placed_like_any_other(shaken: Shaker) -> None:
+    change = shaken.run_dir.parent.parent / "cache" / "corpus" / "0123456789abcdef"
+    assert place(shaken.run_dir, str(change)).stage == place(shaken.run_dir).stage
 
 
 def test_it_dies_before_the_same_change_every_time(shaken: Shaker) -> None:
