@@ -216,7 +216,12 @@ def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) ->
         return
     base = model.base_model  # of a recurrent model the whole
     prefix = "" if base is model else f"{model.base_model_prefix}."
-    encoder = [f"{prefix}{name}" for name in base.state_dict() if not name.startswith(("pooler.", "classifier."))]
+    encoder = [
+        f"{prefix}{name}"
+        for name in base.state_dict()
+        if not name.startswith(("pooler.", "classifier."))
+        and name != "encoder.embed_positions.weight"  # RoFormer's sines
+    ]
     random = [name for name in encoder if name in set(new)]
     if random:
         raise UserError(
