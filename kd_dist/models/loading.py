@@ -23,10 +23,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 from transformers.utils import logging
 
 from kd_dist.config.families import unsupported
@@ -181,13 +178,8 @@ def class_for(mapping: Any, config: PretrainedConfig, origin: str) -> Any:
     """
     if type(config) in mapping:
         return mapping[type(config)]
-    kinds = {
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING: "classifier",
-        MODEL_FOR_MASKED_LM_MAPPING: "masked language model",
-    }
-    raise UserError(
-        f"{origin} is a `{config.model_type}` model, of which transformers has no {kinds.get(mapping, 'encoder')}"
-    )
+    kind = "classifier" if mapping is MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else "model with such a head"
+    raise UserError(f"{origin} is a `{config.model_type}` model, of which transformers has no {kind}")
 
 
 def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
