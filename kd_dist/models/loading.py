@@ -22,10 +22,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from kd_dist.config.families import unsupported
 from kd_dist.data.quiet import quietly
@@ -183,13 +180,8 @@ def class_for(mapping: Any, config: PretrainedConfig, origin: str) -> Any:
     """
     if type(config) in mapping:
         return mapping[type(config)]
-    kinds = {
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING: "classifier",
-        MODEL_FOR_MASKED_LM_MAPPING: "masked language model",
-    }
-    raise UserError(
-        f"{origin} is a `{config.model_type}` model, of which transformers has no {kinds.get(mapping, 'encoder')}"
-    )
+    kind = "classifier" if mapping is MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else "model with such a head"
+    raise UserError(f"{origin} is a `{config.model_type}` model, of which transformers has no {kind}")
 
 
 def _renamed_tensors(path: str) -> dict[str, Tensor] | None:
@@ -218,7 +210,12 @@ def _refuse_random_encoder(model: PreTrainedModel, new: list[str], path: str) ->
         return
     base = model.base_model  # of a recurrent model the whole
     prefix = "" if base is model else f"{model.base_model_prefix}."
-    encoder = [f"{prefix}{name}" for name in base.state_dict() if not name.startswith(("pooler.", "classifier."))]
+    encoder = [
+        f"{prefix}{name}"
+        for name in base.state_dict()
+        if not name.startswith(("pooler.", "classifier."))
+        and name != "encoder.embed_positions.weight"  # RoFormer's sines
+    ]
     random = [name for name in encoder if name in set(new)]
     if random:
         raise UserError(

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from kd_dist.augmentation.masked_words import MaskedWords
+from kd_dist.config.families import ALL_FAMILIES, FAMILIES
 from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.sections.models import Student
 from kd_dist.errors import UserError
@@ -26,6 +27,7 @@ from kd_dist.models.loading import load_config, load_config_file, load_pretraine
 from kd_dist.models.teacher import Teacher, Wanted
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.model_files.test_pickled_weights import Attack
+from tests.models.random_models import random_classifier
 from tests.objectives.builders import built, stage
 
 CPU = torch.device("cpu")
@@ -195,3 +197,25 @@ def test_loading_says_nothing_and_leaves_the_verbosity_as_it_was(
     with pytest.raises(OSError, match="nowhere"), quietly():
         AutoModel.from_pretrained(str(tmp_path / "nowhere"))
     assert transformers_logging.get_verbosity() == before != logging.ERROR
+
+
+@pytest.mark.parametrize("kind", sorted(ALL_FAMILIES.keys() - FAMILIES.keys()))
+def test_tensors_that_other_families_lack_are_refused_as_well(kind: str, tmp_path: Path) -> None:
+    model = random_classifier(kind)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    sines = {name for name in weights if name.endswith("embed_positions.weight")}  # RoFormer's, which nobody learns
+    assert bool(sines) == (kind == "roformer")
+    save_file({name: tensor for name, tensor in weights.items() if name not in sines}, tmp_path / "model.safetensors")
+    loaded = load_pretrained(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, str(tmp_path), load_config(tmp_path)).model
+    torch.testing.assert_close(dict(loaded.named_parameters()), dict(model.named_parameters()))
+    layer = f"{ALL_FAMILIES[kind].layers}.1."
+    save_file({name: tensor for name, tensor in weights.items() if layer not in name}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="tensors of the encoder are not in the weights"):
+        load_pretrained(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, str(tmp_path), load_config(tmp_path))
+
+
+def test_a_family_without_a_classifier_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert-generation"}', encoding="utf-8")
+    with pytest.raises(UserError, match="is a `bert-generation` model, of which transformers has no classifier"):
+        load_pretrained(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, str(tmp_path), load_config(tmp_path))
