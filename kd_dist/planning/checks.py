@@ -40,7 +40,7 @@ from kd_dist.planning.data_checks import (
 )
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
 from kd_dist.planning.vocabulary_checks import vocabulary_problems
-from kd_dist.planning.word_checks import input_problems, word_vector_problems
+from kd_dist.planning.word_checks import input_problems, word_problems
 
 Check = Callable[[Job, Any], list[str]]
 
@@ -271,7 +271,7 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     TeacherOutputsStage: (vocabulary_problems,),
     UnlabelledStage: (_recipe_problems,),
     SoftLabelsStage: (_judged_task_problems,),
-    WordsStage: (word_vector_problems,),
+    WordsStage: (word_problems,),
     CalibrateStage: (_calibration_problems,),
     AugmentStage: (_augmentation_problems,),
     EvaluateStage: (_classifier_problems,),

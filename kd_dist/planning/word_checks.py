@@ -48,8 +48,10 @@ def _student_problems(student: Student, given: str) -> list[str]:
     return [f"{given}: student.config={student.config} is no recurrent model: use bilstm, bigru or one like them"]
 
 
-def word_vector_problems(job: Job, stage: WordsStage) -> list[str]:
-    """Return what is wrong with the file of word vectors."""
+def word_problems(job: Job, stage: WordsStage) -> list[str]:
+    """Return what is wrong with the file of word vectors, and that no student reads words."""
+    if not any(isinstance(other, TrainStage) and other.reads_words() for other in job.stages.values()):
+        return ["settings of words are for a student that reads them: set student.input=words or sentence as well"]
     if stage.student.word_vectors is None:
         return []
     try:

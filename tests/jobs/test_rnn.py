@@ -10,7 +10,6 @@ import pytest
 from safetensors.torch import load_file
 
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
-from kd_dist.errors import UserError
 from kd_dist.runs.layout import open_run
 from tests.conftest import LabelledWorld
 from tests.loading import load_job
@@ -58,12 +57,6 @@ def test_one_student_may_read_words_and_the_other_tokens() -> None:
     job = load_job("rnn", ["teacher.path=DIR", "distill.student.input=words", "perturb.copies=0"])
     distill, alone = job.stages["distill"].data, job.stages["alone"].data
     assert (distill.tokens, distill.unlabelled_tokens, alone.tokens) == ("@words/tokens", [], "@labelled/tokens")
-
-
-@pytest.mark.parametrize("key", ["student.word_vectors=v.txt", "words.student.vocabulary_size=500"])
-def test_settings_of_words_need_a_student_that_reads_them(key: str) -> None:
-    with pytest.raises(UserError, match=f"{key.partition('=')[0]} is for a student that reads words: set student.inp"):
-        load_job("rnn", ["teacher.path=DIR", key])
 
 
 def test_a_length_of_its_own_is_noted() -> None:

@@ -47,6 +47,14 @@ def test_rows_of_words_are_not_for_a_student_of_tokens(given: list[str], tmp_pat
     assert f"student.input=words: {tmp_path} holds tokens, and only `--job rnn` makes words of them" in said
 
 
+@pytest.mark.parametrize("setting", ["student.word_vectors=v.txt", "words.student.vocabulary_size=500"])
+def test_settings_of_words_need_a_student_that_reads_them(given: list[str], setting: str) -> None:
+    said = problems(given[0], setting, job="rnn")
+    assert said.endswith(
+        "words: settings of words are for a student that reads them: set student.input=words or sentence as well"
+    )
+
+
 def test_a_file_of_word_vectors_is_looked_into(given: list[str], tmp_path: Path) -> None:
     (tmp_path / "vectors.txt").write_text("no vectors\n", encoding="utf-8")
     for name, said in (("vectors.txt", "is not a word2vec file (it begins with"), ("none.txt", "no such file")):
