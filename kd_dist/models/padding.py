@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.errors import UserError, first_line
+from kd_dist.model_files.model_folders import encoder_config
 from kd_dist.models.inputs import model_inputs
 
 LENGTHS = (12, 3)
@@ -29,7 +30,7 @@ def refuse_dependence_on_padding(model: PreTrainedModel, origin: str) -> None:
     Raises:
         UserError: It predicts something else, or cannot predict a batch.
     """
-    family = model.config.model_type
+    family = encoder_config(model.config.to_dict()).get("model_type")
     if family in ALL_FAMILIES:
         return
     was_training = model.training
