@@ -12,7 +12,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from benchmarks.table import DATA, RESULTS, evaluated, exit_files
+from benchmarks.table import DATA, RESULTS, evaluated, exit_files, student_exit_rows
+from kd_dist.config.tasks import METRICS
+from kd_dist.evaluation.comparison import Comparison, group_rows
+from kd_dist.evaluation.pictures.by_speed import speed_tradeoffs
 from kd_dist.evaluation.pictures.drawing import LIGHT
 from kd_dist.evaluation.pictures.tradeoff import Curve, Tradeoff, tradeoff_figure
 from kd_dist.files import read_json
@@ -43,6 +46,14 @@ def draw_exits() -> str:
     panels = [_exits_panel(read_json(file)["models"], file.parent.name) for file in exit_files()]
     with matplotlib.rc_context(STYLE):
         return as_svg(tradeoff_figure(panels, "score on test rows", LIGHT))
+
+
+def draw_student_exits() -> str:
+    """Return the picture of a teacher and a student with exits, by operations and by wall-clock, as SVG."""
+    models, at_speeds = group_rows(student_exit_rows())
+    panels = speed_tradeoffs(Comparison(models, at_speeds, METRICS["single_label"]))
+    with matplotlib.rc_context(STYLE):
+        return as_svg(tradeoff_figure(panels, "accuracy on test rows", LIGHT))
 
 
 def _exits_panel(models: list[dict[str, Any]], name: str) -> Tradeoff:

@@ -30,6 +30,7 @@ DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
+STUDENT_EXITS = "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster"
 QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
@@ -199,6 +200,31 @@ def quality() -> list[str]:
 def students() -> list[str]:
     """Return the students that one teacher has taught with default settings, beside those without a teacher."""
     return table(CLASSIFIERS, sum(map(model_rows, sorted(RESULTS.glob("toutiao5_*"))), []))
+
+
+def student_exit_rows() -> list[dict[str, Any]]:
+    """Return the rows of a teacher, of a student, and of both with exits, measured in one run."""
+    return read_json(RESULTS / "student_exits" / "evaluation.json")
+
+
+def student_exits() -> list[str]:
+    """Return what a teacher and a student lose and save, with exits and without."""
+    rows = []
+    for row in student_exit_rows():
+        of = {"exits_frozen": "teacher, frozen", "exits_joint": "teacher, joint", "student_exits": "student, frozen"}
+        exits = f"speed {row['speed']:g}" if "speed" in row else "calibrated" if "mean_layers" in row else "none"
+        layers = f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all"
+        rows.append([of.get(row["model"], row["model"]), exits, score(row), layers, *_saved(row)])
+    return table(STUDENT_EXITS, rows)
+
+
+def _saved(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['operations_ratio']:.2f}x",
+        f"{row['latency_ms']:.2f} ms",
+        f"{row['samples_per_second']:,.0f}",
+        f"{row['throughput_ratio']:.2f}x",
+    ]
 
 
 def exit_files() -> list[Path]:

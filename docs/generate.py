@@ -83,6 +83,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "classifiers": lambda: result_table(exits=False),
         "early-exit": lambda: result_table(exits=True),
         "exits": table.exit_scores,
+        "student-exits": table.student_exits,
         "teacher-outputs": table.teacher_outputs,
         "distillation-step": table.distillation_step,
         "general-distillation": table.general_distillation,
@@ -254,6 +255,7 @@ def pages() -> dict[Path, str]:
         DOCS / "settings.md": settings_page(),
         DOCS / "pictures" / "speed_accuracy.svg": picture.draw(),
         DOCS / "pictures" / "exits.svg": picture.draw_exits(),
+        DOCS / "pictures" / "student_exits.svg": picture.draw_student_exits(),
         DOCS / "pictures" / "dashboard.svg": dashboard.draw(),
     }
     for name, blocks in GENERATED.items():
