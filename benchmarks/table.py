@@ -30,7 +30,9 @@ DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
-STUDENT_EXITS = "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster"
+STUDENT_EXITS = (
+    "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster|configuration and figures"
+)
 QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
@@ -209,12 +211,18 @@ def student_exit_rows() -> list[dict[str, Any]]:
 
 def student_exits() -> list[str]:
     """Return what a teacher and a student lose and save, with exits and without."""
-    rows = []
+    rows, folder = [], RESULTS / "student_exits"
+    of = {"exits_frozen": "teacher, frozen", "exits_joint": "teacher, joint", "student_exits": "student, frozen"}
+    jobs = {
+        "exits_joint": "job_joint.json",
+        "student": "job_student_frozen.json",
+        "student_exits": "job_student_frozen.json",
+    }
     for row in student_exit_rows():
-        of = {"exits_frozen": "teacher, frozen", "exits_joint": "teacher, joint", "student_exits": "student, frozen"}
         exits = f"speed {row['speed']:g}" if "speed" in row else "calibrated" if "mean_layers" in row else "none"
         layers = f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all"
-        rows.append([of.get(row["model"], row["model"]), exits, score(row), layers, *_saved(row)])
+        links = link(folder / jobs.get(row["model"], "job_frozen.json"), folder / "evaluation.json")
+        rows.append([of.get(row["model"], row["model"]), exits, score(row), layers, *_saved(row), links])
     return table(STUDENT_EXITS, rows)
 
 
