@@ -104,13 +104,24 @@ def early_exit_cells(row: dict[str, Any]) -> list[str]:
     return [
         name,
         score(row),
-        f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all",
+        _layers(row),
         f"{row['operations_per_sample'] / 1e6:,.0f} M, {row['operations_padded'] / 1e6:,.0f} M",
+        *_saved(row),
+        f"{row['speedup_realised']:.0%}",
+    ]
+
+
+def _layers(row: dict[str, Any]) -> str:
+    return f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all"
+
+
+def _saved(row: dict[str, Any]) -> list[str]:
+    """Return the cells of what a model saves against the first one."""
+    return [
         f"{row['operations_ratio']:.2f}x",
         f"{row['latency_ms']:.2f} ms",
         f"{row['samples_per_second']:,.0f}",
         f"{row['throughput_ratio']:.2f}x",
-        f"{row['speedup_realised']:.0%}",
     ]
 
 
@@ -220,19 +231,9 @@ def student_exits() -> list[str]:
     }
     for row in student_exit_rows():
         exits = f"speed {row['speed']:g}" if "speed" in row else "calibrated" if "mean_layers" in row else "none"
-        layers = f"{row['mean_layers']:.2f}" if "mean_layers" in row else "all"
         links = link(folder / jobs.get(row["model"], "job_frozen.json"), folder / "evaluation.json")
-        rows.append([of.get(row["model"], row["model"]), exits, score(row), layers, *_saved(row), links])
+        rows.append([of.get(row["model"], row["model"]), exits, score(row), _layers(row), *_saved(row), links])
     return table(STUDENT_EXITS, rows)
-
-
-def _saved(row: dict[str, Any]) -> list[str]:
-    return [
-        f"{row['operations_ratio']:.2f}x",
-        f"{row['latency_ms']:.2f} ms",
-        f"{row['samples_per_second']:,.0f}",
-        f"{row['throughput_ratio']:.2f}x",
-    ]
 
 
 def exit_files() -> list[Path]:

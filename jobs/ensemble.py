@@ -29,7 +29,7 @@ def adapt(job: Job) -> Job:
     ensemble, evaluation = job.stages["ensemble"], job.stages["evaluation"]
     assert isinstance(ensemble, EnsembleStage)
     assert isinstance(evaluation, EvaluateStage)
-    if any(key.endswith("evaluate.models") for key in job.given):
+    if "evaluation.evaluate.models" in job.given:
         return job
     members = {f"teacher_{number}": path for number, path in enumerate(ensemble.teachers.paths, start=1)}
     evaluate = evaluation.evaluate.model_copy(update={"models": evaluation.evaluate.models | members})

@@ -9,7 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from kd_dist.errors import UserError
 from kd_dist.models.loading import load_config, load_pretrained
-from kd_dist.models.padding import refuse_dependence_on_padding
+from kd_dist.models.padding import _difference, _rows, refuse_dependence_on_padding
 from tests.models.random_models import random_classifier
 
 
@@ -27,7 +27,11 @@ def test_families_outside_the_table_are_fine_where_it_does_not(kind: str) -> Non
 
 
 def test_it_does_not_count_in_half_precision() -> None:
-    refuse_dependence_on_padding(random_classifier("megatron-bert").to(torch.bfloat16), "DIR")
+    model = random_classifier("megatron-bert").to(torch.bfloat16)
+    refuse_dependence_on_padding(model, "DIR")
+    difference, size = _difference(model, _rows(model.config))
+    assert difference < 0.1 * size  # what rounding may come to, and what padding would exceed
+    assert model.dtype == torch.bfloat16
 
 
 def test_a_model_that_cannot_classify_a_batch_says_why() -> None:
