@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.paths import REPOSITORY, python_path
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import CorpusData, LabelledData
@@ -59,7 +59,7 @@ def rehearse(job: Job) -> None:
     print("rehearsal: every stage on a little of the data, on this machine", flush=True)
     ended = subprocess.run(
         [sys.executable, "-m", "launch.rehearsal", str(run_dir)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1", "WANDB_MODE": "disabled"},
+        env={**os.environ, "PYTHONPATH": python_path(REPOSITORY), "PYTHONSAFEPATH": "1", "WANDB_MODE": "disabled"},
     )
     if ended.returncode:
         raise UserError(f"the rehearsal failed, see above: nothing was submitted. What it wrote is in {run_dir}")

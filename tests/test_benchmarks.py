@@ -87,6 +87,22 @@ def test_another_reduction_of_the_loss_is_noticed(tmp_path, text_files, teacher,
         distillation_step.check_equality(models, batch)
 
 
+def test_what_wants_a_gpu_runs_small_without_one(tmp_path, text_files):
+    titles, text = text_files
+    command = [sys.executable, REPOSITORY / "benchmarks" / "gpu.py", "--small", "--titles", titles, "--text", text]
+    command += ["--work", tmp_path / "work", "--output", tmp_path / "output"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "output" / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    right = [row for row in rows if row["measure"].startswith(("attention", "ZeRO", "bf16", "early exit: ", "weights"))]
+    assert [row["met"] for row in right] == ["yes"] * 7
+    assert (
+        sum(row["measure"].endswith(("sequences per second", "of its floor")) and row["figure"] > 0 for row in rows)
+        == 2
+    )
+
+
 def test_a_case_without_its_text_is_refused(teacher):
     options = distillation_step.parse(["--teacher", str(teacher), "--cases", "text128"])
     with pytest.raises(UserError, match="text128 needs --text FILE"):

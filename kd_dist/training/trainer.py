@@ -16,7 +16,6 @@ from kd_dist.training import distributed
 from kd_dist.training.batches import BatchPlan
 from kd_dist.training.checkpoint import (
     Checkpoint,
-    newest_good,
     read_checkpoint,
     read_weights,
     save_checkpoint,
@@ -43,7 +42,9 @@ class Trainer:
         rows: The training rows.
         validation_rows: The held-out rows; there may be none.
         total_steps: Optimizer steps of the whole run.
+        micro_batch_size: Rows of a forward pass.
         checkpoints: The folder of checkpoints.
+        newest: What `newest_good` found there, on every rank.
         tracker: Where metrics and messages go.
         preemption: Where requests to stop come from.
         watchdog: Ends this process if a step hangs.
@@ -61,7 +62,9 @@ class Trainer:
         rows: TokenRows,
         validation_rows: TokenRows,
         total_steps: int,
+        micro_batch_size: int,
         checkpoints: Path,
+        newest: tuple[Path | None, list[str]],
         tracker: NullTracker,
         preemption: Preemption,
         watchdog: Watchdog,
@@ -72,7 +75,7 @@ class Trainer:
         self._plan = BatchPlan(
             rows.lengths,
             global_batch_size=stage.train.global_batch_size,
-            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            micro_batch_size=micro_batch_size,
             bucket_steps=stage.data.bucket_steps,
             seed=stage.train.seed,
         )
@@ -83,11 +86,12 @@ class Trainer:
             objective,
             validation_rows,
             self._weights,
-            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            micro_batch_size=micro_batch_size,
             seed=stage.train.seed,
         )
         self._best = best
-        self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
+        self._checkpoints, self._newest, self._micro_batch_size = checkpoints, newest, micro_batch_size
+        self._tracker, self._preemption = tracker, preemption
         self._watchdog, self._crashed_step = watchdog, crashed_step
         self._feed = Feed(rows, self._plan, objective)
         self._teacher_time, self._forward_time, self._interval = Stopwatch(), Stopwatch(), Interval()
@@ -256,11 +260,12 @@ class Trainer:
         """Return the trainer's own part of a checkpoint."""
         metrics = {"latest": self._latest, "of_best": self._of_best}
         best = {} if self._best is None else {"best": self._best.state()}
-        return {"refused_in_a_row": self.refused_in_a_row, "metrics": metrics} | best
+        own = {"refused_in_a_row": self.refused_in_a_row, "micro_batch_size": self._micro_batch_size}
+        return own | {"metrics": metrics} | best
 
     def _resume(self) -> None:
-        """Resume from the newest good checkpoint, if any, which rank 0 chooses. Collective."""
-        path, damaged = distributed.from_rank_0(lambda: newest_good(self._checkpoints))
+        """Resume from the newest good checkpoint, if there is one. Collective."""
+        path, damaged = self._newest
         if path is not None:
             self._load(read_checkpoint(path))
         self._tracker.start(self.step)

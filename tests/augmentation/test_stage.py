@@ -9,7 +9,7 @@ import time
 import pytest
 from datasets import load_from_disk
 
-from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.paths import REPOSITORY, python_path
 from kd_dist.errors import RunError
 from tests.augmentation.world import BLOCK, blocks_of
 from tests.stages import run_entry
@@ -63,7 +63,7 @@ run_entry(Path(sys.argv[1]))
 def test_a_shard_that_was_killed_goes_on_where_it_was(stage_of):
     undisturbed, killed = stage_of("undisturbed"), stage_of("killed")
     run_entry(undisturbed)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": python_path(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED.format(block=BLOCK), str(killed)], env=environment)
     deadline = time.monotonic() + 120
     while not (killed / "shards" / "block_00000001.parquet").exists():
