@@ -31,6 +31,7 @@ from kd_dist.training import distributed, engine
 from kd_dist.training.checkpoint import newest_good, read_state
 from kd_dist.training.engine import Engine
 from kd_dist.training.preemption import Preemption
+from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
 from kd_dist.training.teacher_outputs import StoredOutputs, verify
 from kd_dist.training.trainer import Trainer
@@ -100,6 +101,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         validation_rows=validation_rows,
         total_steps=total_steps,
         micro_batch_size=micro_batch_size,
+        profile=Profile(stage.train.profiled() if distributed.rank() == 0 else range(0), stage_dir / "profile"),
         checkpoints=stage_dir / "checkpoints",
         newest=newest,
         tracker=tracker,

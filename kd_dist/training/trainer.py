@@ -26,6 +26,7 @@ from kd_dist.training.feed import Feed, StepRows
 from kd_dist.training.forward import Forward
 from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use, slowest_rank
 from kd_dist.training.preemption import Preemption
+from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
 from kd_dist.training.watchdog import Watchdog
@@ -43,6 +44,7 @@ class Trainer:
         validation_rows: The held-out rows; there may be none.
         total_steps: Optimizer steps of the whole run.
         micro_batch_size: Rows of a forward pass.
+        profile: Of some of the steps.
         checkpoints: The folder of checkpoints.
         newest: What `newest_good` found there, on every rank.
         tracker: Where metrics and messages go.
@@ -63,6 +65,7 @@ class Trainer:
         validation_rows: TokenRows,
         total_steps: int,
         micro_batch_size: int,
+        profile: Profile,
         checkpoints: Path,
         newest: tuple[Path | None, list[str]],
         tracker: NullTracker,
@@ -91,7 +94,7 @@ class Trainer:
         )
         self._best = best
         self._checkpoints, self._newest, self._micro_batch_size = checkpoints, newest, micro_batch_size
-        self._tracker, self._preemption = tracker, preemption
+        self._tracker, self._preemption, self._profile = tracker, preemption, profile
         self._watchdog, self._crashed_step = watchdog, crashed_step
         self._feed = Feed(rows, self._plan, objective)
         self._teacher_time, self._forward_time, self._interval = Stopwatch(), Stopwatch(), Interval()
@@ -129,6 +132,7 @@ class Trainer:
                     with self._watchdog.pause():
                         self._save()
                     raise Preempted(self.step, signal_number)
+        self._profile.end()
         self._take_best()
 
     @property
@@ -149,6 +153,7 @@ class Trainer:
     def _begin_step(self) -> None:
         self.step += 1
         self._watchdog.at(self.step)
+        self._profile.begin(self.step)
         if self.step == self._crashed_step:
             rows = self._rows.named(self._plan.rows(self.step))
             self._tracker.message(f"the last try crashed at step {self.step}, which has the rows {rows}")

@@ -1,11 +1,20 @@
 """Settings of a training run: length, optimizer, engine, cadence, selection and tracking."""
 
 import math
+import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kd_dist.config.sections.base import Section, Words, optional
+
+
+def _two_steps(value: str | None) -> str | None:
+    """Refuse what does not name a first and a last step."""
+    found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", value or "1-1")
+    if found is None or int(found[1]) > int(found[2]):
+        raise ValueError("expected a first and a last step, such as 20-25")
+    return value
 
 
 class Train(Section):
@@ -30,6 +39,16 @@ class Train(Section):
     max_nonfinite_steps: int = Field(
         default=5, ge=1, description="stop after this many skipped steps in a row (loss or gradient not finite)"
     )
+
+    profile_steps: Annotated[str | None, BeforeValidator(optional), AfterValidator(_two_steps)] = Field(
+        default=None,
+        description="first and last step whose operators are timed, such as 20-25: a trace and a table in profile/",
+    )
+
+    def profiled(self) -> range:
+        """Return the steps whose operators are timed."""
+        first, last = map(int, self.profile_steps.split("-")) if self.profile_steps else (0, -1)
+        return range(first, last + 1)
 
     def sequences_per_micro_batch(self, world_size: int = 1, most: int | None = None) -> int:
         """Return the sequences of one forward pass, which divide a rank's share of the global batch.
