@@ -139,14 +139,14 @@ class Blocks:
         of_block = {block: tally for blocks in self._files().values() for block, tally in blocks.items()}
         return sum(of_block.values(), Tally())
 
-    def damaged(self) -> dict[str, Exception]:
+    def damaged(self) -> dict[str, str]:
         """Return the files whose end cannot be read, and why."""
         found = {}
         for path in self._paths():
             try:
                 self._blocks_in(path)
             except (OSError, ValueError) as error:
-                found[path.name] = error
+                found[path.name] = str(error)
         return found
 
     def tables(self, own: Iterable[int]) -> Iterator[Any]:
