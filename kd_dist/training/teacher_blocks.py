@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 SPLITS = ("train", "validation")
 
-BLOCK_ROWS, BLOCK_BYTES = 4_096, 1 << 24  # seconds of work on a GPU, and of thousands of classes fewer rows
+BLOCK_ROWS, BLOCK_BYTES = 4_096, 1 << 24  # at most: seconds of work on a GPU, and of thousands of classes fewer rows
+
+FEWEST_ROWS, FOR_ALL_SHARDS = 64, 256  # of few rows so many blocks, that shards get about as much work each
 
 BATCH_TOKENS = 16_384  # of a forward pass, padding included
 
@@ -49,7 +51,9 @@ class RowBlocks:
         pad_token_id = load_tokenizer(rows.tokenizer_folder).pad_token_id
         more = {"train": list(map(Path, stage.data.unlabelled_tokens))}
         splits = [TokenRows(rows.folder, split, pad_token_id, unlabelled=more.get(split, ())) for split in SPLITS]
-        return cls(splits, min(BLOCK_ROWS, max(1, BLOCK_BYTES // (4 * max(1, len(rows.label2id))))))
+        for_all_shards = max(FEWEST_ROWS, sum(map(len, splits)) // FOR_ALL_SHARDS)
+        num_rows = min(BLOCK_ROWS, for_all_shards, BLOCK_BYTES // (4 * max(1, len(rows.label2id))))
+        return cls(splits, max(1, num_rows))
 
     def __len__(self) -> int:
         return sum(map(self._num_blocks, self.splits))

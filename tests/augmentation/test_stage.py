@@ -1,4 +1,4 @@
-"""Any number of shards writes the same blocks, and one that was killed goes on."""
+"""Any number of shards writes the same rows, and one that was killed goes on."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.augmentation.world import BLOCK, blocks_of, files_of
 from tests.stages import run_entry
 
 
-def test_any_number_of_shards_writes_the_same_bytes(world, stage_of, monkeypatch):
+def test_any_number_of_shards_writes_the_same_rows(world, stage_of, monkeypatch):
     one, four = stage_of("one", mlm_path=str(world.mlm)), stage_of("four", mlm_path=str(world.mlm), shards=4)
     run_entry(one)
     for shard in (2, 0, 3, 1):
