@@ -27,6 +27,7 @@ EARLY_EXIT = (
 )
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
+SIZE = "what|rows|time|memory|files, disk|figures"
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
@@ -164,6 +165,39 @@ def distillation_step() -> list[str]:
         name, ratio = f"{text}, {case['batch_size']} a batch", f"{case['ratio']['of_medians']:.1f}x"
         rows.append([name, *rates, ratio, link(file)])
     return table(DISTILLATION_STEP, rows)
+
+
+def size() -> list[str]:
+    """Return what many rows cost, for each number of rows and classes of which outputs were written."""
+    rows = []
+    for file in sorted(RESULTS.glob("size_*.json")):
+        rows += [[*cells, link(file)] for cells in _size_cells(read_json(file))]
+    return table(SIZE, rows)
+
+
+def _size_cells(result: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of each part of one measurement."""
+    plan, store, step = result["plan"], result["store"], f"step {result['resume']['step']:,}"
+    outputs, cells = f"outputs of {store['classes']} classes", []
+
+    def add(what: str, part: dict[str, Any], time: str, disk: str = "") -> None:
+        cells.append([what, f"{part['rows']:,}", time, f"{part['own_memory_mb']:,.0f} MB", disk])
+
+    for part, what in (("read", "rows"), ("collate", f"rows with {outputs}")):
+        opening, batch = result[part]["seconds_to_open"], result[part]["median_seconds_of_a_batch"]
+        disk = _disk(result["rows"]) if part == "read" else ""
+        add(f"open {what}; read a random batch of 32", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
+    first, late = plan["seconds_to_first_step"] * 1e3, plan["seconds_to_late_step"] * 1e3
+    add(f"plan step 1; {step}", plan, f"{first:.0f} ms; {late:.0f} ms")
+    for part, what in (("start", "step 1"), ("resume", step)):
+        add(f"start training at {what}", result[part] | {"rows": plan["rows"]}, f"{result[part]['seconds']:.0f} s")
+    seconds = f"{store['seconds_to_write_blocks']:.0f} s; {store['seconds_to_distribute']:.0f} s"
+    add(f"write blocks of {outputs}; distribute them to files", store, seconds, _disk(store))
+    return cells
+
+
+def _disk(part: dict[str, Any]) -> str:
+    return f"{part['files']:,}, {part['bytes'] / 1e9:.1f} GB"
 
 
 def tracking() -> list[str]:

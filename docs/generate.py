@@ -85,6 +85,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "exits": table.exit_scores,
         "student-exits": table.student_exits,
         "teacher-outputs": table.teacher_outputs,
+        "size": table.size,
         "distillation-step": table.distillation_step,
         "general-distillation": table.general_distillation,
         "probe": table.probe,

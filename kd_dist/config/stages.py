@@ -140,6 +140,7 @@ class TeacherOutputsStage(Stage):
 
     kind: Literal["teacher_outputs"] = "teacher_outputs"
     entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
+    keeps: ClassVar[str | None] = "outputs/block_*"
     teacher: Teacher
     data: DistillationData
     engine: Precision = Precision()
