@@ -88,6 +88,7 @@ class LabelledStage(Stage):
 
     kind: Literal["labelled"] = "labelled"
     entry: ClassVar[str] = "kd_dist.data.labelled:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: LabelledData
     tokenizer: TokenizerSource
     resources: CpuResources = CpuResources()

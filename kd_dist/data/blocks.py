@@ -98,14 +98,17 @@ def _size_of_line(text: str | None) -> int:
     return len(text) if text else 0
 
 
-def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Yield lists that are full as soon as they reach MAX_GROUP_ITEMS items or MAX_GROUP_SIZE."""
+def grouped(
+    items: Iterable[Item], size_of: Callable[[Item], int], max_items: int | None = None, max_size: int | None = None
+) -> Iterator[list[Item]]:
+    """Yield lists that are full as soon as they reach `max_items` or `max_size`, by default those of a group."""
+    max_items, max_size = max_items or MAX_GROUP_ITEMS, max_size or MAX_GROUP_SIZE
     group: list[Item] = []
     size = 0
     for item in items:
         group.append(item)
         size += size_of(item)
-        if len(group) >= MAX_GROUP_ITEMS or size >= MAX_GROUP_SIZE:
+        if len(group) >= max_items or size >= max_size:
             yield group
             group, size = [], 0
     if group:
