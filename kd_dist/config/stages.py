@@ -65,6 +65,7 @@ class CorpusStage(Stage):
 
     kind: Literal["corpus"] = "corpus"
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: CorpusData
     tokenizer: Tokenizer = Tokenizer()
     resources: CpuResources = CpuResources()

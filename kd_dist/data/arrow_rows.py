@@ -49,13 +49,22 @@ def write_units(texts: Iterable[list[str]], path: Path) -> None:
     """Write blocks as an Arrow column of that name. A row of it is a unit: the blocks that one call tokenizes."""
     import pyarrow as pa
 
-    schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
+    schema = table_of_units([]).schema
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for unit in grouped(texts, _size_of_block):
-            writer.write_batch(pa.record_batch([pa.array([unit], schema.field(0).type)], schema=schema))
+        for unit in grouped(texts, size_of_block):
+            writer.write_table(table_of_units(unit))
 
 
-def _size_of_block(block: list[str]) -> int:
+def table_of_units(texts: Iterable[list[str]]) -> Any:
+    """Return blocks as an Arrow column of that name, a unit in each row."""
+    import pyarrow as pa
+
+    units = list(grouped(texts, size_of_block))
+    return pa.table({"blocks": pa.array(units, pa.list_(pa.list_(pa.string())))})
+
+
+def size_of_block(block: list[str]) -> int:
+    """Return the bytes of a block of lines."""
     return sum(len(line.encode()) for line in block)
 
 

@@ -4,11 +4,13 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.kept_blocks import FOLDER
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.tokenizer_folders import tokenizer_identity
 from kd_dist.errors import CorpusError
@@ -50,6 +52,7 @@ def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, 
     cached = target.exists()
     if not cached:
         _build(target, place, arguments)
+    shutil.rmtree(place.with_name(FOLDER), ignore_errors=True)  # of a try that was killed when all was done
     statistics = PreparedRows(target).statistics
     _replace_link(place, target)
     return {**statistics, "cached": cached}
@@ -61,7 +64,13 @@ def _build(target: Path, place: Path, arguments: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     is_one_disk = target.parent.stat().st_dev == place.parent.stat().st_dev
     try:
-        prepare(output_dir=target, scratch=place if is_one_disk else target, **arguments)
+        prepare(
+            output_dir=target,
+            scratch=place if is_one_disk else target,
+            kept=place.with_name(FOLDER),
+            identity=target.name,
+            **arguments,
+        )
     except OSError as error:
         # Another process built the same corpus in the meantime: its copy is as good.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not PreparedRows(target).exist():
