@@ -65,6 +65,7 @@ class CorpusStage(Stage):
 
     kind: Literal["corpus"] = "corpus"
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: CorpusData
     tokenizer: Tokenizer = Tokenizer()
     resources: CpuResources = CpuResources()
@@ -88,6 +89,7 @@ class LabelledStage(Stage):
 
     kind: Literal["labelled"] = "labelled"
     entry: ClassVar[str] = "kd_dist.data.labelled:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: LabelledData
     tokenizer: TokenizerSource
     resources: CpuResources = CpuResources()

@@ -9,7 +9,7 @@ import pytest
 from datasets import load_from_disk
 from transformers import AutoTokenizer, BertTokenizer
 
-from kd_dist.data import labelled
+from kd_dist.data import labelled, row_blocks
 from kd_dist.data.preprocessing import Preprocessing
 from tests.conftest import TinyWorld
 from tests.data.files import write_lines
@@ -57,7 +57,7 @@ def test_the_stage_writes_what_training_reads(tmp_path: Path, tiny: TinyWorld, c
 def test_the_rows_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(labelled, "ROWS_PER_WORKER", 10)
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 10)
     train = write_lines(tmp_path / "a.tsv", [*numbered("今天", 30), *numbered("天气", 30)])
     one, three = (
         run_stage(tmp_path / name, tiny, train=train, segment="word", num_workers=workers)
@@ -97,7 +97,7 @@ def test_a_rerun_replaces_what_is_there(tmp_path: Path, tiny: TinyWorld, monkeyp
     monkeypatch.setattr(labelled, "write_split", fail)
     with pytest.raises(OSError, match="No space"):
         run_stage(tmp_path / "other", tiny, train=train)
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.json"]
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"config.json", "blocks"}  # for the next try
 
 
 def test_pairs_and_hint_words(tmp_path: Path, tiny: TinyWorld):
