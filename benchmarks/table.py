@@ -43,6 +43,7 @@ NAMES = {
     "student_alone": "student without distillation",
     "student": "distilled student",
     "fastbert": "early exit, calibrated",
+    "textgcn": "TextGCN",
 }
 HIGHLIGHTED = (
     ("thucnews", "teacher"),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import Field
 
+from kd_dist.config.graph_stages import GraphStage, GraphTrainStage
 from kd_dist.config.recurrent import RECURRENT, RECURRENT_RATE
 from kd_dist.config.sections.augmentation import Augment, Perturb
 from kd_dist.config.sections.data import (
@@ -30,6 +31,7 @@ from kd_dist.config.sections.models import (
     Teachers,
     Tokenizer,
     TokenizerSource,
+    Vocabulary,
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
@@ -78,6 +80,16 @@ class CutVocabularyStage(Stage):
     entry: ClassVar[str] = "kd_dist.models.cut_vocabulary:run"
     encoder: MultilingualEncoder
     data: VocabularyData
+    resources: CpuResources = CpuResources()
+
+
+class VocabularyStage(Stage):
+    """Make a vocabulary of the words and characters of labelled texts (`tokenizer/`). Needs no GPU."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    entry: ClassVar[str] = "kd_dist.data.word_vocabulary:run"
+    data: LabelledData
+    vocabulary: Vocabulary = Vocabulary()
     resources: CpuResources = CpuResources()
 
 
@@ -322,6 +334,7 @@ _Stages = (
     | SampleTeacherStage
     | CorpusStage
     | CutVocabularyStage
+    | VocabularyStage
     | LabelledStage
     | UnlabelledStage
     | AugmentStage
@@ -331,6 +344,8 @@ _Stages = (
     | SoftLabelsStage
     | EnsembleStage
     | WordsStage
+    | GraphStage
+    | GraphTrainStage
     | TrainStage
     | EvaluateStage
     | CalibrateStage

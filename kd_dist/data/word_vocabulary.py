@@ -1,0 +1,55 @@
+"""The vocabulary stage: BERT's tokenizer with jieba's words and the characters of labelled texts.
+
+Rows are cut into the words of such a vocabulary because it has them (`segment_for`), and into characters where it has
+none. A word without a token is read as its characters, so a rare word is not lost.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from kd_dist.config.stages import VocabularyStage
+from kd_dist.data.splits import load_splits
+from kd_dist.data.vocabulary_files import SPECIAL_TOKENS, read_vocabulary
+from kd_dist.data.word_tokenizer import count_words, frequent_pieces
+from kd_dist.files import replaced_folder
+
+
+def run(stage: VocabularyStage, stage_dir: Path, shard: int) -> None:
+    """Write `stage_dir`/tokenizer, of the training texts alone: held-out texts are to be as new as any.
+
+    Raises:
+        CorpusError: what `load_splits` and `read_vocabulary` raise.
+    """
+    from transformers import BertTokenizer
+
+    if stage.vocabulary.file is not None:
+        tokens, source = read_vocabulary(Path(stage.vocabulary.file)), stage.vocabulary.file
+    else:
+        rows = load_splits(stage.data)[0]["train"]
+        texts = (text for row in rows for text in row.key if text is not None)
+        tokens, source = tokens_of(count_words(texts), stage.vocabulary.words), f"{len(rows):,} training rows"
+    with replaced_folder(stage_dir / "tokenizer") as (_, output):
+        ids = {token: number for number, token in enumerate(tokens)}
+        BertTokenizer(vocab=ids).save_pretrained(output)
+    num_words = sum(len(token.removeprefix("##")) > 1 and token not in SPECIAL_TOKENS for token in tokens)
+    print(f"{stage_dir.name}: {num_words:,} words, {len(tokens):,} tokens in all, of {source}", flush=True)
+
+
+def tokens_of(counts: Counter[str], num_words: int) -> list[str]:
+    """Return the tokens of a vocabulary: special ones, then words and characters, frequent ones first.
+
+    Args:
+        counts: Words, as `count_words` returns them.
+        num_words: Words that get a token, at most.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalize = normalizers.BertNormalizer(lowercase=True).normalize_str
+    cut = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    normal: Counter[str] = Counter()
+    for word, count in counts.items():
+        normal["".join(normalize(word).split())] += count  # the normalizer puts spaces around Chinese characters
+    del normal[""]
+    pieces = frequent_pieces(normal, num_words)
+    inner = [f"##{piece}" for piece in pieces if len(piece) == 1 and len(cut(normalize(f"a{piece}"))) == 1]
+    return list(dict.fromkeys([*SPECIAL_TOKENS, *pieces, *inner]))
