@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from kd_dist.config.stages import VocabularyStage
+from kd_dist.data.kept_blocks import FOLDER, kept_until_done
 from kd_dist.data.splits import load_splits
 from kd_dist.data.vocabulary_files import SPECIAL_TOKENS, read_vocabulary
 from kd_dist.data.word_tokenizer import count_words, frequent_pieces
@@ -25,9 +26,10 @@ def run(stage: VocabularyStage, stage_dir: Path, shard: int) -> None:
     if stage.vocabulary.file is not None:
         tokens, source = read_vocabulary(Path(stage.vocabulary.file)), stage.vocabulary.file
     else:
-        rows = load_splits(stage.data)[0]["train"]
-        texts = (text for row in rows for text in row.key if text is not None)
-        tokens, source = tokens_of(count_words(texts), stage.vocabulary.words), f"{len(rows):,} training rows"
+        with kept_until_done(stage_dir / FOLDER) as blocks:
+            rows = load_splits(stage.data, blocks)[0]["train"]
+            texts = (text for row in rows for text in row.key if text is not None)
+            tokens, source = tokens_of(count_words(texts), stage.vocabulary.words), f"{len(rows):,} training rows"
     with replaced_folder(stage_dir / "tokenizer") as (_, output):
         ids = {token: number for number, token in enumerate(tokens)}
         BertTokenizer(vocab=ids).save_pretrained(output)
