@@ -28,6 +28,7 @@ EARLY_EXIT = (
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 SIZE = "what|rows|time|memory|files, disk|figures"
+GPU = "measure|at first|now|aim|met"
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
@@ -35,6 +36,7 @@ STUDENT_EXITS = (
     "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster|configuration and figures"
 )
 QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
+EPOCHS = "data|teacher|student alone|default|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
 
@@ -201,6 +203,24 @@ def _disk(part: dict[str, Any]) -> str:
     return f"{part['files']:,}, {part['bytes'] / 1e9:.1f} GB"
 
 
+def gpu() -> list[str]:
+    """Return what `benchmarks/gpu.py` found before anything was done about it, and now."""
+    files = [RESULTS / "gpu" / f"{name}.json" for name in ("first", "last")]
+    first, last = (read_json(file)["rows"] for file in files)
+    before, rows = {row["measure"]: row["figure"] for row in first}, []
+    for row in last:
+        bound = "" if row["aim"] is None else f"at {'least' if row['more_is_better'] else 'most'} {row['aim']:,g}"
+        figures = [_rounded(value) for value in (before.get(row["measure"]), row["figure"])]
+        rows.append([row["measure"], *figures, bound, row["met"]])
+    return table(GPU, rows)
+
+
+def _rounded(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def tracking() -> list[str]:
     """Return what W&B costs a step of training that is logged at every step."""
     file = RESULTS / "tracking.json"
@@ -243,6 +263,18 @@ def quality() -> list[str]:
             kept, gain = f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}"
             rows.append([data, method, *scores, kept, gain, link(file)])
     return table(QUALITY, rows)
+
+
+def epochs() -> list[str]:
+    """Return what twice as many epochs change on validation rows, of the best checkpoint."""
+    file, rows = RESULTS / "quality_epochs.json", []
+    for data, found in read_json(file).items():
+        of_forms = [
+            "; ".join(f"{one['best']:.4f}" for one in found[form]) for form in ("student_alone", "default", "twice")
+        ]
+        kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
+        rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
+    return table(EPOCHS, rows)
 
 
 def students() -> list[str]:
