@@ -3,7 +3,7 @@
 import os
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,8 +62,22 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     distributed.barrier()
 
 
-def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
-    """Return the trainer, its objective, the tokenizer and the tracker."""
+class Loaded(NamedTuple):
+    """The models and the rows of a stage."""
+
+    objective: Objective
+    teacher: Teacher | None
+    tokenizer: Any
+    rows: TokenRows
+    validation_rows: TokenRows
+
+
+def load(stage: TrainStage) -> Loaded:
+    """Load the models and the rows of a stage. Collective.
+
+    Raises:
+        UserError: A setting or a file is wrong.
+    """
     _make_deterministic(stage)
     tokens = Path(stage.data.tokens)
     tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
@@ -77,6 +91,12 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     teacher = _teacher(stage, objective)
     if teacher is not None:
         _observe(objective, teacher, rows)
+    return Loaded(objective, teacher, tokenizer, rows, validation_rows)
+
+
+def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
+    """Return the trainer, its objective, the tokenizer and the tracker."""
+    objective, teacher, tokenizer, rows, validation_rows = load(stage)
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
         distributed.rank(),
@@ -89,7 +109,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     tries = Tries(stage_dir)
     trainer = Trainer(
         stage,
-        engine=_engine(stage, objective, total_steps),
+        engine=build_engine(stage, objective, total_steps),
         objective=objective,
         teacher=teacher,
         rows=rows,
@@ -100,12 +120,13 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         preemption=preemption,
         watchdog=Watchdog(stage.engine.hang_minutes, tries),
         crashed_step=tries.crashed_step(),
-        best=_best(stage, tokens),
+        best=_best(stage, Path(stage.data.tokens)),
     )
     return trainer, objective, tokenizer, tracker
 
 
-def _engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
+def build_engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
+    """Return the engine that trains an objective for so many steps. Collective."""
     config = objective.student.config
     rate = stage.learning_rate(config.hidden_size, config.model_type)
     return Engine(
