@@ -37,7 +37,7 @@ wrong, and nothing was started."""
 
 VERBS = ("job", "list", "status", "logs", "cancel", "sync")
 
-MODES = ("dry_run", "plan", "calibrate", "rehearse")
+MODES = ("dry_run", "plan", "calibrate")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -55,10 +55,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     modes = [f"--{mode.replace('_', '-')}" for mode in MODES if getattr(options, mode)]
     if len(modes) > 1:
         parser.error(f"not {' and '.join(modes)} together")
+    if (options.plan or options.calibrate) and not options.job:
+        parser.error(f"{modes[0]} needs a --job")
     if options.rows and not options.plan:
         parser.error("--rows goes with --plan")
-    if modes and not options.job:
-        parser.error(f"{modes[0]} needs a --job")
     if options.follow and not (options.status or options.logs):
         parser.error("--follow goes with --status RUN or --logs RUN")
     if options.logs and len(options.overrides) > 1:

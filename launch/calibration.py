@@ -39,7 +39,7 @@ def calibrate(job: Job, cluster: Cluster) -> int:
     run_dir = open_run(small, runs_dir, "calibration")
     print("calibration: the stages of training on a little of the data, on this machine", flush=True)
     ended = subprocess.run(
-        [sys.executable, "-m", "kd_dist.training.step_times", str(run_dir)],
+        [sys.executable, "-m", "kd_dist.training.step_times", str(run_dir), str(time.time())],
         env={
             **os.environ,
             **rank_environment(cluster),

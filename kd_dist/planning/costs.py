@@ -153,7 +153,7 @@ def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> 
     lengths = padded(rows.lengths, stage.data.bucket_steps * stage.train.global_batch_size, work.rows)
     micro_batch = fmean(times.micro_batch(work, length, place.threads) for length in lengths)
     exchange = costs.site.exchange_seconds(4 * work.student.parameters(), place.ranks)
-    update = times.optimizer(work, lengths[-1], place.threads)
+    update = times.optimizer(work, lengths[-1], place.threads) / (place.ranks if stage.engine.zero_stage else 1)
     return stage.train.accumulation_steps(place.ranks) * micro_batch + exchange + update
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job
+from kd_dist.config.paths import matching_paths
 from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS
 from kd_dist.config.stage import WIRE, Stage, wired_stage
 from kd_dist.config.stages import (
@@ -139,11 +140,16 @@ def _prepared(rows: PreparedRows) -> Rows:
     return Rows(**counts, lengths=tuple(lengths))
 
 
+def _are_there(patterns: Sequence[str]) -> bool:
+    """Return whether all files are there to be counted: an earlier stage writes some, and defaults are only named."""
+    return bool(patterns) and all(matching_paths(pattern) for pattern in patterns)
+
+
 def _labelled(counts: RowCounts, stage: LabelledStage) -> Rows | None:
     named = [path for split in SPLITS for path in getattr(stage.data, split)]
     if any(path.startswith(WIRE) for path in named):
         return _of_samples(counts, stage)
-    return labelled_rows(stage.data, counts.tokenizer_of(stage)) if stage.data.train else None
+    return labelled_rows(stage.data, counts.tokenizer_of(stage)) if _are_there(named) else None
 
 
 def _of_samples(counts: RowCounts, stage: LabelledStage) -> Rows | None:
@@ -156,9 +162,7 @@ def _of_samples(counts: RowCounts, stage: LabelledStage) -> Rows | None:
 
 
 def _corpus(counts: RowCounts, stage: CorpusStage) -> Rows | None:
-    if not stage.data.corpus or any(path.startswith(WIRE) for path in stage.data.corpus):
-        return None
-    return corpus_rows(stage.data, counts.tokenizer_of(stage))
+    return corpus_rows(stage.data, counts.tokenizer_of(stage)) if _are_there(stage.data.corpus) else None
 
 
 def _unlabelled(counts: RowCounts, stage: UnlabelledStage) -> Rows | None:
@@ -166,7 +170,7 @@ def _unlabelled(counts: RowCounts, stage: UnlabelledStage) -> Rows | None:
     data, length = stage.data, counts.max_length(stage)
     if counts.are_samples(data.unlabelled):
         made = Rows(UNLABELLED, lengths=(length,), characters=UNLABELLED * length)
-    elif not data.unlabelled or any(path.startswith(WIRE) for path in data.unlabelled):
+    elif not _are_there(data.unlabelled):
         return None
     else:
         files = find_plain_texts(data.unlabelled)
@@ -179,7 +183,7 @@ def _unlabelled(counts: RowCounts, stage: UnlabelledStage) -> Rows | None:
 
 
 def _soft_labels(counts: RowCounts, stage: SoftLabelsStage) -> Rows | None:
-    if not stage.data.soft_labels or any(path.startswith(WIRE) for path in stage.data.soft_labels):
+    if not _are_there(stage.data.soft_labels):
         return None
     files = find_judgements(stage.data.soft_labels)
     return plain_rows(files, [stage.data.text_field], counts.tokenizer_of(stage), counts.max_length(stage))

@@ -58,14 +58,13 @@ class Shape:
 
     def parameters(self) -> int:
         """Return about how many weights it has, without its head."""
-        embeddings = (self.vocabulary + self.positions) * self.embedding
+        embeddings = (self.vocabulary + self.positions) * self.embedding + self._projection()
         return embeddings + self.stored_layers * self._weights_of_a_layer()
 
     def operations(self, length: int) -> int:
         """Return the multiply-accumulates of a forward pass of one row of so many tokens."""
         attention = 0 if self.gates else 2 * length * length * self.width
-        projection = self.embedding * self.width * length if self.embedding != self.width else 0
-        return projection + self.layers * (length * self._weights_of_a_layer() + attention)
+        return length * self._projection() + self.layers * (length * self._weights_of_a_layer() + attention)
 
     def activations(self, length: int) -> int:
         """Return how many numbers a row of so many tokens keeps for the backward pass; attention is fused."""
@@ -76,6 +75,10 @@ class Shape:
     def working(self, length: int) -> int:
         """Return how many numbers a row has at once where nothing is kept."""
         return length * (4 * self.width + 2 * self.inner)
+
+    def _projection(self) -> int:
+        """Return the weights between embeddings and layers of another width, which recurrent layers do without."""
+        return 0 if self.gates or self.embedding == self.width else self.embedding * self.width
 
     def _weights_of_a_layer(self) -> int:
         if self.gates:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS, CorpusData, LabelledData
 from kd_dist.data.blocks import TextStatistics, blocks
-from kd_dist.data.cleaning import split_sentences
+from kd_dist.data.cleaning import clean, split_sentences
 from kd_dist.data.counting import count_records, evenly
 from kd_dist.data.discovery import find_files, labelled_files
 from kd_dist.data.prepared_rows import SPLITS
@@ -55,9 +55,11 @@ class Rows:
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Return rows together to train on, with the rows that the first of them hold out."""
+    if len(parts) == 1:
+        return parts[0]
     total = sum(part.train for part in parts)
     lengths = (length for part in parts for length in spread(part.lengths, round(SAMPLE * part.train / max(total, 1))))
-    return replace(parts[0], train=total, lengths=tuple(sorted(lengths)), characters=0)
+    return replace(parts[0], train=total, lengths=tuple(sorted(lengths)))
 
 
 def spread(lengths: Sequence[int], number: int) -> list[int]:
@@ -127,7 +129,7 @@ def _packed(sample: Iterable[list[str]], data: CorpusData, tokenizer: str | None
 
 def sampled(rows: Rows, texts: Sequence[Texts], tokenizer: str | None, max_length: int) -> Rows:
     """Return rows with the lengths and characters that a sample of their texts says."""
-    filled = [row for row in texts if any(row)]
+    filled = [tuple(map(clean, row)) for row in texts if any(row)]
     lengths = [min(number, max_length) for number in token_counter(tokenizer)(filled)]
     characters = sum(len(text) for row in filled for text in row) / max(len(filled), 1)
     share = len(filled) / max(len(texts), 1)  # blank lines are no rows

@@ -1,4 +1,4 @@
-"""Measure what steps of training take on this machine: `python -m kd_dist.training.step_times RUN_DIR`.
+"""Measure what steps of training take on this machine: `python -m kd_dist.training.step_times RUN_DIR SECONDS`.
 
 The run is a small one, of the stages that training needs. Each of them runs for real; then the micro-batches of a
 training stage are timed with rows of several lengths, and so is the teacher's forward pass. RUN_DIR/step_times.json
@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -56,10 +55,15 @@ Points = list[tuple[int, float]]
 """Seconds by the length of the rows in tokens."""
 
 
-def measure(run_dir: Path) -> dict[str, Any]:
-    """Run the stages of a run, time those that train or run the teacher, and return what was found."""
+def measure(run_dir: Path, begun: float) -> dict[str, Any]:
+    """Run the stages of a run, time those that train or run the teacher, and return what was found.
+
+    Args:
+        run_dir: The folder of the run.
+        begun: When this process was started, in seconds since 1970: imports are part of what a stage takes.
+    """
     engine.start()
-    started = time.time() - psutil.Process().create_time()
+    started = time.time() - begun
     stages: dict[str, Any] = {}
     characters = 0.0
     for name in read_job(run_dir).stages:
@@ -211,7 +215,7 @@ def timed(action: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure the stages of a run."""
     run_dir = Path(sys.argv[1])
-    write_json(run_dir / FILE, measure(run_dir))
+    write_json(run_dir / FILE, measure(run_dir, float(sys.argv[2])))
     distributed.shut_down()
 
 
