@@ -5,7 +5,7 @@ BIN := .venv/bin
 KILLS ?= 50
 SEED ?= 1
 
-.PHONY: install demo test chaos check docs format clean
+.PHONY: install demo test chaos bench check docs format clean
 
 install: .venv/installed
 
@@ -20,6 +20,10 @@ test: .venv/installed
 # More of them, and others: make chaos KILLS=200 SEED=2
 chaos: .venv/installed
 	$(BIN)/python -m pytest tests/chaos -m chaos --kills $(KILLS) --chaos-seed $(SEED)
+
+# Every figure that has an aim, in one table: on an idle machine, in a quarter of an hour.
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py --work build/bench
 
 check: .venv/installed
 	$(BIN)/ruff check .

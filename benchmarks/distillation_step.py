@@ -4,7 +4,9 @@
 
 A step is the teacher's forward pass, the student's, the loss, the backward pass and AdamW. Both forms train on the
 same rows, in turn (A B A B ...), so that other load on the machine slows both. Before anything is timed, the script
-proves that they compute the same: with dropout off, kd_dist's `compat="huawei"` must give the published loss.
+proves that they compute the same: with dropout off, kd_dist's `compat="huawei"` must give the published loss. A third
+form takes its turn as the floor: the same models and AdamW, with the mean of the student's last states for a loss, and
+nothing handed out in between.
 
 Shapes: B batch, S sequence, D width, H heads, K head size.
 """
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
 from multiprocessing import get_context
-from statistics import mean
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import torch
@@ -171,6 +173,24 @@ class Ours:
         return torch.stack([sums[term] / counts[term] for term in sums]).sum()
 
 
+class Floor:
+    """What no form can do without: the teacher's forward pass, the student's, its backward pass and AdamW."""
+
+    def __init__(self, models: Models) -> None:
+        self.student = models.build_student().train()
+        self.teacher = AutoModel.from_pretrained(models.teacher, dtype=torch.float32).to(DEVICE).eval()
+        self.teacher.to(torch.bfloat16 if models.precision == "bf16" else torch.float32).requires_grad_(False)
+        self.autocast = models.autocast()
+        self.optimizer = _adamw(list(self.student.parameters()))
+
+    def loss(self, batch: Batch) -> Tensor:
+        inputs = {name: batch[name].to(DEVICE) for name in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            self.teacher(**inputs)
+        with self.autocast:
+            return self.student(**inputs).last_hidden_state.float().mean()
+
+
 FORMS: dict[str, Any] = {"published": Published, "ours": Ours}
 
 
@@ -233,14 +253,19 @@ def take_step(form: Any, batch: Batch) -> float:
 
 
 def measure_time(models: Models, tokens_dir: Path, case: Case, num_rounds: int) -> dict[str, Any]:
-    forms, rounds = {name: form(models) for name, form in FORMS.items()}, []
+    forms = {name: form(models) for name, form in FORMS.items()}
+    rounds: list[dict[str, Any]] = []
+    floor = Floor(models)
     for batch in islice(batches(tokens_dir, case), WARM_UP_ROUNDS + num_rounds):
         seconds = {name: take_step(form, batch[name]) for name, form in forms.items()}
+        seconds["floor"] = take_step(floor, batch["ours"])
         padded_to = {name: batch[name]["input_ids"].shape[1] for name in forms}
         rounds.append(
             {"seconds": seconds, "padded_to": padded_to, "tokens": int(batch["ours"]["attention_mask"].sum())}
         )
-    return compare(rounds[WARM_UP_ROUNDS:])
+    timed_rounds = rounds[WARM_UP_ROUNDS:]
+    shares = [each["seconds"]["floor"] / each["seconds"]["ours"] for each in timed_rounds]
+    return compare(timed_rounds) | {"share_of_the_floor": median(shares)}
 
 
 def measure_memory(models: Models, tokens_dir: Path, case: Case) -> dict[str, dict[str, int]]:
@@ -272,11 +297,12 @@ def _peak_bytes() -> int:
 def show(result: dict[str, Any], console: Console) -> None:
     machine, precision = result["machine"], result["options"]["precision"]
     title = f"sequences per second: medians; {machine['device']}, {machine['threads']} threads, {precision}"
-    table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "range", title=title)
+    table = Table("case", "batch", "padded to", "published", "kd_dist", "ratio", "range", "of the floor", title=title)
     for name, case in result["cases"].items():
         lengths = [f"{mean(each['padded_to'][form] for each in case['rounds']):.0f}" for form in FORMS]
         cells = comparison_cells(case, case["batch_size"], digits=1)
-        table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *cells)
+        share = f"{case['share_of_the_floor']:.2f}"
+        table.add_row(name, str(case["batch_size"]), " / ".join(lengths), *cells, share)
     console.print(table)
     for name, case in result["cases"].items():
         for form, memory in case.get("memory", {}).items():

@@ -66,6 +66,20 @@ def timed(action: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - started, result
 
 
+def in_turn(forms: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each form in every round: they take turns, after a round that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(1 + rounds):
+        for name, form in forms.items():
+            seconds[name].append(timed(form)[0])
+    return {name: of_form[1:] for name, of_form in seconds.items()}
+
+
+def ratio_of(seconds: Mapping[str, Sequence[float]], first: str, second: str) -> float:
+    """Return the median over the rounds of what the first form takes, in units of what the second takes."""
+    return median(one / other for one, other in zip(seconds[first], seconds[second], strict=True))
+
+
 def compare(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Summarise rounds of the forms `published` and `ours`, each with its `seconds` by form."""
     medians = {form: median(each["seconds"][form] for each in rounds) for form in ("published", "ours")}

@@ -29,7 +29,7 @@ DOCS = REPOSITORY / "docs"
 
 ROOT_FILES = {
     "README.md": "the first page",
-    "Makefile": "install, demo, test, chaos, check, docs, format, clean",
+    "Makefile": "install, demo, test, chaos, bench, check, docs, format, clean",
     "pyproject.toml": "the package, and the settings of ruff, mypy, pytest and import-linter",
     "requirements.txt": "exact pins",
     "LICENSE": "Apache-2.0",
@@ -139,7 +139,7 @@ def _entries(folder: Path) -> Iterator[tuple[int, str, str]]:
             yield from _entries(path)
         elif path.suffix == ".py" and path.name != "__init__.py" and not name.startswith("tests"):
             yield depth + 1, path.name, first_sentence(path)
-        elif path.suffix == ".md" and folder.name == "docs":
+        elif path.suffix == ".md" and folder.name in ("docs", "benchmarks"):
             yield depth + 1, path.name, ""
 
 

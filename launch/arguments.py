@@ -24,6 +24,7 @@ examples (RUN is a run folder, or its job/run_id in the folder of the runs):
   python launch/slurm.py --list
   python launch/slurm.py --job tinybert --options learning_rate
   python launch/slurm.py --job tinybert data.train=train.tsv --dry-run
+  python launch/slurm.py --job tinybert data.train=train.tsv --plan
   python launch/slurm.py --job tinybert data.train=train.tsv --cluster local
   python launch/slurm.py --job tinybert data.train=train.tsv --run-id first \\
       --cluster my_site.yaml --rehearse
@@ -35,6 +36,8 @@ exit status: 0 all is well; 1 something failed at run time; 2 something was
 wrong, and nothing was started."""
 
 VERBS = ("job", "list", "status", "logs", "cancel", "sync")
+
+MODES = ("dry_run", "plan", "calibrate")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -49,6 +52,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("settings need a --job")
     if options.options is not None and not options.job:
         parser.error("--options needs a --job, whose settings are shown")
+    modes = [f"--{mode.replace('_', '-')}" for mode in MODES if getattr(options, mode)]
+    if len(modes) > 1:
+        parser.error(f"not {' and '.join(modes)} together")
+    if (options.plan or options.calibrate) and not options.job:
+        parser.error(f"{modes[0]} needs a --job")
+    if options.rows and not options.plan:
+        parser.error("--rows goes with --plan")
     if options.follow and not (options.status or options.logs):
         parser.error("--follow goes with --status RUN or --logs RUN")
     if options.logs and len(options.overrides) > 1:
@@ -90,6 +100,23 @@ def _add_start_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--dry-run", action="store_true", help="show the stages, what differs from the defaults, and an sbatch file"
+    )
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="show what each stage would cost, here and on 1 to 64 GPUs: steps, hours, memory, disk, money",
+    )
+    group.add_argument(
+        "--rows",
+        action="append",
+        default=[],
+        metavar="STAGE=N",
+        help="with --plan: how many training rows a stage makes, where its files are not there to be counted",
+    )
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="time the job's training steps on this machine, for every later --plan on such a device",
     )
     group.add_argument("--verbose", action="store_true", help="with --dry-run: all settings and every sbatch file")
     group.add_argument(

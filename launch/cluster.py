@@ -85,6 +85,15 @@ class Cluster(BaseModel):
     max_restarts: int = Field(
         default=3, ge=0, description="how often a stage that hung, or crashed with something new kept, is started again"
     )
+    bandwidth_gbit: float = Field(
+        default=100.0, gt=0, description="bandwidth of the network between nodes in Gbit/s, for --plan"
+    )
+    gpus_of_a_node: int = Field(default=8, ge=1, description="GPUs that a node has, for --plan")
+    gpu_memory_gb: float | None = Field(
+        default=None, gt=0, description="memory of a GPU, for --plan; none: that of the GPU that was calibrated on"
+    )
+    price_per_gpu_hour: float | None = Field(default=None, ge=0, description="what a GPU costs for an hour, for --plan")
+    currency: Line = Field(default="", description="of the price, such as `EUR`")
     mail_user: Line | None = Field(default=None, description="who gets SLURM's mails")
     mail_type: Line | None = Field(default=None, description="about what, such as `FAIL,TIME_LIMIT`")
     runs_dir: str | None = Field(default=None, description="where runs are kept (a folder that all nodes see)")

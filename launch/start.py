@@ -31,8 +31,17 @@ def start(options: argparse.Namespace) -> int:
         UserError: A setting or the profile is wrong, the run still runs, or SLURM refuses a stage.
     """
     cluster = load_cluster(options.cluster)
-    one_seed = load_checked_job(options.job, options.overrides, options.config, plan_only=options.dry_run)
+    plan_only = options.dry_run or options.plan
+    one_seed = load_checked_job(options.job, options.overrides, options.config, plan_only=plan_only)
     job = with_seeds(one_seed, options.seeds)
+    if options.plan:
+        from launch.costs import print_costs
+
+        return print_costs(job, options.rows, cluster)
+    if options.calibrate:
+        from launch.calibration import calibrate
+
+        return calibrate(with_fetched_models(one_seed), cluster)
     runs_dir = options.runs_dir or Path(cluster.runs_dir or "runs")
     run_id = default_run_id() if options.run_id is None else options.run_id
     run_dir = run_folder(runs_dir, job.name, run_id)

@@ -72,7 +72,8 @@ def test_distillation_step_compares_two_forms_of_one_loss(tmp_path, text_files, 
     for case in result["cases"].values():
         (timing,) = case["rounds"]
         assert timing["padded_to"]["published"] == case["max_length"] >= timing["padded_to"]["ours"]
-        assert timing["seconds"] == case["median_seconds"]
+        assert {form: timing["seconds"][form] for form in ("published", "ours")} == case["median_seconds"]
+        assert case["share_of_the_floor"] == timing["seconds"]["floor"] / timing["seconds"]["ours"]
     assert result["cases"]["titles"]["rounds"][0]["padded_to"]["ours"] <= 32
     memory = result["cases"]["text512"]["memory"]
     assert memory["published"]["of_steps_bytes"] > memory["ours"]["of_steps_bytes"] > 0

@@ -144,7 +144,7 @@ def test_launch_commands_are_understood(
 ) -> None:
     words = shlex.split(command)[1:]
     _write_models(words, folder)
-    looks = {"--list", "--options", "--dry-run", "--status", "--logs", "--cancel"} & set(words)
+    looks = {"--list", "--options", "--dry-run", "--plan", "--status", "--logs", "--cancel"} & set(words)
     monkeypatch.setattr(sys, "argv", [*words, *([] if looks else ["--dry-run"])])
     if "tinybert_general/first" in words:  # the command is understood; that run is the reader's
         with pytest.raises(UserError, match="not a run folder"):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_dist.data.discovery import format_suffix
 from kd_dist.data.lines import open_input
 from kd_dist.data.records import Record, no_column
 from kd_dist.errors import CorpusError
@@ -37,15 +38,34 @@ def read_arrow(path: Path, columns: Sequence[str] | None, way_out: str) -> Itera
     Raises:
         CorpusError: a damaged file, text that is not UTF-8, and a column that the table does not have.
     """
+    with open_input(path) as stream, _damage_explained(path, "Arrow"):
+        schema, batches = _arrow_batches(stream)
+        yield from _records(batches, path, _checked(path, columns, schema.names, way_out))
+
+
+def _arrow_batches(stream: Any) -> tuple[Any, Iterable[Any]]:
+    """Return the schema of an Arrow file or stream, and its batches."""
     import pyarrow as pa
 
-    with open_input(path) as stream, _damage_explained(path, "Arrow"):
-        is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
-        stream.seek(0)
-        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
-        columns = _checked(path, columns, reader.schema.names, way_out)
-        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
-        yield from _records(batches, path, columns)
+    is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
+    stream.seek(0)
+    reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+    return reader.schema, map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a parquet or Arrow file, plain or .gz.
+
+    Raises:
+        CorpusError: a damaged file.
+    """
+    is_parquet = format_suffix(path) == ".parquet"
+    with open_input(path) as stream, _damage_explained(path, "parquet" if is_parquet else "Arrow"):
+        if is_parquet:
+            import pyarrow.parquet as pq
+
+            return int(pq.ParquetFile(stream).metadata.num_rows)
+        return sum(batch.num_rows for batch in _arrow_batches(stream)[1])
 
 
 @contextlib.contextmanager

@@ -135,12 +135,12 @@ def _packed(lines: list[_Line], budget: int) -> Iterator[tuple[list[int], list[b
     ids = list(itertools.chain.from_iterable(line.ids for line in lines))
     begins_word = list(itertools.chain.from_iterable(line.begins_word for line in lines))
     start = 0
-    for length in _row_lengths((length for line in lines for length in line.sentence_lengths), budget):
+    for length in row_lengths((length for line in lines for length in line.sentence_lengths), budget):
         yield ids[start : start + length], begins_word[start : start + length], False
         start += length
 
 
-def _row_lengths(sentence_lengths: Iterable[int], budget: int) -> Iterator[int]:
+def row_lengths(sentence_lengths: Iterable[int], budget: int) -> Iterator[int]:
     """Yield the tokens of each row when sentences are packed greedily into rows of at most `budget` tokens."""
     filled = 0
     for length in sentence_lengths:

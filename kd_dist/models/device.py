@@ -7,8 +7,6 @@ import torch
 # cuDNN plans its attention anew for every shape, which takes 50 to 100 ms, and rows of any length make many shapes.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
-TOKENS_PER_GB = 1024  # of a GPU's memory: to train an encoder of 12 x 768 takes half of it
-
 
 def local_rank() -> int:
     """Return the number of this process on its machine, as torch's launchers and SLURM tasks set it."""
@@ -24,11 +22,11 @@ def own_device() -> torch.device:
     )
 
 
-def tokens_at_once() -> int | None:
-    """Return the tokens of a forward pass that fill this process's GPU and fit its memory; None on a CPU."""
+def memory_gb() -> float | None:
+    """Return the memory of this process's GPU; None on a CPU."""
     if not torch.cuda.is_available():
         return None
-    return TOKENS_PER_GB * torch.cuda.get_device_properties(own_device()).total_memory // 1024**3
+    return torch.cuda.get_device_properties(own_device()).total_memory / 1024**3
 
 
 def in_bf16(precision: str) -> bool:

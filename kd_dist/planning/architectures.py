@@ -53,7 +53,7 @@ def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
     if stage.student is None and stage.encoder is None:
         return ["there is neither a student nor an encoder to train: set student.config or encoder.path"]
     try:
-        trained, origin = _trained_config(job, stage), _origin_of_trained(stage)
+        trained, origin = trained_config(job, stage), _origin_of_trained(stage)
         teacher = stage.teacher and model_config(job, "teacher.path", stage.teacher.path)
     except UserError as error:
         return [str(error)]
@@ -148,7 +148,7 @@ def _donor_key(stage: TrainStage) -> str:
     return "donor.path" if stage.donor else "teacher.path"
 
 
-def _trained_config(job: Job, stage: TrainStage) -> Config | None:
+def trained_config(job: Job, stage: TrainStage) -> Config | None:
     """Return the architecture of the trained model; None where it is not known yet (a model on the hub)."""
     if stage.model is not None:
         config = model_config(job, "model.path", stage.model.path)
@@ -200,7 +200,7 @@ def model_config(job: Job, key: str, path: str) -> Config | None:
     path = origin_of(job, path)
     if path.startswith(WIRE):
         source = job.stages[wired_stage(path)]
-        return _trained_config(job, source) if isinstance(source, TrainStage) else None
+        return trained_config(job, source) if isinstance(source, TrainStage) else None
     if problems := directory_problems(path):
         raise UserError(f"{key}={problems[0]}")
     if not Path(path).is_dir():

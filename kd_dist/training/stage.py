@@ -3,12 +3,12 @@
 import os
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from kd_dist.config.sections.training import Train
+from kd_dist.config.sections.training import Train, tokens_at_once
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
 from kd_dist.data.prepared_rows import PreparedRows
@@ -17,7 +17,7 @@ from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import Preempted, RunError
 from kd_dist.model_files.model_folders import num_positions
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, reading_problem
-from kd_dist.models.device import own_device, tokens_at_once
+from kd_dist.models.device import memory_gb, own_device
 from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
@@ -65,8 +65,22 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     distributed.barrier()
 
 
-def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
-    """Return the trainer, its objective, the tokenizer and the tracker."""
+class Loaded(NamedTuple):
+    """The models and the rows of a stage."""
+
+    objective: Objective
+    teacher: Teacher | None
+    tokenizer: Any
+    rows: TokenRows
+    validation_rows: TokenRows
+
+
+def load(stage: TrainStage) -> Loaded:
+    """Load the models and the rows of a stage. Collective.
+
+    Raises:
+        UserError: A setting or a file is wrong.
+    """
     _set_arithmetic(stage)
     tokens = Path(stage.data.tokens)
     tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
@@ -80,6 +94,12 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     teacher = _teacher(stage, objective)
     if teacher is not None:
         _observe(objective, teacher, rows)
+    return Loaded(objective, teacher, tokenizer, rows, validation_rows)
+
+
+def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
+    """Return the trainer, its objective, the tokenizer and the tracker."""
+    objective, teacher, tokenizer, rows, validation_rows = load(stage)
     total_steps = stage.train.total_steps(len(rows))
     tracker = make_tracker(
         distributed.rank(),
@@ -91,10 +111,12 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     )
     tries = Tries(stage_dir)
     newest = distributed.from_rank_0(lambda: newest_good(stage_dir / "checkpoints"))
-    micro_batch_size = _micro_batch_size(stage.train, PreparedRows(tokens).statistics["max_length"], newest[0])
+    micro_batch_size = _micro_batch_size(
+        stage.train, PreparedRows(Path(stage.data.tokens)).statistics["max_length"], newest[0]
+    )
     trainer = Trainer(
         stage,
-        engine=_engine(stage, objective, total_steps, micro_batch_size),
+        engine=build_engine(stage, objective, total_steps, micro_batch_size),
         objective=objective,
         teacher=teacher,
         rows=rows,
@@ -108,7 +130,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         preemption=preemption,
         watchdog=Watchdog(stage.engine.hang_minutes, tries),
         crashed_step=tries.crashed_step(),
-        best=_best(stage, tokens),
+        best=_best(stage, Path(stage.data.tokens)),
     )
     return trainer, objective, tokenizer, tracker
 
@@ -122,11 +144,12 @@ def _micro_batch_size(train: Train, max_length: int, newest: Path | None) -> int
     before = read_state(newest).get("micro_batch_size") if newest else None
     if train.micro_batch_size is None and before and train.global_batch_size % (before * ranks) == 0:
         return int(before)
-    tokens = tokens_at_once()
-    return train.sequences_per_micro_batch(ranks, tokens and tokens // max_length)
+    memory = memory_gb()
+    return train.sequences_per_micro_batch(ranks, memory and tokens_at_once(memory) // max_length)
 
 
-def _engine(stage: TrainStage, objective: Objective, total_steps: int, micro_batch_size: int) -> Engine:
+def build_engine(stage: TrainStage, objective: Objective, total_steps: int, micro_batch_size: int) -> Engine:
+    """Return the engine that trains an objective for so many steps. Collective."""
     config = objective.student.config
     rate = stage.learning_rate(config.hidden_size, config.model_type)
     return Engine(

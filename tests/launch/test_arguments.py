@@ -17,6 +17,9 @@ from launch.arguments import parse
         ("--status --follow", "--follow goes with --status RUN or --logs RUN"),
         ("--logs run one two", "--logs shows one stage at a time, not one, two"),
         ("--job demo --seeds 0", "invalid choice: 0"),
+        ("--job demo --plan --dry-run", "not --dry-run and --plan together"),
+        ("--job demo --rows a=3", "--rows goes with --plan"),
+        ("--list --plan", "--plan needs a --job"),
     ],
 )
 def test_what_makes_no_sense_is_refused(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

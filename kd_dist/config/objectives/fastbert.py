@@ -53,6 +53,9 @@ class FastBertObjective(ObjectiveSection):
     def reads(self) -> Parts:
         return "layers"
 
+    def trains_layers(self) -> bool:
+        return self.backbone != "frozen"
+
     def weights(self) -> dict[str, float]:
         if self.backbone == "frozen":
             return {"branches": 1.0}

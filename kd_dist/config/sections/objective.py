@@ -74,6 +74,10 @@ class ObjectiveSection(Section):
         """Return why the method cannot learn from texts without labels (`data.unlabelled`)."""
         return []
 
+    def trains_layers(self) -> bool:
+        """Return whether the layers of the model learn, and not only what the method adds to them."""
+        return True
+
     def needs_word_starts(self) -> bool:
         """Return whether rows must hold word boundaries (`data.word_starts`)."""
         return False

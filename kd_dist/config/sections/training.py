@@ -9,6 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from kd_dist.config.sections.base import Section, Words, optional
 
 
+def tokens_at_once(memory_gb: float) -> int:
+    """Return the tokens of a forward pass that fill a GPU of so much memory: to train 12 x 768 takes half of it."""
+    return int(1024 * memory_gb)
+
+
 def _two_steps(value: str | None) -> str | None:
     """Refuse what does not name a first and a last step."""
     found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", value or "1-1")
@@ -63,6 +68,10 @@ class Train(Section):
         share = self.global_batch_size // world_size
         limit = max(1, min(32, self.global_batch_size // 4) if most is None else most)
         return max(size for size in range(1, min(limit, share) + 1) if share % size == 0)
+
+    def accumulation_steps(self, world_size: int) -> int:
+        """Return the micro-batches that each rank runs one after another in an optimizer step."""
+        return self.global_batch_size // (self.sequences_per_micro_batch(world_size) * world_size)
 
     def total_steps(self, num_rows: int) -> int:
         """Return the optimizer steps of the whole run over `num_rows` rows."""

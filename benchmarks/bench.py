@@ -1,0 +1,236 @@
+"""Everything that has an aim, measured on this machine and written to one table beside the aims: `make bench`.
+
+    python benchmarks/bench.py --work build/bench
+
+Each row is a script of its own, run in a process of its own, whose figures are medians of at least five rounds in which
+both sides take turns. The table is benchmarks/RESULTS.md.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: its own folder must not shadow installed modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import positive
+from benchmarks.table import table as markdown
+from benchmarks.world import World
+from kd_dist.config.paths import REPOSITORY
+from kd_dist.errors import RunError, exit_with_message
+from kd_dist.files import read_json, write_text
+
+BENCHMARKS = REPOSITORY / "benchmarks"
+
+RESULTS = BENCHMARKS / "RESULTS.md"
+
+HEADINGS = ("measure", "figure", "aim", "met, or what takes the rest")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A bound of a figure.
+
+    Attributes:
+        bound: What it is compared with.
+        unit: Behind the number.
+        is_least: Whether the figure is to be at least that; otherwise it is to be below it.
+    """
+
+    bound: float
+    unit: str = ""
+    is_least: bool = True
+
+    def is_met(self, figure: float) -> bool:
+        """Return whether a figure is as good as it should be."""
+        return figure >= self.bound if self.is_least else figure <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.is_least else '<='} {self.bound:g}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table.
+
+    Attributes:
+        measure: What was measured.
+        value: The figure.
+        aim: What it is to be; None where it is for information.
+        rest: What takes the rest where the aim is missed.
+    """
+
+    measure: str
+    value: float
+    aim: Aim | None
+    rest: str
+
+    def cells(self) -> list[str]:
+        """Return the cells of the row."""
+        unit = self.aim.unit if self.aim else ""
+        shown = f"{self.value:,.0f}" if self.value >= 1000 else f"{self.value:.2f}"
+        verdict = "" if self.aim is None else "met" if self.aim.is_met(self.value) else self.rest
+        return [self.measure, f"{shown}{unit}", str(self.aim or ""), verdict]
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script, what it is called with, and how its figures are read from what it writes.
+
+    Attributes:
+        name: Of the file in benchmarks/.
+        inputs: What of the world it reads, by the option that names it.
+        figures: Yields its rows of the table.
+        more: Further arguments.
+    """
+
+    name: str
+    inputs: Mapping[str, str]
+    figures: Callable[[Mapping[str, Any]], Iterator[Figure]]
+    more: tuple[str, ...] = ()
+
+    def arguments(self, world: World) -> list[str]:
+        """Return the arguments that it is called with."""
+        pairs = ((f"--{option}", str(getattr(world, name))) for option, name in self.inputs.items())
+        return [*(word for pair in pairs for word in pair), *self.more]
+
+
+def _of_steps(result: Mapping[str, Any]) -> Iterator[Figure]:
+    lengths = {"titles": "titles", "text128": "128 tokens", "text512": "512 tokens"}
+    for name, case in result["cases"].items():
+        share = case["share_of_the_floor"]
+        rest = f"the losses, their projections and queries and keys: {1 - share:.0%} of the step"
+        yield Figure(f"distillation step, share of its floor: {lengths[name]}", share, Aim(0.9), rest)
+
+
+def _of_exits(result: Mapping[str, Any]) -> Iterator[Figure]:
+    for size, one in result["sizes"].items():
+        what = f"early exit, time saved over operations saved: batch {size}"
+        rest = "branches, whose small matrices are slow for their operations, decisions, and smaller groups of rows"
+        yield Figure(what, one["share"], Aim(0.9), rest)
+
+
+def _of_int8(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rest = "operators that int8 does not speed up, and starting them one by one"
+    what = "4 x 312 student, onnxruntime int8 at batch 1"
+    yield Figure(f"{what}: against its teacher in torch, fp32", result["faster"], Aim(12, "x"), rest)
+    lost = "weights of 8 bits, by tensor and without data"
+    yield Figure(f"{what}: points of accuracy lost", result["points_lost"], Aim(0.2, "", is_least=False), lost)
+
+
+def _of_outputs(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rest = "reading and collating rows, their keys, and writing"
+    yield Figure("teacher outputs, share of the teacher's forward pass", result["share"], Aim(0.9), rest)
+
+
+def _of_augmentation(result: Mapping[str, Any]) -> Iterator[Figure]:
+    faster, share = result["ratio"]["of_medians"], result["share_of_the_forward_pass"]
+    rest = "the model, which computes as much for a word in either form"
+    yield Figure("augmentation, against a forward pass a word", faster, Aim(15, "x"), rest)
+    others = f"splitting, choosing and copying words: {1 - share:.0%}"
+    yield Figure("augmentation, share of the masked-LM's forward pass", share, Aim(0.8), others)
+
+
+def _of_ranks(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rest = "the exchange of gradients, and memory that two cores share"
+    yield Figure("2 ranks x 1 thread against 1 x 1", result["faster"], Aim(1.85, "x"), rest)
+
+
+def _of_dry_run(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rest = "imports, and checks of files"
+    yield Figure("dry run on a login node, seconds", result["longest"], Aim(0.7, " s", is_least=False), rest)
+
+
+def _of_data_path(result: Mapping[str, Any]) -> Iterator[Figure]:
+    length = f"{result['mean_length']:.0f} tokens"
+    what = f"one rank's data path, sequences a second of {length}: plan, collate{', pin' if result['pinned'] else ''}"
+    yield Figure(what, result["sequences_per_second"], None, "")
+
+
+SCRIPTS = (
+    Script("distillation_step.py", {"teacher": "encoder", "titles": "titles", "text": "news"}, _of_steps),
+    Script("exit_speed.py", {"model": "teacher", "tokens": "tokens"}, _of_exits),
+    Script("int8.py", {"student": "student", "teacher": "teacher", "tokens": "tokens"}, _of_int8),
+    Script("outputs_speed.py", {"teacher": "teacher", "tokens": "tokens"}, _of_outputs),
+    Script("augmentation.py", {"titles": "titles"}, _of_augmentation, ("--random-model", "--rows", "8")),
+    Script("ranks.py", {"student": "student", "tokens": "tokens"}, _of_ranks),
+    Script("dry_run.py", {}, _of_dry_run),
+    Script("data_path.py", {"tokens": "tokens"}, _of_data_path),
+)
+
+
+def run_scripts(
+    scripts: Sequence[Script], world: World, work: Path, rounds: int
+) -> tuple[list[Figure], dict[str, Any]]:
+    """Run scripts, and return the rows of the table and the machine that they name.
+
+    Raises:
+        RunError: A script failed, and has printed why.
+    """
+    figures: list[Figure] = []
+    for script in scripts:
+        output = work / f"{Path(script.name).stem}.json"
+        _run(script.name, *script.arguments(world), "--rounds", str(rounds), "--output", str(output))
+        result = read_json(output)
+        figures += list(script.figures(result))
+    return figures, result["machine"]
+
+
+def _run(name: str, *arguments: str) -> None:
+    started = time.monotonic()
+    print(f"=== {name}", flush=True)
+    if subprocess.run([sys.executable, BENCHMARKS / name, *arguments], cwd=REPOSITORY).returncode:
+        raise RunError(f"benchmarks/{name} failed, see above; the table is as it was")
+    print(f"=== {name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def page(figures: Sequence[Figure], machine: Mapping[str, Any], minutes: float, rounds: int) -> str:
+    """Return the table as a page of Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    met = [figure.aim.is_met(figure.value) for figure in figures if figure.aim]
+    lines = [
+        "# What has an aim, measured",
+        "",
+        f"`make bench` wrote this page on {date.today()}, in {minutes:.0f} minutes; no figure in it is typed. Medians of "
+        f"{rounds} rounds, both sides in turn; {machine['cores']} cores ({machine['processor']}), {versions}. "
+        f"{sum(met)} of {len(met)} aims are met.",
+        "",
+        *markdown("|".join(HEADINGS), [figure.cells() for figure in figures]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def show(figures: Sequence[Figure]) -> None:
+    table = Table(*HEADINGS)
+    for figure in figures:
+        table.add_row(*figure.cells())
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures everything that has an aim, and writes one table.")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="what is kept from run to run")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="timed rounds (default: 5)")
+    parser.add_argument("--page", type=Path, default=RESULTS, metavar="FILE.md", help="default: benchmarks/RESULTS.md")
+    options = parser.parse_args()
+    started, work = time.monotonic(), options.work.absolute()
+    _run("world.py", str(work))
+    figures, machine = run_scripts(SCRIPTS, World(work / "bench" / "world"), work, options.rounds)
+    show(figures)
+    write_text(options.page, page(figures, machine, (time.monotonic() - started) / 60, options.rounds))
+    print(f"wrote {options.page}")
+
+
+if __name__ == "__main__":
+    exit_with_message(main)
