@@ -46,6 +46,8 @@ NAMES = {
     "student": "distilled student",
     "fastbert": "early exit, calibrated",
     "textgcn": "TextGCN",
+    "words": "encoder on words",
+    "characters": "encoder on characters",
 }
 HIGHLIGHTED = (
     ("thucnews", "teacher"),

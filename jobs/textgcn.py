@@ -9,14 +9,15 @@ from kd_dist.config.sections.graph import GraphData, GraphTokenData
 from kd_dist.config.sections.models import Model, TokenizerSource
 from kd_dist.config.stages import EvaluateStage, LabelledStage, ReportStage, ServeStage, VocabularyStage
 
+WORDS = DATA.model_copy(update={"segment": "word"})
 TOKENS = "@labelled/tokens"
 
 JOB = Job(
     name="textgcn",
     description="train a graph of documents and words (TextGCN) on labelled text, the baseline without an encoder",
     stages={
-        "words_vocabulary": VocabularyStage(data=DATA),
-        "labelled": LabelledStage(data=DATA, tokenizer=TokenizerSource(path="@words_vocabulary/tokenizer")),
+        "words_vocabulary": VocabularyStage(data=WORDS),
+        "labelled": LabelledStage(data=WORDS, tokenizer=TokenizerSource(path="@words_vocabulary/tokenizer")),
         "graph": GraphStage(data=GraphData(tokens=TOKENS)),
         "textgcn": GraphTrainStage(data=GraphTokenData(tokens=TOKENS, graph="@graph/graph")),
         "evaluation": EvaluateStage(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from kd_dist.config.sections.training import Train, tokens_at_once
+from kd_dist.config.sections.training import tokens_at_once
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
 from kd_dist.data.prepared_rows import PreparedRows
@@ -135,17 +135,19 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     return trainer, objective, tokenizer, tracker
 
 
-def _micro_batch_size(train: Train, max_length: int, newest: Path | None) -> int:
+def _micro_batch_size(stage: TrainStage, newest: Path | None) -> int:
     """Return the rows of a forward pass: as before a checkpoint, so that the random draws of a step stay the same.
 
     On other ranks, which cannot share a step that way, they are chosen anew.
     """
-    ranks = distributed.world_size()
+    train, ranks, memory = stage.train, distributed.world_size(), memory_gb()
     before = read_state(newest).get("micro_batch_size") if newest else None
     if train.micro_batch_size is None and before and train.global_batch_size % (before * ranks) == 0:
         return int(before)
-    memory = memory_gb()
-    return train.sequences_per_micro_batch(ranks, memory and tokens_at_once(memory) // max_length)
+    if memory is None:
+        return train.sequences_per_micro_batch(ranks)
+    longest = PreparedRows(Path(stage.data.tokens)).statistics["max_length"]
+    return train.sequences_per_micro_batch(ranks, tokens_at_once(memory) // longest)
 
 
 def build_engine(stage: TrainStage, objective: Objective, total_steps: int, micro_batch_size: int) -> Engine:

@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.sections.models import Vocabulary
 from kd_dist.config.stages import VocabularyStage
@@ -11,6 +13,7 @@ from kd_dist.data.preprocessing import Preprocessing, segment_for
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.data.tokenizers import SPECIAL_TOKENS
 from kd_dist.data.word_vocabulary import run, tokens_of
+from kd_dist.errors import CorpusError
 
 
 def made(folder: Path, train: list[str], validation: list[str], **settings: Any) -> Any:
@@ -51,6 +54,11 @@ def test_without_words_every_character_is_a_token(tmp_path: Path) -> None:
 def test_the_most_frequent_words_are_kept(tmp_path: Path) -> None:
     tokenizer = made(tmp_path, [*TRAIN, "今天"], VALIDATION, words=1)
     assert cut(tokenizer, "今天比赛") == ["今天", "比", "赛"]
+
+
+def test_texts_without_frequent_words_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"no word of 2 training rows is frequent .*or set vocabulary.words=0"):
+        made(tmp_path, ["今天的比赛", "国家经济"], VALIDATION)
 
 
 def test_a_given_vocabulary_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.tsv").write_text("a\t一\n", encoding="utf-8")
     (tmp_path / "vocab.txt").write_text("[PAD]\n一\n", encoding="utf-8")
     rows, key = f"data.train={tmp_path / 'rows.tsv'}", "words_vocabulary.vocabulary.file"
-    message = problems(rows, f"{key}={tmp_path / 'none.txt'}", job="textgcn")
-    assert message == f"words_vocabulary: vocabulary.file={tmp_path / 'none.txt'}: no such file"
-    assert "vocab.txt lacks [UNK], [CLS]" in problems(rows, f"{key}={tmp_path / 'vocab.txt'}", job="textgcn")
+    for job in ("textgcn", "granularity"):
+        message = problems(rows, f"{key}={tmp_path / 'none.txt'}", job=job)
+        assert message == f"words_vocabulary: vocabulary.file={tmp_path / 'none.txt'}: no such file"
+        assert "vocab.txt lacks [UNK], [CLS]" in problems(rows, f"{key}={tmp_path / 'vocab.txt'}", job=job)
