@@ -1,7 +1,6 @@
 """The vocabulary stage: BERT's tokenizer with jieba's words and the characters of labelled texts.
 
-Rows are cut into the words of such a vocabulary because it has them (`segment_for`), and into characters where it has
-none. A word without a token is read as its characters, so a rare word is not lost.
+A word without a token of its own is read as its characters, so a rare word is not lost.
 """
 
 from collections import Counter
@@ -11,7 +10,8 @@ from kd_dist.config.stages import VocabularyStage
 from kd_dist.data.kept_blocks import FOLDER, kept_until_done
 from kd_dist.data.splits import load_splits
 from kd_dist.data.vocabulary_files import SPECIAL_TOKENS, read_vocabulary
-from kd_dist.data.word_tokenizer import count_words, frequent_pieces
+from kd_dist.data.word_tokenizer import MIN_COUNT, count_words, frequent_pieces
+from kd_dist.errors import CorpusError
 from kd_dist.files import replaced_folder
 
 
@@ -19,21 +19,27 @@ def run(stage: VocabularyStage, stage_dir: Path, shard: int) -> None:
     """Write `stage_dir`/tokenizer, of the training texts alone: held-out texts are to be as new as any.
 
     Raises:
-        CorpusError: what `load_splits` and `read_vocabulary` raise.
+        CorpusError: what `load_splits` and `read_vocabulary` raise, or no word of the texts is frequent.
     """
     from transformers import BertTokenizer
 
-    if stage.vocabulary.file is not None:
-        tokens, source = read_vocabulary(Path(stage.vocabulary.file)), stage.vocabulary.file
+    settings = stage.vocabulary
+    if settings.file is not None:
+        tokens, source = read_vocabulary(Path(settings.file)), settings.file
     else:
         with kept_until_done(stage_dir / FOLDER) as blocks:
             rows = load_splits(stage.data, blocks)[0]["train"]
             texts = (text for row in rows for text in row.key if text is not None)
-            tokens, source = tokens_of(count_words(texts), stage.vocabulary.words), f"{len(rows):,} training rows"
+            tokens, source = tokens_of(count_words(texts), settings.words), f"{len(rows):,} training rows"
+    num_words = sum(len(token.removeprefix("##")) > 1 and token not in SPECIAL_TOKENS for token in tokens)
+    if settings.words and not num_words:
+        raise CorpusError(
+            f"no word of {source} is frequent ({MIN_COUNT} times in training texts), and characters alone would be "
+            "left: give more texts or a vocabulary of words (vocabulary.file=vocab.txt), or set vocabulary.words=0"
+        )
     with replaced_folder(stage_dir / "tokenizer") as (_, output):
         ids = {token: number for number, token in enumerate(tokens)}
         BertTokenizer(vocab=ids).save_pretrained(output)
-    num_words = sum(len(token.removeprefix("##")) > 1 and token not in SPECIAL_TOKENS for token in tokens)
     print(f"{stage_dir.name}: {num_words:,} words, {len(tokens):,} tokens in all, of {source}", flush=True)
 
 

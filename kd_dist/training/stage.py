@@ -111,9 +111,7 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     )
     tries = Tries(stage_dir)
     newest = distributed.from_rank_0(lambda: newest_good(stage_dir / "checkpoints"))
-    micro_batch_size = _micro_batch_size(
-        stage.train, PreparedRows(Path(stage.data.tokens)).statistics["max_length"], newest[0]
-    )
+    micro_batch_size = _micro_batch_size(stage, newest[0])
     trainer = Trainer(
         stage,
         engine=build_engine(stage, objective, total_steps, micro_batch_size),
