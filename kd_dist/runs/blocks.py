@@ -26,9 +26,7 @@ FILE_BYTES = 1 << 28  # about as much as a file holds: of smaller ones, many mil
 
 MANIFEST = "manifest.json"
 
-METADATA = (
-    b"kd_dist"  # under this key a file keeps its identity, and the tally and number of rows of each of its blocks
-)
+METADATA = b"kd_dist"  # under this key a file keeps its identity, and tally and number of rows of each block
 
 SUM_BYTES = 16  # of a checksum before that
 
