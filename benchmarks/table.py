@@ -188,10 +188,10 @@ def _size_cells(result: dict[str, Any]) -> list[list[str]]:
     def add(what: str, part: dict[str, Any], time: str, disk: str = "") -> None:
         cells.append([what, f"{part['rows']:,}", time, f"{part['own_memory_mb']:,.0f} MB", disk])
 
-    for part, what in (("read", "rows"), ("collate", f"rows with {outputs}")):
+    for part, what in (("read", "rows"), ("collate", outputs)):
         opening, batch = result[part]["seconds_to_open"], result[part]["median_seconds_of_a_batch"]
-        disk = _disk(result["rows"]) if part == "read" else ""
-        add(f"open {what}; read a random batch of 32", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
+        disk, those = (_disk(result["rows"]), "") if part == "read" else ("", " with them")
+        add(f"open {what}; a random batch of 32{those}", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
     first, late = plan["seconds_to_first_step"] * 1e3, plan["seconds_to_late_step"] * 1e3
     add(f"plan step 1; {step}", plan, f"{first:.0f} ms; {late:.0f} ms")
     for part, what in (("start", "step 1"), ("resume", step)):
