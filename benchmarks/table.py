@@ -175,7 +175,8 @@ def preparation() -> list[str]:
     rows = []
     for file in sorted(RESULTS.glob("preparation_*.json")):
         result = read_json(file)
-        shares = [f"{result['share_of_tokenizer'][form]:.2f}x" for form in ("whole_texts", "what_fits")]
+        by_processor = result.get("share_of_tokenizer_by_processor_time", {})
+        shares = [f"{by_processor[form]:.2f}x" if by_processor else "" for form in ("whole_texts", "what_fits")]
         time, rate = f"{result['seconds'] / 60:.1f} minutes", f"{result['rows_per_second']:,.0f}"
         size = [f"{result['documents']:,}", result["form"], f"{result['gb']:.1f}"]
         rows.append([*size, time, rate, *shares, f"{result['peak_gb']:.2f} GB", link(file)])
