@@ -25,6 +25,8 @@ LAUNCHING = 0.4e-3
 FORMAT = 1
 """Of the files; those of another one are not read."""
 
+ASSUMED_START = 10.0  # seconds until a process has imported what it needs
+
 ASSUMED_ONCE = 20.0  # seconds that a stage takes for all that it does once
 
 Points = Sequence[tuple[int, float]]
@@ -97,7 +99,7 @@ class StepTimes:
         self.kind = kind
         self.device: Mapping[str, Any] | None = content["device"] if content else None
         self.measured_at: str | None = content["measured"] if content else None
-        self.start_seconds = float(content["start_seconds"]) if content else 0.0
+        self.start_seconds = float(content["start_seconds"]) if content else ASSUMED_START
         self.characters_per_second = float(content["characters_per_second"]) if content else 300_000.0
         records = content["records"] if content else []
         self._records = [Measured(**{**record, "work": Work.of(record["work"])}) for record in records]
