@@ -158,9 +158,11 @@ def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> 
 
 
 def _memory_gb(costs: Costs, stage: TrainStage, place: Place) -> float:
-    """Return the peak memory of a rank: weights, gradients and moments, the teacher, and activations."""
+    """Return the peak memory of a rank, measured or from its parts: weights and optimizer, teacher, activations."""
     work, rows = costs.works.of(stage), costs.counts.read_by(stage)
     longest = rows.lengths[-1] if rows else costs.counts.max_length(stage)
+    if (measured := place.times.memory_gb(work, longest)) is not None:
+        return measured + OVERHEAD_GB
     weights, zero = work.student.parameters(), stage.engine.zero_stage
     trained = weights if work.is_trained else 0
     moments = (8 + 4 * (zero > 0)) / (place.ranks if zero else 1)  # ZeRO keeps a copy of the weights of its share

@@ -78,13 +78,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """The seconds that were measured for some work."""
+    """The seconds, and on a GPU the peak memory, that were measured for some work."""
 
     work: Work
     micro_batch: Points
     forward: Points
     optimizer: float
     once: float
+    memory_gb: Points
 
 
 class StepTimes:
@@ -130,6 +131,11 @@ class StepTimes:
         if found is None:
             return 0.1 * self.micro_batch(work, length, threads)
         return found.optimizer * work.student.parameters() / found.work.student.parameters() * self._slowdown(threads)
+
+    def memory_gb(self, work: Work, length: int) -> float | None:
+        """Return the peak memory of a rank where it was measured for this very work, as on GPUs."""
+        found = next((record for record in self._records if record.work == work and record.memory_gb), None)
+        return None if found is None else at_length(found.memory_gb, length)
 
     def once(self, work: Work) -> float:
         """Return the seconds of all that a stage does once: start, load, export."""
@@ -179,7 +185,7 @@ def keep(content: Mapping[str, Any]) -> Path:
 
 def record(work: Work, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of the seconds that were found for some work."""
-    names = {"micro_batch": [], "forward": [], "optimizer": 0.0, "once": 0.0}
+    names = {"micro_batch": [], "forward": [], "optimizer": 0.0, "once": 0.0, "memory_gb": []}
     return {"work": asdict(work), **{name: found.get(name, nothing) for name, nothing in names.items()}}
 
 
