@@ -22,9 +22,6 @@ from kd_dist.runs.layout import open_run
 from launch.cluster import Cluster, rank_environment
 from launch.rehearsal import reduced
 
-FILE = "step_times.json"
-"""What `kd_dist.training.step_times`, which imports torch, leaves in the run folder."""
-
 
 def calibrate(job: Job, cluster: Cluster) -> int:
     """Time the training steps of a job, in a run of its own that is removed afterwards.
@@ -38,8 +35,9 @@ def calibrate(job: Job, cluster: Cluster) -> int:
     runs_dir = Path(tempfile.mkdtemp(prefix="kd_dist_calibration_"))
     run_dir = open_run(small, runs_dir, "calibration")
     print("calibration: the stages of training on a little of the data, on this machine", flush=True)
+    found = run_dir / "step_times.json"
     ended = subprocess.run(
-        [sys.executable, "-m", "kd_dist.training.step_times", str(run_dir), str(time.time())],
+        [sys.executable, "-m", "kd_dist.training.step_times", str(run_dir), str(found), str(time.time())],
         env={
             **os.environ,
             **rank_environment(cluster),
@@ -49,7 +47,7 @@ def calibrate(job: Job, cluster: Cluster) -> int:
     )
     if ended.returncode:
         raise RunError(f"the calibration failed, see above. What it wrote is in {run_dir}")
-    path = keep(_kept(small, read_json(run_dir / FILE)))
+    path = keep(_kept(small, read_json(found)))
     shutil.rmtree(runs_dir)
     print(f"calibration: {time.monotonic() - started:.0f} s, for every later --plan on such a device: {path}")
     return 0

@@ -12,7 +12,7 @@ from kd_dist.config.sections.resources import GpuResources
 from kd_dist.config.stages import TrainStage
 from kd_dist.errors import UserError
 from kd_dist.planning.costs import Cost, Costs, divided
-from kd_dist.planning.places import INSIDE_GBIT, Site
+from kd_dist.planning.places import INSIDE_GBIT, Place, Site
 from kd_dist.planning.rows import RowCounts, rows_given
 from kd_dist.planning.step_times import ASSUMED, StepTimes, step_times
 from kd_dist.runs import machine
@@ -40,7 +40,8 @@ def print_costs(job: Job, rows: Sequence[str], cluster: Cluster) -> int:
     asked = {name: cost for name in job.stages if (cost := costs.of(name)) is not None}
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(_stages(costs, asked, cluster))
-    console.print(_by_ranks(costs, cluster))
+    if any(Place.of(stage, costs.site, 2).ranks == 2 for stage in job.stages.values()):
+        console.print(_by_ranks(costs, cluster))
     for line in (*_warnings(costs, asked), *_notes(costs)):
         print(line)
     return 0
@@ -112,7 +113,7 @@ def _on(costs: Costs, ranks: int, cluster: Cluster) -> list[str]:
         for name in costs.trained()
     ]
     if len(known) < len(found):
-        return [*cells, "-", "-"]
+        return [*cells, "-", "-", *["-" for _ in _charged(0.0, costs, cluster)]]
     memory = max((cost.memory_gb or 0.0 for cost in known.values()), default=0.0)
     gpu_hours = sum(cost.gpu_hours() for cost in known.values())
     return [*cells, _duration(costs.hours(known)), _size(memory), *_charged(gpu_hours, costs, cluster)]

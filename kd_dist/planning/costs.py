@@ -33,7 +33,7 @@ DISK_BYTES_PER_SECOND = 300e6  # of checkpoints
 
 PREPARING = 0.8  # the share of the tokenizer's speed that preparation reaches
 
-SPEED_SECONDS = 20.0  # what an evaluation takes to time a model
+TIMED_ROUNDS, TIMED_ROWS, TIMED_TEXTS = 6, 512, 64  # of an evaluation that measures speed: in batches, and alone
 
 CHARACTERS_OF_A_WORD = 1.7
 
@@ -171,9 +171,11 @@ def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> 
 
 
 def _memory_gb(costs: Costs, stage: TrainStage, place: Place) -> float:
-    """Return the peak memory of a rank: weights, gradients and moments, the teacher, and activations."""
+    """Return the peak memory of a rank, measured or from its parts: weights and optimizer, teacher, activations."""
     work, rows = costs.works.of(stage), costs.counts.read_by(stage)
     longest = rows.lengths[-1] if rows else costs.counts.max_length(stage)
+    if (measured := place.times.memory_gb(work, longest)) is not None:
+        return measured + OVERHEAD_GB
     weights, zero = work.student.parameters(), stage.engine.zero_stage
     trained = weights if work.is_trained else 0
     moments = (8 + 4 * (zero > 0)) / (place.ranks if zero else 1)  # ZeRO keeps a copy of the weights of its share
@@ -235,9 +237,9 @@ def _evaluating(costs: Costs, name: str, place: Place) -> Cost | None:
     settings = stage.evaluate
     passes, models = 1 + len(settings.speeds), list(settings.models.values())
     number = rows.test if settings.split == "test" and rows.test else rows.validation
-    seconds = place.times.start_seconds + SPEED_SECONDS * passes * len(models) * settings.speed
-    seconds += sum(_forward_seconds(place, costs.works.forward(path), rows, number * passes) for path in models)
-    return Cost(place, number, None, seconds / 3600)
+    timed = TIMED_ROUNDS * (min(number, TIMED_ROWS) + TIMED_TEXTS) if settings.speed else 0
+    runs = [_forward_seconds(place, costs.works.forward(path), rows, (number + timed) * passes) for path in models]
+    return Cost(place, number, None, (place.times.start_seconds + sum(runs)) / 3600)
 
 
 def _calibrating(costs: Costs, name: str, place: Place) -> Cost | None:

@@ -60,9 +60,13 @@ class RowCounts:
         return [name for name, stage in self._job.stages.items() if type(stage) in COUNTS]
 
     def unknown(self) -> list[str]:
-        """Return the stages whose rows nobody can know yet, without those that follow from another one."""
-        unknown = [name for name in self.makers() if self.of(name) is None]
-        return [name for name in unknown if not self._job.stages[name].inputs().intersection(unknown)]
+        """Return the stages whose rows nobody can know yet, without those whose rows follow from another stage's."""
+        return [name for name in self.makers() if self.of(name) is None and not self._follow(self._job.stages[name])]
+
+    def _follow(self, stage: Any) -> bool:
+        """Return whether the rows of a stage are known once those of earlier stages are."""
+        patterns = [path for key in FILES.get(type(stage), ()) for path in getattr(stage.data, key)]
+        return type(stage) not in FILES or self.are_samples(patterns) or _are_there(patterns)
 
     def read_by(self, stage: Any) -> Rows | None:
         """Return the rows that a stage reads: in `data.tokens`, and those without labels beside them."""
@@ -209,6 +213,14 @@ def _augmented(counts: RowCounts, stage: AugmentedStage) -> Rows | None:
 def _words(counts: RowCounts, stage: WordsStage) -> Rows | None:
     return counts.read_by(stage)
 
+
+FILES: dict[type[Stage], tuple[str, ...]] = {
+    LabelledStage: SPLITS,
+    CorpusStage: ("corpus",),
+    UnlabelledStage: ("unlabelled",),
+    SoftLabelsStage: ("soft_labels",),
+}
+"""The settings of stages that name files of texts; the rows of other stages follow from those of earlier ones."""
 
 COUNTS: dict[type[Stage], Callable[[RowCounts, Any], Rows | None]] = {
     LabelledStage: _labelled,

@@ -1,6 +1,7 @@
 """What a model costs by its config.json: weights, multiply-accumulates, and the activations that training keeps."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 from kd_dist.config.recurrent import is_recurrent
@@ -55,6 +56,13 @@ class Shape:
             vocabulary=tokens,
             positions=config.get("max_position_embeddings", 512),
         )
+
+    @classmethod
+    def together(cls, shapes: Sequence[Self]) -> Self:
+        """Return the shape of models that run one after another, as one with all their layers."""
+        layers, stored = (sum(getattr(shape, name) for shape in shapes) for name in ("layers", "stored_layers"))
+        vocabulary = sum(shape.vocabulary for shape in shapes)
+        return replace(shapes[0], layers=layers, stored_layers=stored, vocabulary=vocabulary)
 
     def parameters(self) -> int:
         """Return about how many weights it has, without its head."""

@@ -25,6 +25,8 @@ LAUNCHING = 0.4e-3
 FORMAT = 1
 """Of the files; those of another one are not read."""
 
+ASSUMED_START = 10.0  # seconds until a process has imported what it needs
+
 ASSUMED_ONCE = 20.0  # seconds that a stage takes for all that it does once
 
 Points = Sequence[tuple[int, float]]
@@ -76,13 +78,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """The seconds that were measured for some work."""
+    """The seconds, and on a GPU the peak memory, that were measured for some work."""
 
     work: Work
     micro_batch: Points
     forward: Points
     optimizer: float
     once: float
+    memory_gb: Points
 
 
 class StepTimes:
@@ -97,7 +100,7 @@ class StepTimes:
         self.kind = kind
         self.device: Mapping[str, Any] | None = content["device"] if content else None
         self.measured_at: str | None = content["measured"] if content else None
-        self.start_seconds = float(content["start_seconds"]) if content else 0.0
+        self.start_seconds = float(content["start_seconds"]) if content else ASSUMED_START
         self.characters_per_second = float(content["characters_per_second"]) if content else 300_000.0
         records = content["records"] if content else []
         self._records = [Measured(**{**record, "work": Work.of(record["work"])}) for record in records]
@@ -128,6 +131,11 @@ class StepTimes:
         if found is None:
             return 0.1 * self.micro_batch(work, length, threads)
         return found.optimizer * work.student.parameters() / found.work.student.parameters() * self._slowdown(threads)
+
+    def memory_gb(self, work: Work, length: int) -> float | None:
+        """Return the peak memory of a rank where it was measured for this very work, as on GPUs."""
+        found = next((record for record in self._records if record.work == work and record.memory_gb), None)
+        return None if found is None else at_length(found.memory_gb, length)
 
     def once(self, work: Work) -> float:
         """Return the seconds of all that a stage does once: start, load, export."""
@@ -177,7 +185,7 @@ def keep(content: Mapping[str, Any]) -> Path:
 
 def record(work: Work, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of the seconds that were found for some work."""
-    names = {"micro_batch": [], "forward": [], "optimizer": 0.0, "once": 0.0}
+    names = {"micro_batch": [], "forward": [], "optimizer": 0.0, "once": 0.0, "memory_gb": []}
     return {"work": asdict(work), **{name: found.get(name, nothing) for name, nothing in names.items()}}
 
 

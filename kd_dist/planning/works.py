@@ -3,7 +3,14 @@
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
 from kd_dist.config.stage import wired_stage
-from kd_dist.config.stages import CalibrateStage, TeacherOutputsStage, TrainStage, WordsStage
+from kd_dist.config.stages import (
+    CalibrateStage,
+    CutVocabularyStage,
+    EnsembleStage,
+    TeacherOutputsStage,
+    TrainStage,
+    WordsStage,
+)
 from kd_dist.model_files.model_folders import Config, read_config
 from kd_dist.planning.architectures import model_config, origin_of, trained_config
 from kd_dist.planning.rows import RowCounts
@@ -35,12 +42,11 @@ class Works:
         if isinstance(stage, TeacherOutputsStage):
             return self.forward(stage.teacher.path, stage.engine.precision)
         teacher = stage.teacher if stage.teacher and stage.data.teacher_outputs is None else None
-        config = trained_config(self._job, stage) or self._stand_in(next(iter(stage.models_fed().values())))
         return Work(
             objective=stage.objective.name,
             precision=stage.engine.precision,
             rows=stage.train.sequences_per_micro_batch(),
-            student=Shape.of(config, self._vocabulary(stage)),
+            student=Shape.of(self._trained(stage), self._vocabulary(stage)),
             teacher=self.shape(teacher.path) if teacher else None,
             is_trained=stage.objective.trains_layers(),
         )
@@ -53,19 +59,28 @@ class Works:
 
     def shape(self, path: str) -> Shape:
         """Return the shape of the model in a folder, or of one that an earlier stage will export."""
-        path = origin_of(self._job, path)
-        source = self._job.stages.get(wired_stage(path))
+        source = self._job.stages.get(wired_stage(origin_of(self._job, path)))
         if isinstance(source, CalibrateStage):
             return self.shape(source.model.path)
-        vocabulary = self._vocabulary(source) if isinstance(source, TrainStage) else None
-        return Shape.of(self._config(path), vocabulary)
+        if isinstance(source, EnsembleStage):
+            return Shape.together([self.shape(path) for path in source.teachers.paths])
+        return Shape.of(self._config(path), self._vocabulary(source) if isinstance(source, TrainStage) else None)
 
     def _config(self, path: str) -> Config:
-        return model_config(self._job, "path", path) or self._stand_in(path)
-
-    def _stand_in(self, path: str) -> Config:
+        """Return the config.json of a model; of one that a stage makes of another, that other's."""
+        path = origin_of(self._job, path)
+        source = self._job.stages.get(wired_stage(path))
+        if isinstance(source, TrainStage):
+            return self._trained(source)
+        if isinstance(source, CutVocabularyStage):
+            return self._config(source.encoder.path)
+        if (found := model_config(self._job, "path", path)) is not None:
+            return found
         self.stood_in.add(path)
         return read_config(model_config_file(STAND_IN))
+
+    def _trained(self, stage: TrainStage) -> Config:
+        return trained_config(self._job, stage) or self._config(next(iter(stage.models_fed().values())))
 
     def _vocabulary(self, stage: TrainStage) -> int | None:
         """Return the tokens of a student that is made here; None where it has those of its weights."""

@@ -1,8 +1,8 @@
-"""Measure what steps of training take on this machine: `python -m kd_dist.training.step_times RUN_DIR SECONDS`.
+"""Measure what steps of training take on this machine: `python -m kd_dist.training.step_times RUN_DIR FILE BEGUN`.
 
 The run is a small one, of the stages that training needs. Each of them runs for real; then the micro-batches of a
-training stage are timed with rows of several lengths, and so is the teacher's forward pass. RUN_DIR/step_times.json
-gets what was found.
+training stage are timed with rows of several lengths, and so is the teacher's forward pass. FILE gets what was found;
+BEGUN is when this process was started, in seconds since 1970.
 
 Shapes: B batch, S sequence.
 """
@@ -36,8 +36,6 @@ from kd_dist.training.batches import PreparedBatch
 from kd_dist.training.forward import Forward
 from kd_dist.training.meters import Stopwatch
 from kd_dist.training.stage import build_engine, load
-
-FILE = "step_times.json"
 
 SHARES = (1 / 8, 3 / 8, 1)  # of the longest row: lengths that are timed
 
@@ -110,7 +108,7 @@ def _of_training(stage: TrainStage, seconds: float) -> dict[str, Any]:
         "forward": [(length, of_length[2]) for length, of_length in timed.items()],
         "optimizer": optimizer,
         "once": max(0.0, seconds - of_steps),
-        "memory_gb": [(length, of_length[3]) for length, of_length in timed.items()],
+        "memory_gb": [(length, of_length[3]) for length, of_length in timed.items() if torch.cuda.is_available()],
     }
 
 
@@ -215,8 +213,8 @@ def timed(action: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Measure the stages of a run."""
-    run_dir = Path(sys.argv[1])
-    write_json(run_dir / FILE, measure(run_dir, float(sys.argv[2])))
+    run_dir, file, begun = sys.argv[1:]
+    write_json(Path(file), measure(Path(run_dir), float(begun)))
     distributed.shut_down()
 
 

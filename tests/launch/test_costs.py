@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kd_dist.config.jobs import job_names
 from kd_dist.config.paths import model_config_file
 from kd_dist.model_files.model_folders import read_config
 from kd_dist.planning.shapes import Shape
@@ -111,6 +112,17 @@ def test_on_this_machine_ranks_are_as_many_as_cores(tmp_path: Path, settings: li
     counted = [number for number in (1, 2, 4, 8, 16, 32, 64) if number <= len(os.sched_getaffinity(0))]
     assert rows == ["CPU ranks", *map(str, counted)]
     assert "GPU-hours" not in text
+
+
+@pytest.mark.parametrize("job", job_names())
+def test_every_job_has_a_plan_once_the_rows_that_it_asks_for_are_given(job: str, tmp_path: Path) -> None:
+    given: list[str] = []
+    ended = command(tmp_path, "--job", job, "--plan")
+    while (asked := re.search(r"add (--rows .*)", ended.stderr)) and not given:
+        given = asked[1].replace("=N", "=1000").split()
+        ended = command(tmp_path, "--job", job, "--plan", *given)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{job}, with the resources that it asks for" in ended.stdout
 
 
 def test_unknown_rows_are_asked_for(tmp_path: Path) -> None:

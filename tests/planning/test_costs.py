@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from kd_dist.config.jobs import find_job
 from kd_dist.config.sections.training import Train
+from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.costs import Costs, divided, padded
 from kd_dist.planning.places import Site
 from kd_dist.planning.rows import RowCounts
 from kd_dist.planning.step_times import StepTimes
+from kd_dist.planning.works import Works
 from tests.conftest import LabelledWorld
 from tests.planning.test_rows import task_job
 
@@ -87,7 +90,8 @@ def test_stages_wait_for_one_another_on_a_cluster_and_for_all_on_one_machine(lab
 
 def test_shards_share_the_rows_of_the_teachers_outputs(labelled: LabelledWorld) -> None:
     found = costs(labelled)
-    assert found.of("outputs", 4).hours == pytest.approx(found.of("outputs", 1).hours / 4)
+    start = TIMES["gpu"].start_seconds / 3600
+    assert found.of("outputs", 4).hours - start == pytest.approx((found.of("outputs", 1).hours - start) / 4)
 
 
 def test_models_on_the_hub_are_taken_for_a_usual_one(labelled: LabelledWorld, tmp_path: Path) -> None:
@@ -96,3 +100,15 @@ def test_models_on_the_hub_are_taken_for_a_usual_one(labelled: LabelledWorld, tm
     assert found.works.stood_in == set()
     assert found.works.shape("hfl/on-the-hub").width == 768
     assert found.works.stood_in == {"hfl/on-the-hub"}
+
+
+def test_models_that_stages_make_of_others_have_their_sizes(labelled: LabelledWorld) -> None:
+    teacher = costs(labelled).works.shape(str(labelled.teacher))
+    files = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
+    job = load_checked_job("ensemble", [*files, f"teachers.paths={labelled.teacher},{labelled.other_teacher}"])
+    both = Works(job, RowCounts(job, {})).shape("@ensemble/export")
+    assert (both.layers, both.width, both.vocabulary) == (6, teacher.width, 2 * teacher.vocabulary)
+    demo = find_job("demo")
+    works = Works(demo, RowCounts(demo, {}))
+    assert works.shape("@calibration/export").width == works.shape("@finetune/export").width == 768
+    assert works.stood_in == {"@multilingual/encoder"}  # which nobody has read yet

@@ -24,7 +24,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def content(work: Work = WORK, scale: float = 1.0, name: str = "A Processor (R)", threads: int = 2) -> dict[str, Any]:
     points = [(length, seconds * scale) for length, seconds in POINTS]
-    found = {"micro_batch": points, "forward": points, "optimizer": scale, "once": 7.0, "memory_gb": []}
+    found = {
+        "micro_batch": points,
+        "forward": points,
+        "optimizer": scale,
+        "once": 7.0,
+        "memory_gb": [(16, 2.0), (128, 9.0)],
+    }
     device = {"kind": "cpu", "name": name, "threads": threads, "memory_gb": 8.0}
     return {
         "device": device,
@@ -42,6 +48,7 @@ def test_what_was_measured_is_kept_and_found_again() -> None:
     assert times.is_exact(WORK)
     assert [times.micro_batch(WORK, length, 2) for length, _ in POINTS] == [1.0, 3.0, 11.0]
     assert times.micro_batch(WORK, 32, 2) == 2.0
+    assert (times.memory_gb(WORK, 128), times.memory_gb(replace(WORK, rows=16), 128)) == (9.0, None)
     assert (times.optimizer(WORK, 16, 2), times.once(WORK), times.characters_per_second) == (1.0, 10.0, 1e6)
 
 

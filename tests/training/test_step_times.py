@@ -24,7 +24,7 @@ from tests.ranks import run_ranks
 def measure(run_dir: str) -> None:
     """What the process of a calibration runs."""
     step_times.SECONDS = 0.1
-    step_times.write_json(Path(run_dir) / step_times.FILE, step_times.measure(Path(run_dir), time.time() - 1))
+    step_times.write_json(Path(run_dir) / "step_times.json", step_times.measure(Path(run_dir), time.time() - 1))
 
 
 def test_steps_the_teacher_and_the_machine_are_measured(labelled: LabelledWorld, tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_steps_the_teacher_and_the_machine_are_measured(labelled: LabelledWorld,
     job = Job(name="small", description="", stages={"outputs": outputs, "train": trained}, result="train")
     run_dir = open_run(job, tmp_path, "a")
     run_ranks(1, "tests.training.test_step_times:measure", str(run_dir))
-    found = read_json(run_dir / step_times.FILE)
+    found = read_json(run_dir / "step_times.json")
     assert found["device"]["kind"] == ("gpu" if torch.cuda.is_available() else "cpu")
     assert found["start_seconds"] > 1
     of_training = found["stages"]["train"]
