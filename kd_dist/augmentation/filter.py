@@ -33,7 +33,7 @@ class Confidence:
         self._teacher = Teacher(
             teacher,
             Wanted(logits=True),
-            precision="bf16" if device.type == "cuda" else "fp32",
+            precision="auto" if device.type == "cuda" else "fp32",  # on CPUs whatever they have, results stay the same
             device=device,
             label2id=rows.label2id,
         )

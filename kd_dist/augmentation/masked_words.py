@@ -19,6 +19,7 @@ from kd_dist.augmentation.words import Language
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.model_files.model_folders import num_positions
+from kd_dist.models.device import in_bf16
 from kd_dist.models.loading import load_config, load_pretrained
 
 CONTEXT_PIECES = 128  # pieces of a sentence around the word, or fewer where the model has fewer positions
@@ -196,7 +197,7 @@ def logits_at(model: nn.Module, inputs: dict[str, Tensor], chosen_BS: Tensor) ->
 def _load(path: str, device: torch.device) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if device.type == "cuda" and in_bf16("auto") else torch.float32
     loaded = load_pretrained(MODEL_FOR_MASKED_LM_MAPPING, path, load_config(path), dtype)
     model = loaded.require_trained_head(path, lambda reason: f"{path} is no masked language model: {reason}")
     return model.to(device).eval().requires_grad_(False)

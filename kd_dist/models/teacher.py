@@ -82,7 +82,8 @@ class Teacher:
     Args:
         path: a folder, or the name of a model on the hub.
         wanted: what an objective needs.
-        precision: `fp32`, `bf16` or `auto` (see `in_bf16`).
+        precision: `fp32`, `bf16` or `auto` (see `in_bf16`). In bf16 the weights of families with attention to learn
+            from are bf16 too.
         device: where it runs.
         label2id: the data's labels; logits come in their order.
 
@@ -101,7 +102,10 @@ class Teacher:
     ) -> None:
         self.wanted = wanted
         config = load_config(path)
-        dtype = torch.bfloat16 if in_bf16(precision) else torch.float32
+        low = in_bf16(precision)
+        # Other families mix in tensors in fp32, which fails where weights are bf16; autocast goes with that.
+        self._autocast = low and config.model_type not in FAMILIES
+        dtype = torch.bfloat16 if low and not self._autocast else torch.float32
         self._columns: list[int] | None = None
         if wanted.logits:
             self._columns = align_labels(columns_by_name(config.id2label), label2id) if label2id else None
@@ -119,7 +123,8 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Encoded:
         """Run the teacher on a batch, and return what is wanted."""
-        if not self.wanted.logits:
-            return encode(self.model, batch, self.wanted)
-        logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            if not self.wanted.logits:
+                return encode(self.model, batch, self.wanted)
+            logits_BC = self.model(**model_inputs(self.model, batch)).logits.float()
         return Encoded({}, {}, logits_BC if self._columns is None else logits_BC[:, self._columns])

@@ -15,7 +15,7 @@ from kd_dist.config.objectives.finetune import FinetuneObjective
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.sections.data import DistillationData, LabelledData, TokenData
 from kd_dist.config.sections.models import Encoder, Student, Teacher
-from kd_dist.config.sections.training import Train
+from kd_dist.config.sections.training import Precision, Train
 from kd_dist.config.stages import AnyStage, TeacherOutputsStage, TrainStage
 from kd_dist.data.cleaning import clean
 from kd_dist.data.examples import read_split
@@ -64,7 +64,9 @@ def job_for(encoder: Path, tokens: Path, **students: str) -> Job:
         "finetune": TrainStage(
             encoder=Encoder(path=str(encoder)), data=data, objective=FinetuneObjective(), train=TRAIN
         ),
-        "outputs": TeacherOutputsStage(teacher=teacher, data=DistillationData(tokens=str(tokens))),
+        "outputs": TeacherOutputsStage(
+            teacher=teacher, data=DistillationData(tokens=str(tokens)), engine=Precision(precision="fp32")
+        ),
     }
     for name, config in students.items():
         stages[name] = TrainStage(

@@ -115,7 +115,7 @@ def test_ranks_and_interruptions_do_not_change_what_is_learned(labelled: Labelle
     def opened(run_id: str, *overrides: str) -> str:
         settings = [f"distill.data.tokens={labelled.tokens}", f"distill.teacher.path={labelled.teacher}"]
         settings += ["distill.data.teacher_outputs=none", f"student.config={config}", f"train.steps={STEPS}"]
-        settings += ["perturb.copies=0"]
+        settings += ["perturb.copies=0", "engine.precision=fp32"]
         settings += ["train.global_batch_size=16", "train.micro_batch_size=4", "cadence.save_every_n_steps=100"]
         return str(open_run(load_job("rnn", [*settings, *overrides]), tmp_path, run_id) / "distill")
 

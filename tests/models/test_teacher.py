@@ -74,6 +74,17 @@ def test_half_precision_is_bfloat16(tiny: TinyWorld) -> None:
     assert next(teacher.model.parameters()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("kind", ALL_FAMILIES)
+def test_every_family_answers_nearly_the_same_in_bf16(kind: str, tmp_path: Path) -> None:
+    random_classifier(kind).save_pretrained(tmp_path)
+    batch, wanted = random_inputs([9, 4]), Wanted(logits=True)
+    exact, low = (Teacher(str(tmp_path), wanted, precision=name, device=CPU)(batch).logits for name in ("fp32", "bf16"))
+    assert exact is not None
+    assert low is not None
+    assert low.dtype == torch.float32
+    assert 0 < (low - exact).norm() < 0.05 * exact.norm()
+
+
 def test_the_last_layer_that_is_needed() -> None:
     assert (LAYERS.last_layer(), Wanted().last_layer(), Wanted(attention=frozenset({5})).last_layer()) == (2, 0, 5)
 

@@ -18,6 +18,7 @@ from kd_dist.config.job import Job
 from kd_dist.config.sections.data import DistillationData
 from kd_dist.config.sections.models import Teacher as TeacherSettings
 from kd_dist.config.sections.resources import ShardResources
+from kd_dist.config.sections.training import Precision
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.errors import RunError, UserError
@@ -40,6 +41,7 @@ def stage_dir(labelled: LabelledWorld, runs_dir: Path, shards: int = 1) -> Path:
     stage = TeacherOutputsStage(
         teacher=TeacherSettings(path=str(labelled.teacher)),
         data=DistillationData(tokens=str(labelled.tokens)),
+        engine=Precision(precision="fp32"),
         resources=ShardResources(shards=shards),
     )
     job = Job(name="outputs", description="", stages={"outputs": stage}, result="outputs")

@@ -92,6 +92,7 @@ class Runs:
             f"student.config={self.tiny.student}",
             f"distill.data.tokens={self.tiny.tokens}",
             f"train.steps={STEPS}",
+            "engine.precision=fp32",  # in bf16 weights that differ by rounding are far apart a few steps later
             "train.global_batch_size=16",
             "train.micro_batch_size=4",
             "optim.learning_rate=3e-3",
