@@ -21,6 +21,7 @@ from kd_dist.config.sections.evaluation import Evaluate, Guards
 from kd_dist.config.sections.graph import GraphTrain
 from kd_dist.config.sections.resources import GpuResources, ShardResources
 from kd_dist.config.sections.training import Cadence, Selection, Train
+from kd_dist.config.stages import VocabularyStage
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.runs.layout import open_run, read_job
 from kd_dist.runs.stage_runner import run_stage
@@ -41,12 +42,15 @@ SMALL: dict[type[Section], dict[str, Any]] = {
 
 
 def reduced(job: Job) -> Job:
-    """Return the same job on little data, for two steps, on one rank."""
+    """Return the same job on little data, for two steps, on one rank.
+
+    A vocabulary is still made of all texts: that of a few would know next to nothing of others.
+    """
 
     def small(_: str, section: Section) -> Section:
         return section.model_copy(update=SMALL.get(type(section), {}))
 
-    return job.with_stages(lambda stage: stage.with_sections(small))
+    return job.with_stages(lambda stage: stage if isinstance(stage, VocabularyStage) else stage.with_sections(small))
 
 
 def rehearse(job: Job) -> None:

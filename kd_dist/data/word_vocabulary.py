@@ -19,23 +19,24 @@ def run(stage: VocabularyStage, stage_dir: Path, shard: int) -> None:
     """Write `stage_dir`/tokenizer, of the training texts alone: held-out texts are to be as new as any.
 
     Raises:
-        CorpusError: what `load_splits` and `read_vocabulary` raise, or no word of the texts is frequent.
+        CorpusError: what `load_splits` and `read_vocabulary` raise, or there are no words.
     """
     from transformers import BertTokenizer
 
     settings = stage.vocabulary
     if settings.file is not None:
-        tokens, source = read_vocabulary(Path(settings.file)), settings.file
+        tokens, source, wanted = read_vocabulary(Path(settings.file)), settings.file, ""
     else:
         with kept_until_done(stage_dir / FOLDER) as blocks:
             rows = load_splits(stage.data, blocks)[0]["train"]
             texts = (text for row in rows for text in row.key if text is not None)
             tokens, source = tokens_of(count_words(texts), settings.words), f"{len(rows):,} training rows"
+        wanted = f" that are there {MIN_COUNT} times"
     num_words = sum(len(token.removeprefix("##")) > 1 and token not in SPECIAL_TOKENS for token in tokens)
     if settings.words and not num_words:
         raise CorpusError(
-            f"no word of {source} is frequent ({MIN_COUNT} times in training texts), and characters alone would be "
-            "left: give more texts or a vocabulary of words (vocabulary.file=vocab.txt), or set vocabulary.words=0"
+            f"{source}: no words{wanted}, so that characters alone would be left: give more texts or a vocabulary of "
+            "words (vocabulary.file=vocab.txt), or set vocabulary.words=0"
         )
     with replaced_folder(stage_dir / "tokenizer") as (_, output):
         ids = {token: number for number, token in enumerate(tokens)}

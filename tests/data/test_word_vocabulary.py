@@ -56,9 +56,14 @@ def test_the_most_frequent_words_are_kept(tmp_path: Path) -> None:
     assert cut(tokenizer, "今天比赛") == ["今天", "比", "赛"]
 
 
-def test_texts_without_frequent_words_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"no word of 2 training rows is frequent .*or set vocabulary.words=0"):
-        made(tmp_path, ["今天的比赛", "国家经济"], VALIDATION)
+def test_a_vocabulary_without_words_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+    few = ["今天的比赛", "国家经济"]
+    with pytest.raises(CorpusError, match=r"2 training rows: no words that are there 5 times, .* vocabulary.words=0"):
+        made(tmp_path, few, VALIDATION)
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "国", "##a"]), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"vocab.txt: no words, so that characters alone would be left"):
+        made(tmp_path, few, VALIDATION, file=str(tmp_path / "vocab.txt"))
+    made(tmp_path, few, VALIDATION, file=str(tmp_path / "vocab.txt"), words=0)
 
 
 def test_a_given_vocabulary_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_data_is_little_and_nothing_is_refused_or_timed() -> None:
     assert (stages["evaluate"].evaluate.speed, stages["evaluate"].guards.teacher) == (False, "warn")
 
 
+def test_a_graph_is_learned_for_two_epochs_from_few_rows_and_its_vocabulary_from_all() -> None:
+    before = load_job("textgcn", [])
+    stages = reduced(before).stages
+    assert (stages["textgcn"].train.epochs, stages["labelled"].data.max_rows) == (2, 64)
+    assert stages["words_vocabulary"] == before.stages["words_vocabulary"]
+
+
 def test_successful_rehearsal_leaves_nothing(temporary: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rehearse(job(texts=SampleTextStage(), more=SampleTextStage()))
     assert re.search(r"rehearsal: texts\nrehearsal: more\nrehearsal: all stages ran, \d+ s\n", capfd.readouterr().out)
