@@ -13,13 +13,7 @@ from kd_dist.config.tasks import Task
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
 from kd_dist.data.columns import Columns, columns_in_header
-from kd_dist.data.discovery import (
-    JSON_SUFFIXES,
-    NAMED_SUFFIXES,
-    each_labelled_file,
-    format_suffix,
-    is_unlabelled,
-)
+from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, each_labelled_file, format_suffix, is_unlabelled
 from kd_dist.data.labels import is_finite_number
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
@@ -123,6 +117,11 @@ class Entry(NamedTuple):
 
 
 DOCUMENT = "line 1"  # its place
+
+IF_A_HEADER = (
+    "if this is a header, name the columns as they are called there, data.columns=label:NAME,text:NAME or, where every "
+    "label has a column of its own, text:NAME,labels:*"
+)
 
 Records = Iterator[tuple[str, dict[str, Any] | Problem]]
 
@@ -265,12 +264,7 @@ class RowReader:
             if row == first_row and rows is cells:
                 problem = Problem("repeated header", "the header again, as in files that were joined")
             elif problem and row is first_row and len(row) > width:
-                problem = Problem(
-                    problem.reason,
-                    f"{problem.message}; if this is a header, name the columns as they are called there, "
-                    "data.columns=label:NAME,text:NAME or, where every label has a column of its own, text:NAME,"
-                    "labels:*",
-                )
+                problem = Problem(problem.reason, f"{problem.message}; {IF_A_HEADER}")
             values: dict[str, Any] = {}
             if not problem:
                 values |= {role: row[position] for role, position in positions.items()}
