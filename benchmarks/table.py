@@ -27,6 +27,8 @@ EARLY_EXIT = (
 )
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
+SIZE = "what|rows|time|memory|files, disk|figures"
+GPU = "measure|at first|now|aim|met"
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
@@ -34,6 +36,7 @@ STUDENT_EXITS = (
     "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster|configuration and figures"
 )
 QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
+EPOCHS = "data|teacher|student alone|default|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
 
@@ -42,6 +45,9 @@ NAMES = {
     "student_alone": "student without distillation",
     "student": "distilled student",
     "fastbert": "early exit, calibrated",
+    "textgcn": "TextGCN",
+    "words": "encoder on words",
+    "characters": "encoder on characters",
 }
 HIGHLIGHTED = (
     ("thucnews", "teacher"),
@@ -166,6 +172,57 @@ def distillation_step() -> list[str]:
     return table(DISTILLATION_STEP, rows)
 
 
+def size() -> list[str]:
+    """Return what many rows cost, for each number of rows and classes of which outputs were written."""
+    rows = []
+    for file in sorted(RESULTS.glob("size_*.json")):
+        rows += [[*cells, link(file)] for cells in _size_cells(read_json(file))]
+    return table(SIZE, rows)
+
+
+def _size_cells(result: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of each part of one measurement."""
+    plan, store, step = result["plan"], result["store"], f"step {result['resume']['step']:,}"
+    outputs, cells = f"outputs of {store['classes']} classes", []
+
+    def add(what: str, part: dict[str, Any], time: str, disk: str = "") -> None:
+        cells.append([what, f"{part['rows']:,}", time, f"{part['own_memory_mb']:,.0f} MB", disk])
+
+    for part, what in (("read", "rows"), ("collate", f"rows with {outputs}")):
+        opening, batch = result[part]["seconds_to_open"], result[part]["median_seconds_of_a_batch"]
+        disk = _disk(result["rows"]) if part == "read" else ""
+        add(f"open {what}; read a random batch of 32", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
+    first, late = plan["seconds_to_first_step"] * 1e3, plan["seconds_to_late_step"] * 1e3
+    add(f"plan step 1; {step}", plan, f"{first:.0f} ms; {late:.0f} ms")
+    for part, what in (("start", "step 1"), ("resume", step)):
+        add(f"start training at {what}", result[part] | {"rows": plan["rows"]}, f"{result[part]['seconds']:.0f} s")
+    seconds = f"{store['seconds_to_write_blocks']:.0f} s; {store['seconds_to_distribute']:.0f} s"
+    add(f"write blocks of {outputs}; distribute them to files", store, seconds, _disk(store))
+    return cells
+
+
+def _disk(part: dict[str, Any]) -> str:
+    return f"{part['files']:,}, {part['bytes'] / 1e9:.1f} GB"
+
+
+def gpu() -> list[str]:
+    """Return what `benchmarks/gpu.py` found before anything was done about it, and now."""
+    files = [RESULTS / "gpu" / f"{name}.json" for name in ("first", "last")]
+    first, last = (read_json(file)["rows"] for file in files)
+    before, rows = {row["measure"]: row["figure"] for row in first}, []
+    for row in last:
+        bound = "" if row["aim"] is None else f"at {'least' if row['more_is_better'] else 'most'} {row['aim']:,g}"
+        figures = [_rounded(value) for value in (before.get(row["measure"]), row["figure"])]
+        rows.append([row["measure"], *figures, bound, row["met"]])
+    return table(GPU, rows)
+
+
+def _rounded(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def tracking() -> list[str]:
     """Return what W&B costs a step of training that is logged at every step."""
     file = RESULTS / "tracking.json"
@@ -208,6 +265,18 @@ def quality() -> list[str]:
             kept, gain = f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}"
             rows.append([data, method, *scores, kept, gain, link(file)])
     return table(QUALITY, rows)
+
+
+def epochs() -> list[str]:
+    """Return what twice as many epochs change on validation rows, of the best checkpoint."""
+    file, rows = RESULTS / "quality_epochs.json", []
+    for data, found in read_json(file).items():
+        of_forms = [
+            "; ".join(f"{one['best']:.4f}" for one in found[form]) for form in ("student_alone", "default", "twice")
+        ]
+        kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
+        rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
+    return table(EPOCHS, rows)
 
 
 def students() -> list[str]:

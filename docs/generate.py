@@ -77,7 +77,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "shaken-costs": shaken.costs,
         "tracking": table.tracking,
     },
-    "docs/what_distillation_buys.md": {"quality": table.quality},
+    "docs/what_distillation_buys.md": {"quality": table.quality, "epochs": table.epochs},
     "docs/which_student.md": {"students": table.students},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),
@@ -85,6 +85,8 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "exits": table.exit_scores,
         "student-exits": table.student_exits,
         "teacher-outputs": table.teacher_outputs,
+        "size": table.size,
+        "gpu": table.gpu,
         "distillation-step": table.distillation_step,
         "general-distillation": table.general_distillation,
         "probe": table.probe,

@@ -221,10 +221,11 @@ def _gpus(cluster: Cluster, resources: Resources, number: int) -> dict[str, Any]
 
 def _setup(cluster: Cluster, code: Path, needs_gpus: bool) -> list[str]:
     required = {"KD_DIST_NEEDS_GPUS": "1"} if needs_gpus else {}
-    variables = {"PYTHONPATH": str(code), **required, **rank_environment(cluster)}
+    variables = {**required, **rank_environment(cluster)}
     return [
         "set -e",  # or a failing line below would be ignored
         *cluster.setup,
+        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",  # modules add their packages to it
         *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
     ]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from kd_dist.config.paths import python_path
 from launch import tee
 from launch.cluster import LAUNCHER, Cluster, rank_environment
 
@@ -42,7 +43,7 @@ class Ranks:
         self._shared = {
             **os.environ,
             **rank_environment(cluster),
-            "PYTHONPATH": str(code),
+            "PYTHONPATH": python_path(code),
             "MASTER_ADDR": "127.0.0.1",
             "LOCAL_WORLD_SIZE": str(at_once),
             LAUNCHER: str(os.getpid()),

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.paths import REPOSITORY, python_path
 from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.sections.base import Section
 from kd_dist.config.sections.data import CorpusData, LabelledData
 from kd_dist.config.sections.evaluation import Evaluate, Guards
+from kd_dist.config.sections.graph import GraphTrain
 from kd_dist.config.sections.resources import GpuResources, ShardResources
 from kd_dist.config.sections.training import Cadence, Selection, Train
 from kd_dist.errors import UserError, exit_with_message
@@ -29,6 +30,7 @@ SMALL: dict[type[Section], dict[str, Any]] = {
     LabelledData: {"max_rows": 64},
     Augment: {"copies": 1},
     Train: {"steps": 2, "global_batch_size": 8, "micro_batch_size": 4},
+    GraphTrain: {"epochs": 2},
     Cadence: {"log_every_n_steps": 1},
     Selection: {"patience": None},
     Evaluate: {"speed": False},
@@ -59,7 +61,7 @@ def rehearse(job: Job) -> None:
     print("rehearsal: every stage on a little of the data, on this machine", flush=True)
     ended = subprocess.run(
         [sys.executable, "-m", "launch.rehearsal", str(run_dir)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1", "WANDB_MODE": "disabled"},
+        env={**os.environ, "PYTHONPATH": python_path(REPOSITORY), "PYTHONSAFEPATH": "1", "WANDB_MODE": "disabled"},
     )
     if ended.returncode:
         raise UserError(f"the rehearsal failed, see above: nothing was submitted. What it wrote is in {run_dir}")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kd_dist.config.paths import python_path
 from kd_dist.training.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +23,7 @@ def environment(rank: int, world_size: int, port: int) -> dict[str, str]:
         "MASTER_PORT": port,
         "OMP_NUM_THREADS": 1,
         "WANDB_MODE": "disabled",
-        "PYTHONPATH": ROOT,
+        "PYTHONPATH": python_path(ROOT),
     }
     return {**os.environ, **{key: str(value) for key, value in variables.items()}}
 

@@ -9,13 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import dashboard, distillation_step, measuring, table, tracking
+from benchmarks import dashboard, distillation_step, measuring, size, table, tracking
 from kd_dist.config.jobs import find_job
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
+from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizers import train_tokenizer
 from kd_dist.errors import RunError, UserError
 from kd_dist.runs.layout import open_run
@@ -88,10 +90,52 @@ def test_another_reduction_of_the_loss_is_noticed(tmp_path, text_files, teacher,
         distillation_step.check_equality(models, batch)
 
 
+def test_what_wants_a_gpu_runs_small_without_one(tmp_path, text_files):
+    titles, text = text_files
+    command = [sys.executable, REPOSITORY / "benchmarks" / "gpu.py", "--small", "--titles", titles, "--text", text]
+    command += ["--work", tmp_path / "work", "--output", tmp_path / "output"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=600)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "output" / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    right = [row for row in rows if row["measure"].startswith(("attention", "ZeRO", "bf16", "early exit: ", "weights"))]
+    assert [row["met"] for row in right] == ["yes"] * 7
+    assert (
+        sum(row["measure"].endswith(("sequences per second", "of its floor")) and row["figure"] > 0 for row in rows)
+        == 2
+    )
+
+
 def test_a_case_without_its_text_is_refused(teacher):
     options = distillation_step.parse(["--teacher", str(teacher), "--cases", "text128"])
     with pytest.raises(UserError, match="text128 needs --text FILE"):
         distillation_step.chosen_cases(options)
+
+
+def test_many_rows_are_made_by_repetition(tmp_path, monkeypatch):
+    monkeypatch.setattr(size, "REPEATED", 500)
+    facts = size.write_rows(tmp_path, num_rows=1_500, num_classes=3)
+    rows = TokenRows(tmp_path / "tokens", "train", 0)
+    assert len(rows) == facts["rows"] == 1_500
+    batch = rows.collate(np.array([7, 507, 1007, 8]))["input_ids"]
+    assert (batch[:3] == batch[0]).all()
+    assert (batch[3] != batch[0]).any()
+    assert len({path.stat().st_ino for path in (tmp_path / "tokens" / "train").glob("*.arrow")}) == 1
+
+
+def test_every_part_of_the_cost_of_many_rows_is_measured(tmp_path):
+    words = ["--rows", "3000", "--output-rows", "3000", "--classes", "5", "--work", tmp_path / "work"]
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "size.py"), *words, "--output", tmp_path / "result.json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert (result["store"]["rows"], result["store"]["files"]) == (3_000, 4)
+    assert (result["start"]["step"], result["resume"]["step"]) == (1, 93)
+    assert all(result[part]["own_memory_mb"] >= 0 for part in ("read", "plan", "collate", "start", "resume"))
+    cells = table._size_cells(result)
+    assert len(cells) == 6
+    assert cells[-1][0] == "write blocks of outputs of 5 classes; distribute them to files"
 
 
 def test_rounds_are_compared_by_their_medians_and_the_range_of_their_ratios():

@@ -18,9 +18,9 @@ from docs import generate
 from kd_dist import evaluate, predict
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.data.splits import load_splits
 from kd_dist.errors import UserError
 from launch import dashboard, slurm
+from tests.data.labelled_files import loaded
 from tests.model_folders import write_vocabulary, write_weights
 from tests.ranks import ROOT
 
@@ -228,7 +228,7 @@ def test_every_promise_names_tests_that_exist() -> None:
 
 
 def test_the_example_file_is_200_labelled_rows() -> None:
-    splits, labels, _ = load_splits(LabelledData(train=[str(ROOT / "examples" / "reviews.tsv")]))
+    splits, labels, _ = loaded(LabelledData(train=[str(ROOT / "examples" / "reviews.tsv")]))
     rows = [row for split in splits.values() for row in split]
     assert len(rows) == len({row.text for row in rows}) == 200
     assert labels.ids.keys() == {"positive", "negative"}

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_dist.augmentation.blocks import Tally
 from kd_dist.augmentation.candidates import Candidates
 from kd_dist.augmentation.filter import Confidence
 from kd_dist.augmentation.sources import Sources
@@ -33,6 +32,7 @@ from kd_dist.config.sections.augmentation import Augment
 from kd_dist.config.stages import AugmentStage
 from kd_dist.data.permutation import mix
 from kd_dist.data.prepared_rows import TEXTS, PreparedRows
+from kd_dist.runs.blocks import Tally
 
 
 def copies(

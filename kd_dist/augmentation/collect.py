@@ -8,18 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_dist.augmentation.blocks import (
-    MANIFEST,
-    Tally,
-    block_path,
-    describe,
-    files_at,
-    identity_of,
-    num_blocks,
-    num_kept,
-    read_block,
-    read_tally,
-)
+from kd_dist.augmentation.blocks import describe, num_blocks, num_kept
 from kd_dist.config.stages import AugmentedStage
 from kd_dist.data.arrow_rows import SPLIT_ROWS, percentiles, quiet, rows_of_units
 from kd_dist.data.prepared_rows import (
@@ -35,6 +24,7 @@ from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.unknown_words import count_unknown_words, total
 from kd_dist.errors import RunError
 from kd_dist.files import read_json, replaced_folder
+from kd_dist.runs.blocks import MANIFEST, Blocks, Place, Tally, files_at, identity_of, read
 
 
 def run(stage: AugmentedStage, stage_dir: Path, shard: int) -> None:
@@ -59,8 +49,8 @@ def run(stage: AugmentedStage, stage_dir: Path, shard: int) -> None:
     )
 
 
-def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Path], Tally]:
-    """Return all blocks in order, and what became of their rows.
+def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Place], Tally]:
+    """Return where all blocks are, in order, and what became of their rows.
 
     Raises:
         RunError: a block is missing or damaged, or the shards were made from other data.
@@ -74,35 +64,33 @@ def verified_blocks(shards: Path, tokens: PreparedRows) -> tuple[list[Path], Tal
         raise RunError(
             f"{shards} was not made from the rows in {tokens.folder}; remove it and start the same run again"
         )
-    identity, tally, problems = identity_of(manifest), Tally(), []
-    blocks = [block_path(shards, block) for block in range(num_blocks(manifest["rows"]))]
-    for path in blocks:
-        try:
-            tally += read_tally(path, identity)
-        except FileNotFoundError:
-            problems.append(f"{path.name} is missing")
-        except (OSError, ValueError) as error:
-            problems.append(f"{path.name} is damaged ({error})")
-    if problems:
+    blocks = Blocks(shards, identity_of(manifest))
+    places = blocks.places()
+    missing = [block for block in range(num_blocks(manifest["rows"])) if block not in places]
+    problems = [f"{name} is damaged ({error})" for name, error in blocks.damaged().items()]
+    problems += [f"block {block} is missing" for block in missing]
+    if missing:
         more = f" and {len(problems) - 5:,} more" if len(problems) > 5 else ""
         raise RunError(f"{shards}: {', '.join(problems[:5])}{more}; {way_out}")
-    return blocks, tally
+    return list(places.values()), blocks.tally()
 
 
-def _tokenize(blocks: list[Path], tokens: PreparedRows, work: Path, num_workers: int) -> Any:
+def _tokenize(blocks: list[Place], tokens: PreparedRows, work: Path, num_workers: int) -> Any:
     """Tokenize the rows of all blocks in `num_workers` processes; return a dataset, memory-mapped from `work`."""
     import datasets
 
     features = tokens.dataset("train").features
-    units = datasets.Dataset.from_dict({"block": [str(path) for path in blocks]})
+    units = datasets.Dataset.from_dict(
+        {"file": [str(place.path) for place in blocks], "group": [place.group for place in blocks]}
+    )
     columns = {**features, "truncated": datasets.Value("bool")}
     return rows_of_units(units, functools.partial(_encode_block, tokens=tokens), columns, work, num_workers)
 
 
-def _encode_block(batch: dict[str, list[str]], tokens: PreparedRows) -> dict[str, list]:
-    (path,) = batch["block"]
+def _encode_block(batch: dict[str, list[Any]], tokens: PreparedRows) -> dict[str, list]:
+    (path,), (group,) = batch["file"], batch["group"]
     try:
-        table = read_block(Path(path))
+        table = read(Path(path), [group])
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path} is damaged ({error}); remove it, COMPLETE and shard_*.COMPLETE of its stage, and run again"

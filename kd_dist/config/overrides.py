@@ -119,7 +119,8 @@ def validated_job(settings: dict[str, Any], problems: list[str]) -> Job | None:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"] if part not in ("stages", "train_stage"))
             text = _without_tags(where)
-            problem = f"{text}: {item['msg'][0].lower()}{item['msg'][1:]}, but got {item['input']!r}"
+            said = item["msg"].removeprefix("Value error, ")
+            problem = f"{text}: {said[0].lower()}{said[1:]}, but got {item['input']!r}"
             problems.append(problem)
         return None
 

@@ -1,6 +1,7 @@
 """Locate files of the repository, and make paths in settings absolute."""
 
 import glob
+import os
 import re
 from pathlib import Path
 
@@ -81,3 +82,8 @@ def require_utf8(path: str) -> str:
 
 def _either_case(letter: str) -> str:
     return f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter
+
+
+def python_path(code: Path) -> str:
+    """Return the PYTHONPATH of a process that runs this code: before what the user's own may add, as packages."""
+    return os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])

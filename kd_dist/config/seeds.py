@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from kd_dist.config.graph_stages import GraphTrainStage
 from kd_dist.config.job import Job
 from kd_dist.config.stage import WIRE, Stage
 from kd_dist.config.stages import EvaluateStage, TrainStage
@@ -39,7 +40,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
     """
     if seeds == 1:
         return job
-    trained = [stage for name in job.seeded if isinstance(stage := job.stages[name], TrainStage)]
+    trained = [stage for name in job.seeded if isinstance(stage := job.stages[name], TrainStage | GraphTrainStage)]
     if not trained:
         raise UserError(f"--seeds {seeds}: job `{job.name}` has no stage that can be repeated with another seed")
     first = trained[0].train.seed
@@ -57,7 +58,7 @@ def with_seeds(job: Job, seeds: int) -> Job:
 def _copy(stage: Stage, names: dict[str, str], seeds_further: int) -> Stage:
     """Return the stage with its wires leading to the copies of its own seed."""
     copy = stage.rewired(lambda value: _rewired(value, names))
-    if not isinstance(copy, TrainStage):
+    if not isinstance(copy, TrainStage | GraphTrainStage):
         return copy
     train = copy.train.model_copy(update={"seed": copy.train.seed + seeds_further})
     return copy.model_copy(update={"train": train})

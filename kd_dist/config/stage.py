@@ -78,6 +78,7 @@ class Stage(Section):
                 "tracking": True,
                 "engine": {"zero_stage", "activation_checkpointing", "hang_minutes"},
                 "data": {"num_workers"},
+                "train": {"profile_steps"},
             }
         )
 

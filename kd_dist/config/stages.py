@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import Field
 
+from kd_dist.config.graph_stages import GraphStage, GraphTrainStage
 from kd_dist.config.recurrent import RECURRENT, RECURRENT_RATE
 from kd_dist.config.sections.augmentation import Augment, Perturb
 from kd_dist.config.sections.data import (
@@ -30,6 +31,7 @@ from kd_dist.config.sections.models import (
     Teachers,
     Tokenizer,
     TokenizerSource,
+    Vocabulary,
 )
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
@@ -65,6 +67,7 @@ class CorpusStage(Stage):
 
     kind: Literal["corpus"] = "corpus"
     entry: ClassVar[str] = "kd_dist.data.corpus:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: CorpusData
     tokenizer: Tokenizer = Tokenizer()
     resources: CpuResources = CpuResources()
@@ -80,6 +83,16 @@ class CutVocabularyStage(Stage):
     resources: CpuResources = CpuResources()
 
 
+class VocabularyStage(Stage):
+    """Make a vocabulary of the words and characters of labelled texts (`tokenizer/`). Needs no GPU."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    entry: ClassVar[str] = "kd_dist.data.word_vocabulary:run"
+    data: LabelledData
+    vocabulary: Vocabulary = Vocabulary()
+    resources: CpuResources = CpuResources()
+
+
 class LabelledStage(Stage):
     """Tokenize labelled texts into memory-mapped Arrow splits. Needs no GPU.
 
@@ -88,6 +101,7 @@ class LabelledStage(Stage):
 
     kind: Literal["labelled"] = "labelled"
     entry: ClassVar[str] = "kd_dist.data.labelled:run"
+    keeps: ClassVar[str | None] = "blocks/*.arrow"
     data: LabelledData
     tokenizer: TokenizerSource
     resources: CpuResources = CpuResources()
@@ -140,6 +154,7 @@ class TeacherOutputsStage(Stage):
 
     kind: Literal["teacher_outputs"] = "teacher_outputs"
     entry: ClassVar[str] = "kd_dist.training.teacher_outputs:run"
+    keeps: ClassVar[str | None] = "outputs/block_*"
     teacher: Teacher
     data: DistillationData
     engine: Precision = Precision()
@@ -319,6 +334,7 @@ _Stages = (
     | SampleTeacherStage
     | CorpusStage
     | CutVocabularyStage
+    | VocabularyStage
     | LabelledStage
     | UnlabelledStage
     | AugmentStage
@@ -328,6 +344,8 @@ _Stages = (
     | SoftLabelsStage
     | EnsembleStage
     | WordsStage
+    | GraphStage
+    | GraphTrainStage
     | TrainStage
     | EvaluateStage
     | CalibrateStage

@@ -6,15 +6,22 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from kd_dist.config.sections.data import MAX_HELD_OUT_ROWS
 from kd_dist.data.blocks import grouped
 from kd_dist.data.prepared_rows import PreparedRows, open_lengths
+from kd_dist.files import read_json, write_json
 
 SPLIT_ROWS = 10_000
+
+BATCH_ROWS = 1_000  # of a record batch, as `datasets` writes them
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+STATE = "state.json"  # of a dataset: names its files
 
 
 @contextlib.contextmanager
@@ -42,13 +49,22 @@ def write_units(texts: Iterable[list[str]], path: Path) -> None:
     """Write blocks as an Arrow column of that name. A row of it is a unit: the blocks that one call tokenizes."""
     import pyarrow as pa
 
-    schema = pa.schema([("blocks", pa.list_(pa.list_(pa.string())))])
+    schema = table_of_units([]).schema
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for unit in grouped(texts, _size_of_block):
-            writer.write_batch(pa.record_batch([pa.array([unit], schema.field(0).type)], schema=schema))
+        for unit in grouped(texts, size_of_block):
+            writer.write_table(table_of_units(unit))
 
 
-def _size_of_block(block: list[str]) -> int:
+def table_of_units(texts: Iterable[list[str]]) -> Any:
+    """Return blocks as an Arrow column of that name, a unit in each row."""
+    import pyarrow as pa
+
+    units = list(grouped(texts, size_of_block))
+    return pa.table({"blocks": pa.array(units, pa.list_(pa.list_(pa.string())))})
+
+
+def size_of_block(block: list[str]) -> int:
+    """Return the bytes of a block of lines."""
     return sum(len(line.encode()) for line in block)
 
 
@@ -105,6 +121,57 @@ def save_split(rows: Any, split: str, output: Path, max_length: int) -> np.ndarr
     kept = rows.remove_columns("truncated")
     kept.save_to_disk(PreparedRows(output).split_folder(split), num_shards=None if len(rows) else 1)
     return lengths
+
+
+class DatasetFiles:
+    """Write a dataset to a folder, as `Dataset.save_to_disk` does, from tables that are never in memory together.
+
+    Args:
+        folder: is created.
+        features: the columns; others of the tables are left out.
+    """
+
+    def __init__(self, folder: Path, features: Any) -> None:
+        self._folder, self._schema = folder, features.arrow_schema
+        self._features = features
+        self._parts: list[Path] = []
+        self._size = MAX_FILE_BYTES
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        import datasets
+
+        empty = datasets.Dataset.from_dict({name: [] for name in self._features}, self._features)
+        empty.save_to_disk(self._folder, num_shards=1)
+        return self
+
+    def write(self, table: Any) -> None:
+        """Append rows."""
+        table = table.select(self._schema.names).cast(self._schema)
+        if self._size >= MAX_FILE_BYTES:
+            self._next_file()
+        self._writer.write_table(table, max_chunksize=BATCH_ROWS)
+        self._size += table.nbytes
+
+    def _next_file(self) -> None:
+        import pyarrow as pa
+
+        if self._writer is not None:
+            self._writer.close()
+        self._parts.append(self._folder / f"part-{len(self._parts):05d}.arrow")
+        self._writer, self._size = pa.ipc.new_stream(str(self._parts[-1]), self._schema), 0
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        if kind is None:
+            (self._folder / "data-00000-of-00001.arrow").unlink()  # that of no rows
+            names = [f"data-{number:05d}-of-{len(self._parts):05d}.arrow" for number in range(len(self._parts))]
+            for part, name in zip(self._parts, names, strict=True):
+                os.replace(part, self._folder / name)
+            state = read_json(self._folder / STATE)
+            write_json(self._folder / STATE, state | {"_data_files": [{"filename": name} for name in names]})
 
 
 def write_splits(

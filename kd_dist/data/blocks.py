@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from kd_dist.data.cleaning import clean
 from kd_dist.data.deduplication import SeenHashes
@@ -47,50 +47,93 @@ def blocks(
     Raises:
         CorpusError: what `read_lines` raises and, at the end, that there was no text.
     """
-    block: list[str] = []
-    size = 0
-    inside_document = False
-    lines = itertools.islice(_clean_lines(files, text_field, statistics), max_lines)
-    for text in _unseen_lines(itertools.chain(lines, [None]), statistics):  # the last document ends, cut or not
-        length = 0 if text is None else len(text.encode())
-        if block and (text is None or len(block) == MAX_BLOCK_LINES or size + length > MAX_BLOCK_BYTES):
-            yield block
-            block, size = [], 0
-        if text is not None:
-            statistics.documents += not inside_document
-            block.append(text)
-            size += length
-        inside_document = text is not None
-    if not statistics.lines_kept:
-        names = ", ".join(map(str, files)) or "an empty list of files"
-        raise CorpusError(f"no text in {names} ({statistics.lines_read} lines read, all empty)")
+    for found in Reading(statistics).go_on(files, text_field, max_lines):
+        yield from found
 
 
-def _unseen_lines(lines: Iterable[str | None], statistics: TextStatistics) -> Iterator[str | None]:
-    """Yield the lines that were not seen before, and None at borders between documents."""
-    seen = SeenHashes()
-    for batch in grouped(lines, _size_of_line):
-        unseen = iter(seen.unseen([text for text in batch if text is not None]))
-        for text in batch:
-            if text is None:
-                yield None
-            elif next(unseen):
-                statistics.lines_kept += 1
-                statistics.characters += len(text)
-                yield text
-            else:
-                statistics.lines_duplicate += 1
+@dataclass
+class Reading:
+    """How far files are read: what can be kept, to go on later.
+
+    Attributes:
+        statistics: counts so far.
+        num_items: lines and borders between documents so far.
+        block: the lines of the block that is not complete.
+        inside_document: whether the last line was kept.
+    """
+
+    statistics: TextStatistics = field(default_factory=TextStatistics)
+    num_items: int = 0
+    block: list[str] = field(default_factory=list)
+    inside_document: bool = False
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> Self:
+        """Return the reading that `asdict` was kept of."""
+        return cls(**kept | {"statistics": TextStatistics(**kept["statistics"])})
+
+    def go_on(
+        self, files: Sequence[Path], text_field: str, max_lines: int | None, earlier: Iterable[str] = ()
+    ) -> Iterator[list[list[str]]]:
+        """Yield the blocks that the next lines complete, a group of lines after the other.
+
+        Args:
+            files: all of them, from the first.
+            text_field: the column of the text in files that have columns.
+            max_lines: stop after this many lines, including borders between documents.
+            earlier: the lines of all blocks that were complete before.
+
+        Raises:
+            CorpusError: what `read_lines` raises and, at the end, that there was no text.
+        """
+        seen = SeenHashes()
+        for group in grouped(itertools.chain(earlier, self.block), _size_of_line):
+            seen.unseen(group)
+        lines = map(self._cleaned, itertools.islice(_raw_lines(files, text_field), self.num_items, max_lines))
+        for batch in grouped(itertools.chain(lines, [None]), _size_of_line):  # the last document ends, cut or not
+            unseen = seen.unseen([text for text in batch if text is not None])
+            self.num_items += len(batch)
+            yield list(self._blocks(batch, iter(unseen)))
+        if not self.statistics.lines_kept:
+            names = ", ".join(map(str, files)) or "an empty list of files"
+            raise CorpusError(f"no text in {names} ({self.statistics.lines_read} lines read, all empty)")
+
+    def _cleaned(self, raw: str | None) -> str | None:
+        """Return a clean line, or None for a border between documents."""
+        if raw is None:
+            return None
+        text = clean(raw) or None
+        self.statistics.lines_read += 1
+        self.statistics.lines_empty += text is None
+        return text
+
+    def _blocks(self, lines: list[str | None], unseen: Iterator[bool]) -> Iterator[list[str]]:
+        """Yield the blocks that lines complete."""
+        size = sum(len(text.encode()) for text in self.block)
+        for text in lines:
+            if text is not None and not next(unseen):
+                self.statistics.lines_duplicate += 1
+                continue
+            length = 0 if text is None else len(text.encode())
+            if self.block and (text is None or self._is_full(size + length)):
+                yield self.block
+                self.block, size = [], 0
+            if text is not None:
+                self.statistics.lines_kept += 1
+                self.statistics.characters += len(text)
+                self.statistics.documents += not self.inside_document
+                self.block.append(text)
+                size += length
+            self.inside_document = text is not None
+
+    def _is_full(self, size: int) -> bool:
+        return len(self.block) == MAX_BLOCK_LINES or size > MAX_BLOCK_BYTES
 
 
-def _clean_lines(files: Sequence[Path], text_field: str, statistics: TextStatistics) -> Iterator[str | None]:
+def _raw_lines(files: Sequence[Path], text_field: str) -> Iterator[str | None]:
+    """Yield the lines of all files, and None at borders between documents."""
     for file in files:
-        for raw in read_lines(file, text_field):
-            text = None
-            if raw is not None:
-                text = clean(raw) or None
-                statistics.lines_read += 1
-                statistics.lines_empty += text is None
-            yield text
+        yield from read_lines(file, text_field)
         yield None
 
 
@@ -98,14 +141,17 @@ def _size_of_line(text: str | None) -> int:
     return len(text) if text else 0
 
 
-def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Yield lists that are full as soon as they reach MAX_GROUP_ITEMS items or MAX_GROUP_SIZE."""
+def grouped(
+    items: Iterable[Item], size_of: Callable[[Item], int], max_items: int | None = None, max_size: int | None = None
+) -> Iterator[list[Item]]:
+    """Yield lists that are full as soon as they reach `max_items` or `max_size`, by default those of a group."""
+    max_items, max_size = max_items or MAX_GROUP_ITEMS, max_size or MAX_GROUP_SIZE
     group: list[Item] = []
     size = 0
     for item in items:
         group.append(item)
         size += size_of(item)
-        if len(group) >= MAX_GROUP_ITEMS or size >= MAX_GROUP_SIZE:
+        if len(group) >= max_items or size >= max_size:
             yield group
             group, size = [], 0
     if group:

@@ -4,24 +4,19 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kd_dist.data.corpus_rows import prepare
+from kd_dist.data.kept_blocks import FOLDER
 from kd_dist.data.prepared_rows import PreparedRows
+from kd_dist.data.tokenizer_folders import tokenizer_identity
 from kd_dist.errors import CorpusError
 from kd_dist.files import link
 
 FORMAT_VERSION = 4  # raise it when the same options and files would give other rows: old caches are then left alone
-
-TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json", "added_tokens.json")
-
-TOKENIZER_CLASS_FILES = (
-    "config.json",
-    "bert_config.json",
-    "*.py",
-)  # the class comes from config.json when tokenizer_config.json is silent
 
 
 def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -> str:
@@ -33,16 +28,8 @@ def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -
     """
     identities = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     options = {key: value for key, value in options.items() if key != "num_workers" and value is not None}
-    parts = [FORMAT_VERSION, identities, _tokenizer_identity(tokenizer_path), options]
+    parts = [FORMAT_VERSION, identities, tokenizer_identity(tokenizer_path), options]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _tokenizer_identity(tokenizer_path: str) -> str | list[tuple[str, str]]:
-    folder = Path(tokenizer_path)
-    if not folder.is_dir():
-        return tokenizer_path
-    files = {file for pattern in TOKENIZER_FILES + TOKENIZER_CLASS_FILES for file in folder.glob(pattern)}
-    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in sorted(files) if file.is_file()]
 
 
 def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, Any]:
@@ -65,6 +52,7 @@ def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, 
     cached = target.exists()
     if not cached:
         _build(target, place, arguments)
+    shutil.rmtree(place.with_name(FOLDER), ignore_errors=True)  # of a try that was killed when all was done
     statistics = PreparedRows(target).statistics
     _replace_link(place, target)
     return {**statistics, "cached": cached}
@@ -76,7 +64,13 @@ def _build(target: Path, place: Path, arguments: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     is_one_disk = target.parent.stat().st_dev == place.parent.stat().st_dev
     try:
-        prepare(output_dir=target, scratch=place if is_one_disk else target, **arguments)
+        prepare(
+            output_dir=target,
+            scratch=place if is_one_disk else target,
+            kept=place.with_name(FOLDER),
+            identity=target.name,
+            **arguments,
+        )
     except OSError as error:
         # Another process built the same corpus in the meantime: its copy is as good.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not PreparedRows(target).exist():

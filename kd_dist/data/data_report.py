@@ -1,7 +1,7 @@
 """Report on labelled rows, for people to read."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,17 @@ import numpy as np
 from kd_dist.data.arrow_rows import percentiles
 from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import unread_note
-from kd_dist.data.labelled_rows import BadRows, RawRow, left_out
+from kd_dist.data.labelled_rows import BadRows, left_out
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import SPLITS
+from kd_dist.data.row_blocks import Rows
 from kd_dist.data.unknown_words import total, unknown_words_note
 
 SAMPLES_PER_LABEL = 2
 
 SAMPLE_CHARACTERS = 200
+
+NAMED_FILES = 100
 
 Report = dict[str, Any]
 
@@ -67,13 +70,12 @@ def _labels_in_words(report: Report) -> str:
     return f"{len(counts)} labels ({largest!r} in {counts[largest] / report['train']['rows']:.1%} of the training rows)"
 
 
-def describe_rows(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> Report:
+def describe_rows(rows: Rows, labels: Labels, bad_rows: BadRows) -> Report:
     """Return counts of the rows of a split, by label and by length in characters."""
-    counts = Counter(label for row in rows for label in row.labels)
-    lengths = np.array([sum(len(text) for text in row.key if text) for row in rows], dtype=np.int64)
+    counts, lengths = rows.label_counts(), rows.column("characters")
     return {
         "rows": len(rows),
-        "files": [str(file) for file in dict.fromkeys(row.file for row in rows)][:100],
+        "files": rows.files(NAMED_FILES),
         "skipped": dict(bad_rows.counts),
         "labels": {name: counts[name] for name in labels.ids},
         "characters": int(lengths.sum()),
@@ -81,18 +83,26 @@ def describe_rows(rows: Sequence[RawRow], labels: Labels, bad_rows: BadRows) -> 
     }
 
 
-def label_report(train: Sequence[RawRow], counts: dict[str, int]) -> Report:
+def label_report(train: Rows, counts: dict[str, int]) -> Report:
     """Return how balanced the labels of the training rows are, and a few texts of each."""
-    samples: dict[str, list[str]] = {}
-    for row in train:
-        for label in row.labels:
-            found = samples.setdefault(label if counts else "", [])
-            if len(found) < SAMPLES_PER_LABEL:
-                found.append("\n".join(text[:SAMPLE_CHARACTERS] for text in row.key if text))
     most, least = max(counts.values(), default=0), min(counts.values(), default=0)
     return {
         "largest_share": round(most / len(train), 4),
         "largest_to_smallest": round(most / least, 2) if least else None,
         "rare_labels": [name for name, count in counts.items() if count < 2],
-        "samples": samples,
+        "samples": {
+            label: ["\n".join(text[:SAMPLE_CHARACTERS] for text in train[position].key if text) for position in found]
+            for label, found in _sampled(train, by_label=bool(counts)).items()
+        },
     }
+
+
+def _sampled(rows: Rows, *, by_label: bool) -> dict[str, list[int]]:
+    """Return the positions of the first rows of each label."""
+    samples: dict[str, list[int]] = {}
+    for position, label_set in enumerate(rows.column("label_set").tolist()):
+        for label in rows.label_sets[label_set]:
+            found = samples.setdefault(label if by_label else "", [])
+            if len(found) < SAMPLES_PER_LABEL:
+                found.append(position)
+    return samples

@@ -92,9 +92,13 @@ def visible_files(folder: Path) -> Iterator[Path]:
     Raises:
         CorpusError: a folder that may not be read, or a name that is not UTF-8.
     """
+    return map(Path, _visible_paths(folder))
+
+
+def _visible_paths(folder: Path) -> Iterator[str]:
     for inside, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(require_utf8(os.path.join(inside, name))) for name in names if not name.startswith("."))
+        yield from (require_utf8(os.path.join(inside, name)) for name in names if not name.startswith("."))
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -124,14 +128,38 @@ def labelled_files(patterns: Sequence[str]) -> list[tuple[Path, str | None]]:
         CorpusError: a pattern that matches nothing, a folder that holds a whole data set in its splits, or a class
             folder without documents.
     """
-    found: dict[str, tuple[Path, str | None]] = {}
-    for pattern in patterns:
-        folder = Path(pattern).expanduser()
-        _refuse_splits(folder)
-        tables = [] if is_class_tree(folder) else find_files([pattern], LABELLED_SUFFIXES)
-        for file, label in _documents(folder) if not tables else ((table, None) for table in tables):
-            found.setdefault(os.path.abspath(file), (file, label))
-    return list(found.values())
+    return list(each_labelled_file(patterns))
+
+
+def each_labelled_file(patterns: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+    """Yield what `labelled_files` returns, of a class tree one class folder after another.
+
+    Raises:
+        CorpusError: what `labelled_files` raises, before the first file.
+    """
+    found = {pattern: _tables_or_tree(pattern) for pattern in patterns}
+    seen: set[str] | None = set() if len(patterns) > 1 else None  # one pattern names no file twice
+    for pattern, tables in found.items():
+        files = _documents(Path(pattern).expanduser()) if tables is None else ((table, None) for table in tables)
+        for file, label in files:
+            if seen is not None:
+                path = os.path.abspath(file)
+                if path in seen:
+                    continue
+                seen.add(path)
+            yield file, label
+
+
+def _tables_or_tree(pattern: str) -> list[Path] | None:
+    """Return the tables that a pattern names, or None for a class tree."""
+    folder = Path(pattern).expanduser()
+    _refuse_splits(folder)
+    if not is_class_tree(folder):
+        return find_files([pattern], LABELLED_SUFFIXES)
+    for class_folder in _class_folders(folder):
+        if not is_unlabelled(class_folder.name) and not any(map(os.path.isfile, _visible_paths(class_folder))):
+            raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
+    return None
 
 
 def unread_labelled_files(patterns: Sequence[str]) -> list[Path]:
@@ -140,7 +168,15 @@ def unread_labelled_files(patterns: Sequence[str]) -> list[Path]:
     Raises:
         CorpusError: what `labelled_files` raises.
     """
-    return unread_files(patterns, (file for file, _ in labelled_files(patterns)))
+    found = {pattern: _tables_or_tree(pattern) for pattern in patterns}
+    tables = [table for tables in found.values() for table in tables or ()]
+    trees = [Path(pattern).expanduser() for pattern, tables in found.items() if tables is None]
+    unread = unread_files([pattern for pattern, tables in found.items() if tables is not None], tables)
+    known = set(map(os.path.abspath, (*tables, *unread)))
+    beside = (file for tree in trees for file in tree.iterdir() if not file.name.startswith(".") and file.is_file())
+    documents = {os.path.abspath(folder) for tree in trees for folder in _class_folders(tree)}
+    unread = [file for file in unread if not documents & {os.path.abspath(folder) for folder in file.parents}]
+    return sorted([*unread, *(file for file in beside if os.path.abspath(file) not in known)])
 
 
 def is_unlabelled(label: str | None) -> bool:
@@ -169,7 +205,11 @@ def is_class_tree(folder: Path) -> bool:
     """Return whether this is a folder of folders, without a table anywhere inside."""
     if not folder.is_dir() or all(is_unlabelled(entry.name) for entry in _class_folders(folder)):
         return False
-    return not any(format_suffix(file) in RECORD_SUFFIXES for file in visible_files(folder))
+    return not any(_is_table(path) for path in _visible_paths(folder))
+
+
+def _is_table(path: str) -> bool:
+    return path.lower().removesuffix(".gz").endswith(RECORD_SUFFIXES)
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -178,7 +218,10 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _documents(folder: Path) -> Iterator[tuple[Path, str]]:
     for class_folder in _class_folders(folder):
-        documents = sorted(file for file in visible_files(class_folder) if file.is_file())
-        if not documents and not is_unlabelled(class_folder.name):
-            raise CorpusError(f"{class_folder}: a class without a document; remove the folder or fill it")
-        yield from ((document, class_folder.name) for document in documents)
+        documents = sorted(filter(os.path.isfile, _visible_paths(class_folder)), key=_parts)
+        yield from ((Path(document), class_folder.name) for document in documents)
+
+
+def _parts(path: str) -> list[str]:
+    """Return what paths are sorted by: the folders and the name, as `Path` is."""
+    return path.split("/")

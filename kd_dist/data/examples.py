@@ -99,7 +99,7 @@ def _as_the_model_names_them(rows: Sequence[RawRow], labels: Labels) -> Sequence
 def _problem(row: RawRow, labels: Labels) -> tuple[str, str] | None:
     """Return (reason, message) if the row has a label that cannot be scored."""
     if labels.task == "regression":
-        return number_problem(row)
+        return number_problem(row.labels[0])
     unknown = [label for label in row.labels if label not in labels.ids]
     if not unknown:
         return None

@@ -6,24 +6,28 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.tasks import Task
 from kd_dist.data.cells import Cells, read_cells
 from kd_dist.data.cleaning import clean
 from kd_dist.data.columns import Columns, columns_in_header
-from kd_dist.data.discovery import JSON_SUFFIXES, NAMED_SUFFIXES, format_suffix, is_unlabelled, labelled_files
+from kd_dist.data.discovery import (
+    JSON_SUFFIXES,
+    NAMED_SUFFIXES,
+    each_labelled_file,
+    format_suffix,
+    is_unlabelled,
+)
 from kd_dist.data.labels import is_finite_number
 from kd_dist.data.lines import numbered_lines
 from kd_dist.data.readers import read_records
-from kd_dist.data.records import Record, column_name, no_column
+from kd_dist.data.records import column_name, no_column
 from kd_dist.data.separators import refuse_other_separator, usual_separator
 from kd_dist.errors import CorpusError
 
 FEW_ROWS = 4  # say nothing about the order of columns
-
-Records = Iterator[Record]  # with values by role instead of column; None: no value
 
 MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}  # in a column that is a label
 
@@ -48,6 +52,80 @@ class RawRow:
         """The file and the place in it."""
         return f"{self.file}, {self.place}"
 
+    @property
+    def is_first_line(self) -> bool:
+        """Whether the row is where a table has its header."""
+        return self.place == "line 1" and format_suffix(self.file) not in JSON_SUFFIXES
+
+
+class Values(NamedTuple):
+    """How many values there are in the labels or texts of rows, how many of them differ, and how many are numbers."""
+
+    total: int
+    different: int
+    numbers: int
+
+
+class ReadRows(Protocol):
+    """Rows in the order in which they were read, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> RawRow: ...
+
+    def values(self, role: str) -> Values:
+        """Count what the rows have as `label`, `text` or `text_pair`."""
+
+    def label_counts(self) -> Counter[str]:
+        """Return how many rows have each label."""
+
+    def first_lines(self) -> list[RawRow]:
+        """Return the rows that are the first line of a table of more than two rows."""
+
+
+class RowList(list[RawRow]):
+    """Rows in memory."""
+
+    def values(self, role: str) -> Values:
+        if role == "label":
+            found = [label for row in self for label in row.labels]
+        else:
+            found = [getattr(row, role) for row in self]
+        return Values(len(found), len(set(found)), sum(map(is_finite_number, found)))
+
+    def label_counts(self) -> Counter[str]:
+        return Counter(label for row in self for label in row.labels)
+
+    def first_lines(self) -> list[RawRow]:
+        sizes = Counter(row.file for row in self)
+        return [row for row in self if row.is_first_line and sizes[row.file] > 2]
+
+
+class Problem(NamedTuple):
+    """Why a record cannot be a row: the reason, by which bad rows are counted, and the message."""
+
+    reason: str
+    message: str
+
+
+class Entry(NamedTuple):
+    """What is to become a row: a record of a table, or a document, whose text is read when it becomes one.
+
+    `values` are by role instead of column (None: no value), and only the label of a document.
+    """
+
+    file: Path
+    place: str
+    values: dict[str, Any] | Problem
+
+    def is_document(self) -> bool:
+        return isinstance(self.values, dict) and self.values.keys() == {"label"}
+
+
+DOCUMENT = "line 1"  # its place
+
+Records = Iterator[tuple[str, dict[str, Any] | Problem]]
+
 
 @dataclass
 class BadRows:
@@ -56,15 +134,15 @@ class BadRows:
     skip: bool
     counts: Counter[str] = field(default_factory=Counter)
 
-    def refuse(self, reason: str, message: str) -> None:
-        """Count a row under a reason.
+    def refuse(self, reason: str, message: str, count: int = 1) -> None:
+        """Count rows under a reason.
 
         Raises:
             CorpusError: with the message, unless bad rows are skipped.
         """
         if not self.skip:
             raise CorpusError(f"{message}; data.bad_rows=skip leaves such rows out and counts them")
-        self.counts[reason] += 1
+        self.counts[reason] += count
 
 
 def left_out(counts: Counter[str]) -> str:
@@ -89,25 +167,47 @@ class RowReader:
     bad_rows: BadRows
     spellings: Counter[str] = field(default_factory=Counter)
 
-    def read(self, patterns: Sequence[str]) -> list[RawRow]:
+    def read(self, patterns: Sequence[str]) -> RowList:
         """Return the rows of files, folders and globs (see `labelled_files`), in order, with cleaned texts.
 
         Raises:
             CorpusError: a pattern that matches nothing, a file that cannot be read, a missing column, a row without
                 label or text (unless bad rows are skipped), and no row at all.
         """
-        rows: list[RawRow] = []
-        for file, label in labelled_files(patterns):
-            if is_unlabelled(label):
-                self.bad_rows.counts[f"document in a folder {label!r}, which is no class"] += 1
-                continue
-            for place, values in self._records(file) if label is None else _document(file, label):
-                row = self._row(file, place, values)
-                rows += [row] if row else []
-        if not rows:
-            skipped = f" ({self.bad_rows.counts.total():,} bad ones left out)" if self.bad_rows.counts else ""
-            raise CorpusError(f"no labelled row in {', '.join(patterns)}{skipped}")
+        rows = RowList(row for entry in self.entries(patterns) if (row := self.row(entry)))
+        refuse_no_rows(len(rows), patterns, self.bad_rows)
         return rows
+
+    def entries(self, patterns: Sequence[str]) -> Iterator[Entry]:
+        """Yield what is in files, folders and globs, in order: what is wrong with a record is told by its row.
+
+        Raises:
+            CorpusError: a pattern that matches nothing, a file that cannot be read, or a table without a column.
+        """
+        for file, label in each_labelled_file(patterns):
+            if label is None:
+                yield from (Entry(file, place, values) for place, values in self._records(file))
+            else:
+                yield Entry(file, DOCUMENT, {"label": label})
+
+    def row(self, entry: Entry) -> RawRow | None:
+        """Return the row of an entry, or None for a bad one that is skipped.
+
+        Raises:
+            CorpusError: the entry is no row (unless bad rows are skipped), or a document that cannot be read.
+        """
+        values = entry.values
+        if isinstance(values, dict) and entry.is_document():
+            if is_unlabelled(values["label"]):
+                self.bad_rows.counts[f"document in a folder {values['label']!r}, which is no class"] += 1
+                return None
+            values = values | {"text": "\n".join(line for _, line in numbered_lines(entry.file))}
+        found = values if isinstance(values, Problem) else self._texts_and_labels(values)
+        if isinstance(found, Problem):
+            self.bad_rows.refuse(found.reason, f"{entry.file}, {entry.place}: {found.message}")
+            return None
+        texts, labels = found
+        return RawRow(texts["text"], texts.get("text_pair"), labels, entry.file, entry.place)
 
     def _records(self, file: Path) -> Records:
         if format_suffix(file) in NAMED_SUFFIXES:
@@ -115,37 +215,32 @@ class RowReader:
         separator = checked_separator(file, self.data, self.columns)
         return self._table_records(file, ((line, cells) for line, cells in read_cells(file, separator) if cells))
 
-    def _row(self, file: Path, place: str, values: dict[str, Any]) -> RawRow | None:
-        """Return the row of a record, or None for a bad one that is skipped."""
+    def _texts_and_labels(self, values: dict[str, Any]) -> tuple[dict[str, str], tuple[str, ...]] | Problem:
         texts = {role: clean(text) for role, text in values.items() if role != "label" and isinstance(text, str)}
-        problem = self._problem(values | texts)
-        spellings = [] if problem else self._spellings(values["label"])
+        if problem := self._problem(values | texts):
+            return problem
+        spellings = self._spellings(values["label"])
         labels = tuple(dict.fromkeys(filter(None, map(clean, spellings))))
-        if not problem and len(labels) != 1 and self.data.task != "multi_label":
+        if len(labels) != 1 and self.data.task != "multi_label":
             message = f"{len(labels)} labels, expected one (data.task={self.data.task}; multi_label takes any number)"
-            problem = "no single label", message
-        if problem:
-            self._refuse(file, place, *problem)
-            return None
+            return Problem("no single label", message)
         self.spellings.update(list(dict.fromkeys(spellings)))
-        return RawRow(texts["text"], texts.get("text_pair"), labels, file, place)
+        return texts, labels
 
-    def _problem(self, values: dict[str, Any]) -> tuple[str, str] | None:
-        """Return (reason, message) if a record cannot be a row."""
+    def _problem(self, values: dict[str, Any]) -> Problem | None:
         for role, name in self.columns.wanted().items():
             value = values.get(role)
             if value is None:
-                return "missing value", f"no value in {name!r}"
+                return Problem("missing value", f"no value in {name!r}")
             if role == "label" and not all(map(_is_label, value if isinstance(value, list) else [value])):
-                return "not a label", f"{name!r} holds {value!r}"[:200] + ", expected a name or a finite number"
+                return Problem(
+                    "not a label", f"{name!r} holds {value!r}"[:200] + ", expected a name or a finite number"
+                )
             if role != "label" and not isinstance(value, str):
-                return "not a text", f"{name!r} holds {type(value).__name__}, expected text"
+                return Problem("not a text", f"{name!r} holds {type(value).__name__}, expected text")
             if role != "label" and not value:
-                return "empty text", f"{name!r} is empty"
+                return Problem("empty text", f"{name!r} is empty")
         return _marks_problem(values["label"]) if self.columns.has_label_columns else None
-
-    def _refuse(self, file: Path, place: str, reason: str, message: str) -> None:
-        self.bad_rows.refuse(reason, f"{file}, {place}: {message}")
 
     def _spellings(self, value: Any) -> list[str]:
         """Return the labels of a row as the file writes them."""
@@ -164,24 +259,24 @@ class RowReader:
         width = len(self.columns.names) if positions is None else len(first_row)
         rows = itertools.chain([(line, first_row)], cells) if positions is None else cells
         positions = positions or self.columns.positions()
+        last = max([*positions.values(), *label_positions.values()])
         for line, row in rows:
+            problem = _width_problem(row, width, last)
             if row == first_row and rows is cells:
-                self._refuse(file, f"line {line}", "repeated header", "the header again, as in files that were joined")
-            elif len(row) <= max([*positions.values(), *label_positions.values()]):
-                self._refuse(file, f"line {line}", "missing column", f"{len(row)} columns, expected {width}")
-            elif any(row[width:]):
-                message = f"{len(row)} columns, expected {width} (put - in data.columns for each that is not used)"
-                if row is first_row:
-                    message += (
-                        "; if this is a header, name the columns as they are called there, data.columns=label:NAME,"
-                        "text:NAME or, where every label has a column of its own, text:NAME,labels:*"
-                    )
-                self._refuse(file, f"line {line}", "too many columns", message)
-            else:
-                values: dict[str, Any] = {role: row[position] for role, position in positions.items()}
+                problem = Problem("repeated header", "the header again, as in files that were joined")
+            elif problem and row is first_row and len(row) > width:
+                problem = Problem(
+                    problem.reason,
+                    f"{problem.message}; if this is a header, name the columns as they are called there, "
+                    "data.columns=label:NAME,text:NAME or, where every label has a column of its own, text:NAME,"
+                    "labels:*",
+                )
+            values: dict[str, Any] = {}
+            if not problem:
+                values |= {role: row[position] for role, position in positions.items()}
                 if self.columns.has_label_columns:
                     values["label"] = {name: row[position] for name, position in label_positions.items()}
-                yield Record(f"line {line}", values)
+            yield f"line {line}", problem or values
 
     def _label_positions(self, header: list[str]) -> dict[str, int]:
         """Return the position of each column that is a label, and remember the label."""
@@ -195,13 +290,13 @@ class RowReader:
         for place, values in read_records(file, columns, way_out):
             labels = self.columns.label_columns(values)
             if missing := [name for name in (*wanted.values(), *labels) if name not in values]:
-                self._refuse(file, place, "missing column", no_column(missing[0], values, way_out))
+                yield place, Problem("missing column", no_column(missing[0], values, way_out))
                 continue
             by_role = {role: values[name] for role, name in wanted.items()}
             if self.columns.has_label_columns:
                 self.spellings.update(dict.fromkeys(labels, 0))
                 by_role["label"] = {name: values[name] for name in labels}
-            yield Record(place, by_role)
+            yield place, by_role
 
 
 def checked_separator(file: Path, data: LabelledData, columns: Columns) -> str:
@@ -213,6 +308,16 @@ def checked_separator(file: Path, data: LabelledData, columns: Columns) -> str:
     separator = data.separator or usual_separator(file)
     refuse_other_separator(file, separator, max(2, len(columns.wanted())))
     return separator
+
+
+def _width_problem(row: list[str], width: int, last: int) -> Problem | None:
+    """Return what is wrong with the number of cells of a row; `last` is the place of the last that is needed."""
+    if len(row) <= last:
+        return Problem("missing column", f"{len(row)} columns, expected {width}")
+    if any(row[width:]):
+        message = f"{len(row)} columns, expected {width} (put - in data.columns for each that is not used)"
+        return Problem("too many columns", message)
+    return None
 
 
 def _is_label(value: Any) -> bool:
@@ -229,44 +334,54 @@ def _mark(value: Any) -> str:
     return str(value).strip().lower()
 
 
-def _marks_problem(marks: dict[str, Any]) -> tuple[str, str] | None:
-    """Return (reason, message) if a column that is a label does not say whether the row has it."""
+def _marks_problem(marks: dict[str, Any]) -> Problem | None:
+    """Return what is wrong if a column that is a label does not say whether the row has it."""
     for name, mark in marks.items():
         if _mark(mark) not in MARKS:
             message = f"the label {name!r} holds {mark!r}"[:200]
-            return "not 0 or 1", f"{message}, expected 0 or 1 (-:{name} in data.columns, if it is no label)"
+            return Problem("not 0 or 1", f"{message}, expected 0 or 1 (-:{name} in data.columns, if it is no label)")
     return None
 
 
-def refuse_swapped_columns(rows: Sequence[RawRow], data: LabelledData, columns: Columns) -> None:
+def refuse_no_rows(num_rows: int, patterns: Sequence[str], bad_rows: BadRows) -> None:
+    """Refuse files in which there is no row.
+
+    Raises:
+        CorpusError: there is none; the message says how many bad ones there are.
+    """
+    if not num_rows:
+        skipped = f" ({bad_rows.counts.total():,} bad ones left out)" if bad_rows.counts else ""
+        raise CorpusError(f"no labelled row in {', '.join(patterns)}{skipped}")
+
+
+def refuse_swapped_columns(rows: ReadRows, data: LabelledData, columns: Columns) -> None:
     """Refuse rows with a text for a label and a label for a text, as those of files in another order of columns.
 
     Raises:
         CorpusError: the labels are nearly all different and the texts nearly all alike or, for regression, the texts
             are the numbers.
     """
-    labels = [label for row in rows for label in row.labels]
-    if len(rows) < FEW_ROWS or not _are_texts(labels, data.task):
+    if len(rows) < FEW_ROWS or not _are_texts(labels := rows.values("label"), data.task):
         return
     for role in columns.text_roles():
-        texts = [getattr(row, role) for row in rows]
-        if not _are_texts(texts, data.task):
-            by_name = columns.by_name or not _is_first_line(rows[0])
+        if not _are_texts(texts := rows.values(role), data.task):
+            first = rows[0]
+            label = next(iter(first.labels), "")
+            by_name = columns.by_name or not first.is_first_line
             raise CorpusError(
-                f"{rows[0].where}: the label is {labels[0][:40]!r}, the text {texts[0][:40]!r}; of {len(rows):,} rows "
-                f"{len(set(labels)):,} labels and {len(set(texts)):,} texts differ, so the columns seem to be in "
+                f"{first.where}: the label is {label[:40]!r}, the text {getattr(first, role)[:40]!r}; of {len(rows):,} "
+                f"rows {labels.different:,} labels and {texts.different:,} texts differ, so the columns seem to be in "
                 f"another order: set data.columns={columns.with_label_in_place_of(role, by_name=by_name)}"
             )
 
 
-def _are_texts(values: Sequence[str], task: Task) -> bool:
+def _are_texts(values: Values, task: Task) -> bool:
     """Return whether most are no numbers, or most are different where labels are names."""
-    if task == "regression":
-        return 2 * sum(map(is_finite_number, values)) < len(values)
-    return 2 * len(set(values)) > len(values)
+    unusual = values.numbers if task == "regression" else values.total - values.different
+    return 2 * unusual < values.total
 
 
-def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:
+def refuse_header_as_row(rows: ReadRows, data: LabelledData) -> None:
     """Refuse a header that was read as a row: the first line of a table, with a label that no other row has.
 
     Where labels are numbers or come from a file of names, a header is refused as an unknown label instead.
@@ -276,20 +391,12 @@ def refuse_header_as_row(rows: Sequence[RawRow], data: LabelledData) -> None:
     """
     if data.header != "auto" or data.task == "regression" or data.label_names:
         return
-    sizes = Counter(row.file for row in rows)
-    firsts = {id(row): row for row in rows if _is_first_line(row) and sizes[row.file] > 2}
-    others = {label for row in rows if id(row) not in firsts for label in row.labels}
-    for row in firsts.values():
-        if row.labels and others.isdisjoint(row.labels):
+    firsts = rows.first_lines()
+    others = rows.label_counts()
+    others.subtract(label for row in firsts for label in row.labels)
+    for row in firsts:
+        if row.labels and not any(others[label] for label in row.labels):
             raise CorpusError(
                 f"{row.where}: no other row has the label {row.labels[0]!r}, so this looks like a header: name the "
                 "columns as they are called there (data.columns=label:NAME,text:NAME), or set data.header=no"
             )
-
-
-def _is_first_line(row: RawRow) -> bool:
-    return row.place == "line 1" and format_suffix(row.file) not in JSON_SUFFIXES
-
-
-def _document(file: Path, label: str) -> Records:
-    yield Record("line 1", {"label": label, "text": "\n".join(line for _, line in numbered_lines(file))})

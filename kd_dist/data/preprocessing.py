@@ -84,9 +84,23 @@ class Preprocessing:
             >>> preprocessing.encode(AutoTokenizer.from_pretrained("google-bert/bert-base-chinese"), ["今天天气"])
             [Encoding(input_ids=[101, 791, 1921, 1921, 3698, 102], token_type_ids=None, truncated=False)]
         """
+        columns = [[clean(text) for text in column] for column in (texts, text_pairs) if column is not None]
+        return self.encode_clean(tokenizer, *columns)
+
+    def encode_clean(
+        self, tokenizer: Any, texts: Sequence[str], text_pairs: Sequence[str] | None = None
+    ) -> list[Encoding]:
+        """Return the encodings of texts that are clean already.
+
+        Raises:
+            UserError: as `encode`.
+        """
         self._check_pairs(texts, text_pairs)
         limit = self.max_length * CHARACTERS_PER_TOKEN
-        columns = [[clean(text) for text in column] for column in (texts, text_pairs) if column is not None]
+        columns = [list(column) for column in (texts, text_pairs) if column is not None]
+        if self._loses_the_rest(tokenizer):
+            more_than_fits = re.compile(f"(?:[^{_CHARACTER[1:]}*+{_CHARACTER}){{{self.max_length + 1}}}")
+            columns = [[found[0] if (found := more_than_fits.match(text)) else text for text in texts]]
         clipped = [any(len(text) > limit for text in row) for row in zip(*columns, strict=True)]
         columns = [[text[:limit] for text in column] for column in columns]
         frame, with_types = _Frame.of(tokenizer), self.has_token_types(tokenizer)
@@ -94,6 +108,16 @@ class Preprocessing:
             frame.around(first, second, self.max_length, with_types, was_clipped)
             for (first, second), was_clipped in zip(self._segments(tokenizer, frame, *columns), clipped, strict=True)
         ]
+
+    def _loses_the_rest(self, tokenizer: Any) -> bool:
+        """Return whether the beginning of a text, with more Chinese characters than fit in a row, is all that counts.
+
+        That is where each of them is a token whatever follows; the tokens of a pair depend on the length of both texts.
+        """
+        if self.pairs or self.hint_words or self.segment == "word":
+            return False
+        backend, added = tokenizer.backend_tokenizer, tokenizer.added_tokens_decoder.values()
+        return _is_berts(backend) and not any(_CHINESE.search(token.content) for token in added)
 
     def save(self, directory: Path) -> None:
         """Write `preprocessing.json`."""
@@ -156,6 +180,16 @@ def segment_for(tokenizer: Any) -> str:
     vocabulary = tokenizer.get_vocab()
     num_words = sum(_CHINESE_WORD.fullmatch(token) is not None for token in vocabulary)
     return "word" if num_words > MIN_SHARE_OF_WORDS * len(vocabulary) else "none"
+
+
+def _is_berts(backend: Any) -> bool:
+    """Return whether a tokenizer cuts texts into Chinese characters and words first, as BERT's."""
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    kinds = (backend.model, WordPiece), (backend.normalizer, BertNormalizer), (backend.pre_tokenizer, BertPreTokenizer)
+    return all(isinstance(part, kind) for part, kind in kinds) and backend.normalizer.handle_chinese_chars
 
 
 def word_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[list[int]]]:

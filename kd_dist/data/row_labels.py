@@ -2,19 +2,20 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
+
+import numpy as np
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.cleaning import clean
-from kd_dist.data.labelled_rows import BadRows, RawRow
+from kd_dist.data.labelled_rows import BadRows, Problem, RawRow
 from kd_dist.data.labels import Labels, is_finite_number, label_order, read_label_names
+from kd_dist.data.row_blocks import Rows
 from kd_dist.errors import CorpusError, nearest
 
-Problem = tuple[str, str]  # the reason, by which bad rows are counted, and the message
 
-
-def find_labels(data: LabelledData, train: Sequence[RawRow], spellings: Iterable[str]) -> Labels:
+def find_labels(data: LabelledData, train: Sized, spellings: Iterable[str]) -> Labels:
     """Return the labels that rows may have: those of the file of names or, without it, all of the training rows.
 
     Args:
@@ -55,7 +56,7 @@ def refuse_shifted_indices(rows: Iterable[RawRow], names: Mapping[str, int], nam
     Any other index that is too large is that of a bad row.
 
     Args:
-        rows: of all splits.
+        rows: of all splits, the first one with each label at least.
         names: the indices of the names; a label that is a name is no index.
         names_of: what has these names.
 
@@ -77,38 +78,39 @@ def refuse_shifted_indices(rows: Iterable[RawRow], names: Mapping[str, int], nam
         )
 
 
-def resolve_labels(
-    rows: Iterable[RawRow], labels: Labels, data: LabelledData, split: str, bad_rows: BadRows
-) -> list[RawRow]:
+def resolve_labels(rows: Rows, labels: Labels, data: LabelledData, split: str, bad_rows: BadRows) -> Rows:
     """Replace indices into the file of names by the names; a label that is both is a name.
 
     Raises:
         CorpusError: a row of an unknown label, or one that is not a number for regression, unless bad rows are skipped.
     """
     num_indices = len(labels.ids) if data.label_names else 0
-    kept, names = [], labels.names()
-    for row in rows:
-        if problem := _problem(row, labels, data, split, num_indices):
-            bad_rows.refuse(problem[0], f"{row.where}: {problem[1]}")
-        elif data.task == "regression" or all(label in labels.ids for label in row.labels):
-            kept.append(row)
-        else:
-            resolved = (label if label in labels.ids else names[_index(label)] for label in row.labels)
-            kept.append(dataclasses.replace(row, labels=tuple(dict.fromkeys(resolved))))
-    return kept
+    names, label_sets = labels.names(), list(rows.label_sets)
+    are_good = np.ones(len(label_sets), dtype=bool)
+    for number, first, count in rows.label_sets_in_use():
+        found = label_sets[number]
+        if problem := _problem(found, labels, data, split, num_indices):
+            bad_rows.refuse(problem.reason, f"{rows[first].where}: {problem.message}", count)
+            are_good[number] = False
+        elif data.task != "regression":
+            resolved = (label if label in labels.ids else names[_index(label)] for label in found)
+            label_sets[number] = tuple(dict.fromkeys(resolved))
+    return dataclasses.replace(rows, label_sets=label_sets).select(are_good[rows.column("label_set")])
 
 
-def _problem(row: RawRow, labels: Labels, data: LabelledData, split: str, num_indices: int) -> Problem | None:
+def _problem(found: Sequence[str], labels: Labels, data: LabelledData, split: str, num_indices: int) -> Problem | None:
+    """Return what is wrong with the labels of a row."""
     if data.task == "regression":
-        return number_problem(row)
-    unknown = [label for label in row.labels if label not in labels.ids and _index(label) not in range(num_indices)]
+        return number_problem(found[0])
+    unknown = [label for label in found if label not in labels.ids and _index(label) not in range(num_indices)]
     if not unknown:
         return None
     near = nearest(unknown[0], labels.ids)
     if data.label_names:
         valid = f"a name in {data.label_names} or an index from 0 to {len(labels.ids) - 1}"
-        return "unknown label", f"the label {unknown[0]!r} is not {valid}{near}"
-    return f"label only in {split}", f"the label {unknown[0]!r} is only in {split}, no training row has it{near}"
+        return Problem("unknown label", f"the label {unknown[0]!r} is not {valid}{near}")
+    message = f"the label {unknown[0]!r} is only in {split}, no training row has it{near}"
+    return Problem(f"label only in {split}", message)
 
 
 def _index(label: str) -> int:
@@ -117,7 +119,6 @@ def _index(label: str) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def number_problem(row: RawRow) -> Problem | None:
-    """Return what is wrong with a row whose label has to be a number."""
-    number = row.labels[0]
-    return None if is_finite_number(number) else ("not a number", f"{number!r} is not a finite number")
+def number_problem(label: str) -> Problem | None:
+    """Return what is wrong with a label that has to be a number."""
+    return None if is_finite_number(label) else Problem("not a number", f"{label!r} is not a finite number")

@@ -1,11 +1,20 @@
 """Load the tokenizer of a model folder or of prepared rows, with no more than transformers."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from kd_dist.data.quiet import quietly
 from kd_dist.errors import UserError
 from kd_dist.model_files.vocabularies import needs_berts_class, require_tokenizer, tokenizer_class
+
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+
+TOKENIZER_CLASS_FILES = (
+    "config.json",
+    "bert_config.json",
+    "*.py",
+)  # the class comes from config.json when tokenizer_config.json is silent
 
 WORD_TOKENIZER = "WordTokenizer"
 """The class of tokenizers that segment by themselves, in the code beside them; here `Preprocessing` segments."""
@@ -30,6 +39,15 @@ def load_tokenizer(path: str | Path) -> Any:
             'that token, "pad_token_id", in the config.json of the model'
         )
     return _with_token_types(tokenizer)
+
+
+def tokenizer_identity(path: str) -> str | list[tuple[str, str]]:
+    """Return what tells tokenizers apart: of a folder the hashes of its tokenizer files, of a hub model its name."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    files = {file for pattern in TOKENIZER_FILES + TOKENIZER_CLASS_FILES for file in folder.glob(pattern)}
+    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in sorted(files) if file.is_file()]
 
 
 def _class_of(folder: Path) -> type:

@@ -9,9 +9,8 @@ from typing import Any
 
 from kd_dist.data.blocks import TextStatistics, blocks
 from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.data.vocabulary_files import SPECIAL_TOKENS
 from kd_dist.errors import CorpusError, UserError
-
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def load_fast_tokenizer(tokenizer_path: str) -> Any:

@@ -56,7 +56,7 @@ def word_tokenizer(counts: Counter[str], size: int, has_vector: Callable[[str], 
     from transformers import PreTrainedTokenizerFast
 
     frequencies, logarithm = _dictionary()
-    pieces = [*NO_WORDS, *_with_pieces(counts, size, has_vector)]
+    pieces = [*NO_WORDS, *frequent_pieces(counts, size, has_vector)]
     scores = [math.log(frequencies.get(piece, 1)) - logarithm for piece in pieces]
     unknown = pieces.index(UNKNOWN)
     backend = Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=unknown, byte_fallback=True))
@@ -85,7 +85,7 @@ def _dictionary() -> tuple[Counter[str], float]:
     return frequencies, math.log(dictionary.total)
 
 
-def _with_pieces(counts: Counter[str], size: int, has_vector: Callable[[str], bool]) -> list[str]:
+def frequent_pieces(counts: Counter[str], size: int, has_vector: Callable[[str], bool] = lambda _: False) -> list[str]:
     """Return the words and the characters that get a piece, frequent ones first."""
     characters: Counter[str] = Counter()
     for word, count in counts.items():

@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from kd_dist.config.recurrent import RECURRENT
 from kd_dist.config.tasks import Task
 from kd_dist.data.preprocessing import (
     DEFAULT_MAX_LENGTH,
@@ -76,7 +75,7 @@ class Classifier:
             way_out = f": train some (`--job fastbert_stage1 model.path={self.directory} data.unlabelled=FILE`)"
             raise UserError(
                 f"{self.directory} has no branches to exit early by, so it has no speed"
-                f"{'; recurrent models never have' if self.model.config.model_type == RECURRENT else way_out}"
+                f"{f'; {self.model.config.model_type} models never have' if self.brings_code else way_out}"
             )
         return replace(self, exit_rule=self.model.exit_rule(speed, patience))
 

@@ -4,6 +4,9 @@ import os
 
 import torch
 
+# cuDNN plans its attention anew for every shape, which takes 50 to 100 ms, and rows of any length make many shapes.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 def local_rank() -> int:
     """Return the number of this process on its machine, as torch's launchers and SLURM tasks set it."""
@@ -17,6 +20,13 @@ def own_device() -> torch.device:
         if torch.cuda.is_available()
         else torch.device("cpu")
     )
+
+
+def memory_gb() -> float | None:
+    """Return the memory of this process's GPU; None on a CPU."""
+    if not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_properties(own_device()).total_memory / 1024**3
 
 
 def in_bf16(precision: str) -> bool:

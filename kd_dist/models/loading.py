@@ -45,6 +45,7 @@ from kd_dist.models.nezha import (
 )
 from kd_dist.models.padding import refuse_dependence_on_padding
 from kd_dist.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification
+from kd_dist.models.text_gcn import TextGcnConfig, TextGcnForSequenceClassification
 
 # What damaged files raise, and those that hold something else than tensors.
 UNREADABLE = (
@@ -60,6 +61,8 @@ UNREADABLE = (
 
 AutoConfig.register(RecurrentConfig.model_type, RecurrentConfig)
 AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenceClassification)
+AutoConfig.register(TextGcnConfig.model_type, TextGcnConfig)
+AutoModelForSequenceClassification.register(TextGcnConfig, TextGcnForSequenceClassification)
 AutoConfig.register(EnsembleConfig.model_type, EnsembleConfig)
 AutoModelForSequenceClassification.register(EnsembleConfig, EnsembleForSequenceClassification)
 AutoConfig.register(NezhaConfig.model_type, NezhaConfig)

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+_BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+_OLDER: dict[tuple[str, ...], str] = {("tf32", "tf32"): "high", ("tf32", "bf16"): "medium"}
+
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return the tensor in float32, or as it is where it is more precise."""
@@ -15,13 +18,17 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
     """Turn off autocast, TF32 and their CPU counterparts within the context."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
+    before = tuple(backend.fp32_precision for backend in _BACKENDS)
     with torch.autocast(device_type, enabled=False):
         try:
-            for backend in backends:
-                backend.fp32_precision = "ieee"
+            _set_precision(("ieee", "ieee"))
             yield
         finally:
-            for backend, precision in zip(backends, before, strict=True):
-                backend.fp32_precision = precision
+            _set_precision(before)
+
+
+def _set_precision(precisions: tuple[str, ...]) -> None:
+    """Set the precision of products of each backend, and PyTorch's older switches, which must agree to be readable."""
+    torch.set_float32_matmul_precision(_OLDER.get(precisions, "highest"))
+    for backend, precision in zip(_BACKENDS, precisions, strict=True):
+        backend.fp32_precision = precision

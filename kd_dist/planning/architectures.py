@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.config.families import ALL_FAMILIES, FAMILIES
+from kd_dist.config.graph_stages import GraphTrainStage
 from kd_dist.config.job import Job
 from kd_dist.config.paths import model_config_file
 from kd_dist.config.recurrent import RECURRENT, is_recurrent, recurrent_problems
+from kd_dist.config.sections.graph import TEXT_GCN
 from kd_dist.config.sections.objective import Parts
 from kd_dist.config.stage import WIRE, wired_stage
 from kd_dist.config.stages import (
@@ -34,7 +36,7 @@ from kd_dist.model_files.model_folders import (
     task_of,
 )
 
-STUDENTS = ("fastbert", RECURRENT)  # families that are made here, to be small or fast: they teach nobody
+STUDENTS = ("fastbert", RECURRENT, TEXT_GCN)  # families that are made here, to be small or fast: they teach nobody
 
 
 def directory_problems(path: str) -> list[str]:
@@ -217,6 +219,7 @@ def origin_of(job: Job, path: str) -> str:
 def prepared_by(
     job: Job,
     stage: TrainStage
+    | GraphTrainStage
     | TeacherOutputsStage
     | SoftLabelsStage
     | AugmentStage

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kd_dist.augmentation.sources import sources_of
+from kd_dist.config.graph_stages import GraphStage, GraphTrainStage
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, resolve_job
 from kd_dist.config.overrides import join_problems
@@ -22,9 +23,11 @@ from kd_dist.config.stages import (
     TeacherOutputsStage,
     TrainStage,
     UnlabelledStage,
+    VocabularyStage,
     WordsStage,
 )
 from kd_dist.config.tasks import METRICS
+from kd_dist.data.graph_files import ADJACENCY
 from kd_dist.data.judgement_files import NO_CLASSES
 from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
 from kd_dist.data.preprocessing import FILE_NAME
@@ -36,6 +39,7 @@ from kd_dist.planning.data_checks import (
     judgement_problems,
     labelled_problems,
     unlabelled_problems,
+    vocabulary_file_problems,
     with_data_notes,
 )
 from kd_dist.planning.folder_checks import folder_problems, with_folder_notes
@@ -201,7 +205,7 @@ def _recipe_problems(job: Job, stage: UnlabelledStage) -> list[str]:
     return []
 
 
-def _task_problems(job: Job, stage: TrainStage) -> list[str]:
+def _task_problems(job: Job, stage: TrainStage | GraphTrainStage) -> list[str]:
     """Return a message for a metric that the task does not have, and for a task that the objective cannot learn."""
     source = prepared_by(job, stage)
     if not isinstance(source, LabelledStage):
@@ -211,7 +215,7 @@ def _task_problems(job: Job, stage: TrainStage) -> list[str]:
     metrics = ["auto", "loss", *(name for name in METRICS[task] if name in known)]
     if stage.selection is not None and stage.selection.metric not in metrics:
         problems.append(f"selection.metric={stage.selection.metric}: a {task} task has only {', '.join(metrics)}")
-    return [*problems, *stage.objective.task_problems(task)]
+    return problems + (stage.objective.task_problems(task) if isinstance(stage, TrainStage) else [])
 
 
 def _judged_task_problems(job: Job, stage: SoftLabelsStage) -> list[str]:
@@ -241,20 +245,33 @@ def _teacher_output_problems(job: Job, stage: TrainStage) -> list[str]:
 def _token_problems(job: Job, stage: TrainStage) -> list[str]:
     """Return a message for a folder without tokenized rows, and for rows without the word boundaries they need."""
     if not stage.data.tokens.startswith(WIRE):
-        if not PreparedRows(Path(stage.data.tokens)).exist():
-            return [
-                f"data.tokens={stage.data.tokens} has no tokenized rows (no {STATISTICS}): give the tokens of a run"
-            ]
-        return []
+        return _rows_problems(job, stage)
     source = job.stages[wired_stage(stage.data.tokens)]
     if isinstance(source, CorpusStage) and stage.objective.needs_word_starts() and not source.data.word_starts:
         return ["objective.whole_word_masking=true needs word boundaries in the data: set data.word_starts=true"]
     return stage.objective.unlabelled_problems() if isinstance(source, UnlabelledStage) else []
 
 
+def _rows_problems(job: Job, stage: TrainStage | GraphStage | GraphTrainStage) -> list[str]:
+    """Return a message for a folder outside the run that has no tokenized rows."""
+    tokens = stage.data.tokens
+    if tokens.startswith(WIRE) or PreparedRows(Path(tokens)).exist():
+        return []
+    return [f"data.tokens={tokens} has no tokenized rows (no {STATISTICS}): give the tokens of a run"]
+
+
+def _graph_problems(job: Job, stage: GraphTrainStage) -> list[str]:
+    """Return a message for a folder outside the run that has no graph."""
+    graph = stage.data.graph
+    if graph.startswith(WIRE) or (Path(graph) / ADJACENCY).exists():
+        return []
+    return [f"data.graph={graph} has no graph (no {ADJACENCY}): give the graph of a run, or leave the key out"]
+
+
 FILES: dict[type, Check] = {
     CorpusStage: corpus_problems,
     CutVocabularyStage: corpus_problems,
+    VocabularyStage: vocabulary_file_problems,
     LabelledStage: labelled_problems,
     UnlabelledStage: unlabelled_problems,
     SoftLabelsStage: judgement_problems,
@@ -268,6 +285,8 @@ CHECKS: dict[type, tuple[Check, ...]] = {
         _task_problems,
         _teacher_output_problems,
     ),
+    GraphStage: (_rows_problems,),
+    GraphTrainStage: (_rows_problems, _graph_problems, _task_problems),
     TeacherOutputsStage: (vocabulary_problems,),
     UnlabelledStage: (_recipe_problems,),
     SoftLabelsStage: (_judged_task_problems,),

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from kd_dist.config.job import Job
-from kd_dist.config.sections.training import Train
+from kd_dist.config.sections.training import Train, tokens_at_once
 from kd_dist.config.stages import (
     AugmentedStage,
     AugmentStage,
@@ -103,9 +103,18 @@ class Costs:
             ends[name] = max((ends[other] for other in before), default=0.0) + (costs[name].hours or 0.0)
         return max(ends.values())
 
+    def as_run(self, name: str, ranks: int | None = None) -> TrainStage | None:
+        """Return a training stage with the micro-batches that so many ranks run; None if they cannot share a step."""
+        stage = self.trained()[name]
+        place = Place.of(stage, self.site, ranks)
+        train = divided(stage.train, place.ranks, _most(self, stage, place))
+        return None if train is None else stage.model_copy(update={"train": train})
+
     def fitting(self, name: str, limit_gb: float) -> Train | None:
         """Return the settings of a training stage with the largest micro-batch that fits; None if none does."""
-        stage = self.trained()[name]
+        stage = self.as_run(name)
+        if stage is None:
+            return None
         place = Place.of(stage, self.site)
         for size in range(stage.train.sequences_per_micro_batch() - 1, 0, -1):
             train = stage.train.model_copy(update={"micro_batch_size": size})
@@ -115,10 +124,16 @@ class Costs:
         return None
 
 
-def divided(train: Train, ranks: int) -> Train | None:
-    """Return the settings with the largest micro-batch that so many ranks can share a step with; None if none can."""
+def divided(train: Train, ranks: int, most: int | None = None) -> Train | None:
+    """Return the settings with the largest micro-batch that so many ranks can share a step with; None if none can.
+
+    Args:
+        train: The settings.
+        ranks: The number of ranks.
+        most: The sequences that a GPU takes at a time.
+    """
     if not train.problems("", ranks):
-        return train
+        return train.model_copy(update={"micro_batch_size": train.sequences_per_micro_batch(ranks, most)})
     total, largest = train.global_batch_size, train.sequences_per_micro_batch()
     sizes = [size for size in range(1, largest + 1) if total % (size * ranks) == 0]
     return train.model_copy(update={"micro_batch_size": max(sizes)}) if sizes else None
@@ -131,12 +146,11 @@ def padded(lengths: Sequence[int], window: int, batch: int) -> list[int]:
 
 
 def _training(costs: Costs, name: str, place: Place) -> Cost | None:
-    stage = costs.trained()[name]
-    train, rows = divided(stage.train, place.ranks), costs.counts.read_by(stage)
-    if train is None or rows is None:
+    stage = costs.as_run(name, place.ranks)
+    rows = None if stage is None else costs.counts.read_by(stage)
+    if stage is None or rows is None:
         return None
-    stage = stage.model_copy(update={"train": train})
-    work, steps = costs.works.of(stage), train.total_steps(rows.train)
+    work, steps = costs.works.of(stage), stage.train.total_steps(rows.train)
     checks = -(-steps // stage.cadence.evaluate_every_n_steps)
     saves = -(-steps // stage.cadence.save_every_n_steps) + (checks // 2 if stage.selection else 0)  # half are better
     weights, kept = work.student.parameters(), stage.cadence.keep_checkpoints + (stage.selection is not None)
@@ -145,6 +159,13 @@ def _training(costs: Costs, name: str, place: Place) -> Cost | None:
     seconds += saves * 12 * weights / DISK_BYTES_PER_SECOND
     disk_gb = (12 * kept + 4) * weights / GB
     return Cost(place, rows.train, steps, seconds / 3600, _memory_gb(costs, stage, place), disk_gb)
+
+
+def _most(costs: Costs, stage: TrainStage, place: Place) -> int | None:
+    """Return the sequences that a GPU takes at a time, where there are GPUs of a known size."""
+    if not place.on_gpus or costs.site.memory_gb is None:
+        return None
+    return tokens_at_once(costs.site.memory_gb) // costs.counts.max_length(stage)
 
 
 def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> float:

@@ -7,7 +7,14 @@ from pathlib import Path
 from kd_dist.config.job import Job
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stage import WIRE, Stage, wired_stage
-from kd_dist.config.stages import CorpusStage, CutVocabularyStage, LabelledStage, SoftLabelsStage, UnlabelledStage
+from kd_dist.config.stages import (
+    CorpusStage,
+    CutVocabularyStage,
+    LabelledStage,
+    SoftLabelsStage,
+    UnlabelledStage,
+    VocabularyStage,
+)
 from kd_dist.data.columns import Columns, parse_columns
 from kd_dist.data.discovery import (
     NAMED_SUFFIXES,
@@ -23,6 +30,7 @@ from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.prepared_rows import TEXTS
 from kd_dist.data.readers import find_plain_texts
+from kd_dist.data.vocabulary_files import read_vocabulary
 from kd_dist.errors import CorpusError
 
 
@@ -58,6 +66,16 @@ def _refuse_other_beginnings(
     for file in named:
         if columns and format_suffix(file) not in NAMED_SUFFIXES:
             checked_separator(file, data, columns)
+
+
+def vocabulary_file_problems(job: Job, stage: VocabularyStage) -> list[str]:
+    """Return what is wrong with a given vocabulary; labelled files are those of a labelled stage, which names them."""
+    try:
+        if stage.vocabulary.file is not None:
+            read_vocabulary(Path(stage.vocabulary.file))
+    except CorpusError as error:
+        return [str(error)]
+    return []
 
 
 def corpus_problems(job: Job, stage: CorpusStage | CutVocabularyStage) -> list[str]:

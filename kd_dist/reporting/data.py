@@ -158,7 +158,7 @@ def _samples_of(stage: StageRecord) -> Iterator[tuple[Texts, list[Texts]]]:
     if block is None:
         return
     try:
-        rows = pq.read_table(block).to_pylist()
+        rows = pq.ParquetFile(block).read_row_group(0).to_pylist()
     except (OSError, ValueError):  # damaged: the stage that reads it will say so
         return
     for _, group in itertools.groupby(rows, key=lambda row: row["row"]):

@@ -1,14 +1,16 @@
 """Export a trained model as a Hugging Face directory.
 
-The directory loads without kd_dist: that of a recurrent model has its code in it. Only a model with branches (FastBERT)
-needs the classes of `kd_dist.early_exit`, as the README.md in its directory says.
+The directory loads without kd_dist: that of a model of our own kind has its code in it. Only a model with branches
+(FastBERT) needs the classes of `kd_dist.early_exit`, as the README.md in its directory says.
 """
 
 import copy
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from kd_dist.config.families import padding_side
@@ -32,28 +34,39 @@ def export(objective: Objective, tokenizer: Any, rows: PreparedRows, stage_dir: 
     Returns:
         The directory.
     """
+    return export_model(objective.student, tokenizer, rows, stage_dir, scores, objective.save_extras)
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    rows: PreparedRows,
+    stage_dir: Path,
+    scores: dict[str, Any],
+    save_extras: Callable[[Path], None] = lambda directory: None,
+) -> Path:
+    """Write a model as `export` does that of an objective; `save_extras` adds files to the directory."""
     with replaced_folder(stage_dir / "export") as (_, directory):
-        _save_model(objective, directory)
-        tokenizer.padding_side = padding_side(objective.student.config.model_type)
+        _save_model(model, directory)
+        tokenizer.padding_side = padding_side(model.config.model_type)
         tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side  # or it would not be saved
         tokenizer.save_pretrained(directory)
-        objective.save_extras(directory)
+        save_extras(directory)
         rows.copy_preprocessing(directory)
-        write_json(directory / "manifest.json", _manifest(rows, objective, stage_dir, scores))
+        write_json(directory / "manifest.json", _manifest(rows, model, stage_dir, scores))
     return stage_dir / "export"
 
 
-def _save_model(objective: Objective, directory: Path) -> None:
-    student = objective.student
-    ours = student.config
-    student.config = copy.deepcopy(ours)
-    student.config._attn_implementation = None  # the name of our attention function is unknown elsewhere
+def _save_model(model: PreTrainedModel, directory: Path) -> None:
+    ours = model.config
+    model.config = copy.deepcopy(ours)
+    model.config._attn_implementation = None  # the name of our attention function is unknown elsewhere
     logging.disable_progress_bar()
-    student.save_pretrained(directory)
-    student.config = ours
+    model.save_pretrained(directory)
+    model.config = ours
 
 
-def _manifest(rows: PreparedRows, objective: Objective, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
+def _manifest(rows: PreparedRows, model: PreTrainedModel, stage_dir: Path, scores: dict[str, Any]) -> dict[str, Any]:
     configuration = (stage_dir / "config.json").read_bytes()
     return {
         "job": stage_dir.parent.parent.name,
@@ -63,7 +76,7 @@ def _manifest(rows: PreparedRows, objective: Objective, stage_dir: Path, scores:
         "inputs_fingerprint": stage_fingerprint(stage_dir),
         "data_fingerprint": _data_fingerprint(rows.folder),
         "git": git_state(),
-        "parameters": num_parameters(objective.student),
+        "parameters": num_parameters(model),
         "scores": scores,
     }
 

@@ -153,8 +153,14 @@ def read_weights(path: Path) -> Tensors:
     return load((path / "weights.safetensors").read_bytes())
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """Read the step and the other values of a checkpoint, which `newest_good` has verified."""
+    state: dict[str, Any] = read_json(path / "state.json")
+    return state
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, which `newest_good` has verified."""
-    state = read_json(path / "state.json")
+    state = read_state(path)
     tensors = {file.stem: load(file.read_bytes()) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(state.pop("step"), tensors, state)

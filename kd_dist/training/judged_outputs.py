@@ -33,7 +33,10 @@ from kd_dist.errors import RunError
 from kd_dist.evaluation.guard import enforce, judge_value
 from kd_dist.evaluation.scores import predictions, scores_of
 from kd_dist.files import replaced_folder
-from kd_dist.training.teacher_outputs import BATCH_ROWS, SPLITS, identify, write_shard
+from kd_dist.training.teacher_blocks import SPLITS
+from kd_dist.training.teacher_outputs import identify, write_part
+
+BATCH_ROWS = 4_096
 
 SMOOTHING = 1e-4
 """The share of each judgement that goes to all classes alike, so that the logit of an impossible one is finite."""
@@ -105,9 +108,8 @@ def run(stage: SoftLabelsStage, stage_dir: Path, shard: int) -> None:
     keys, probabilities_NC = _by_key(rows, [stage_dir / "tokens"], taught_NC, validation.probabilities_NC)
     folder = stage_dir / "outputs"
     folder.mkdir(exist_ok=True)
-    write_shard(
-        folder, identify(None, tokens) | {"shard": 0, "shards": 1}, keys, logits_of(rows.labels.task, probabilities_NC)
-    )
+    logits_NC = logits_of(rows.labels.task, probabilities_NC)
+    write_part(folder, [0], identify(None, tokens) | {"num_blocks": 1}, len(keys), [(keys, logits_NC)])
     seconds = time.monotonic() - started
     print(f"{stage_dir.name}: {statistics['tokens']:,} tokens of other texts; built in {seconds:.0f} s", flush=True)
 

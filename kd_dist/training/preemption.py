@@ -43,6 +43,11 @@ class Preemption:
         if os.getpid() == self._process and self._received != signal.SIGUSR2:
             self._received = number
 
+    @property
+    def received(self) -> int:
+        """The signal that this process has received, or 0: what a stage of one process asks."""
+        return self._received
+
     def agreed(self) -> int:
         """Return the signal that any rank had received one call ago, or 0; the same on every rank. Collective."""
         return self._agreement.exchange(self._received)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from kd_dist.config.sections.training import tokens_at_once
 from kd_dist.config.stages import TrainStage
 from kd_dist.config.tasks import main_metric
 from kd_dist.data.prepared_rows import PreparedRows
@@ -16,7 +17,7 @@ from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import Preempted, RunError
 from kd_dist.model_files.model_folders import num_positions
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, reading_problem
-from kd_dist.models.device import own_device
+from kd_dist.models.device import memory_gb, own_device
 from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
 from kd_dist.models.teacher import Teacher
@@ -27,8 +28,10 @@ from kd_dist.runs.tracking import NullTracker, make_tracker
 from kd_dist.runs.tries import Tries
 from kd_dist.serving.export import export
 from kd_dist.training import distributed, engine
+from kd_dist.training.checkpoint import newest_good, read_state
 from kd_dist.training.engine import Engine
 from kd_dist.training.preemption import Preemption
+from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
 from kd_dist.training.teacher_outputs import StoredOutputs, verify
 from kd_dist.training.trainer import Trainer
@@ -78,7 +81,7 @@ def load(stage: TrainStage) -> Loaded:
     Raises:
         UserError: A setting or a file is wrong.
     """
-    _make_deterministic(stage)
+    _set_arithmetic(stage)
     tokens = Path(stage.data.tokens)
     tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
     torch.manual_seed(stage.train.seed)
@@ -107,15 +110,20 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         config=stage.model_dump(),
     )
     tries = Tries(stage_dir)
+    newest = distributed.from_rank_0(lambda: newest_good(stage_dir / "checkpoints"))
+    micro_batch_size = _micro_batch_size(stage, newest[0])
     trainer = Trainer(
         stage,
-        engine=build_engine(stage, objective, total_steps),
+        engine=build_engine(stage, objective, total_steps, micro_batch_size),
         objective=objective,
         teacher=teacher,
         rows=rows,
         validation_rows=validation_rows,
         total_steps=total_steps,
+        micro_batch_size=micro_batch_size,
+        profile=Profile(stage.train.profiled() if distributed.rank() == 0 else range(0), stage_dir / "profile"),
         checkpoints=stage_dir / "checkpoints",
+        newest=newest,
         tracker=tracker,
         preemption=preemption,
         watchdog=Watchdog(stage.engine.hang_minutes, tries),
@@ -125,7 +133,22 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
     return trainer, objective, tokenizer, tracker
 
 
-def build_engine(stage: TrainStage, objective: Objective, total_steps: int) -> Engine:
+def _micro_batch_size(stage: TrainStage, newest: Path | None) -> int:
+    """Return the rows of a forward pass: as before a checkpoint, so that the random draws of a step stay the same.
+
+    On other ranks, which cannot share a step that way, they are chosen anew.
+    """
+    train, ranks, memory = stage.train, distributed.world_size(), memory_gb()
+    before = read_state(newest).get("micro_batch_size") if newest else None
+    if train.micro_batch_size is None and before and train.global_batch_size % (before * ranks) == 0:
+        return int(before)
+    if memory is None:
+        return train.sequences_per_micro_batch(ranks)
+    longest = PreparedRows(Path(stage.data.tokens)).statistics["max_length"]
+    return train.sequences_per_micro_batch(ranks, tokens_at_once(memory) // longest)
+
+
+def build_engine(stage: TrainStage, objective: Objective, total_steps: int, micro_batch_size: int) -> Engine:
     """Return the engine that trains an objective for so many steps. Collective."""
     config = objective.student.config
     rate = stage.learning_rate(config.hidden_size, config.model_type)
@@ -134,8 +157,8 @@ def build_engine(stage: TrainStage, objective: Objective, total_steps: int) -> E
         stage.engine,
         stage.optim.model_copy(update={"learning_rate": rate}),
         total_steps=total_steps,
-        micro_batch_size=stage.train.sequences_per_micro_batch(),
-        accumulation_steps=stage.train.accumulation_steps(distributed.world_size()),
+        micro_batch_size=micro_batch_size,
+        accumulation_steps=stage.train.global_batch_size // (micro_batch_size * distributed.world_size()),
         rate_of=objective.rate_of,
     )
 
@@ -220,9 +243,11 @@ def _observe(objective: Objective, teacher: Teacher, rows: TokenRows) -> None:
         buffer.copy_(distributed.broadcast(buffer.cpu()))
 
 
-def _make_deterministic(stage: TrainStage) -> None:
+def _set_arithmetic(stage: TrainStage) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be set before the first matrix product
     torch.use_deterministic_algorithms(stage.train.deterministic)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high" if stage.engine.tf32 else "highest")
 
 
 def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:

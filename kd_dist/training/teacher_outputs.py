@@ -1,75 +1,150 @@
 """Store the teacher's logits for all rows on disk, to read them instead of running the teacher.
 
-    outputs/manifest_00003.json   teacher, labels, tokenizer, shard 3 of how many, rows, SHA-256 of both files
-            keys_00003.npy        (N) sorted 64-bit hashes of the teacher's inputs (`token_rows.row_keys`)
-            logits_00003.npy      (N, C) float32, in the order of the keys and of the data's labels
+    outputs/block_00000003.parquet   keys and logits of some rows, until their shard is finished (see runs/blocks.py)
+            part_00000003/           the rows of a finished shard, whose first block is 3:
+                manifest.json        teacher, labels, tokenizer, which blocks of how many, SHA-256 of the other files
+                keys_0007.npy        (N) sorted 64-bit hashes of the teacher's inputs (`token_rows.row_keys`)
+                logits_0007.npy      (N, C) float32, in the order of the keys and of the data's labels
 
-A row is found by its content, never by its position, so neither shuffling nor additional data can misalign the two.
-Outputs of another teacher, other labels or other data are refused.
+Each file of a part holds the keys of a range of its own, so that a row is looked for in one file, however many there
+are. A row is found by its content, never by its position, so neither shuffling nor additional data can misalign the
+two. Outputs of another teacher, other labels or other data are refused.
 
-Shapes: B batch, N rows of a shard, C classes.
+Shapes: B batch, N rows of some blocks or of a file, C classes.
 """
 
+import functools
 import hashlib
-import time
-from collections.abc import Iterator
+import math
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.prepared_rows import PreparedRows
-from kd_dist.data.token_rows import TokenRows, row_keys
-from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError
-from kd_dist.files import atomic_path, read_json, sweep, write_json
+from kd_dist.files import read_json, replaced_folder, sync, write_json
 from kd_dist.model_files.model_configs import config_file
-from kd_dist.models.device import own_device
-from kd_dist.models.teacher import Teacher, Wanted
+from kd_dist.runs.blocks import FILE_BYTES, MANIFEST, Blocks, files_at
+from kd_dist.training.teacher_blocks import SPLITS, RowBlocks, arrays_of, make_blocks
 
-BATCH_ROWS = 64
-
-SPLITS = ("train", "validation")
-
-SECONDS_BETWEEN_LINES = 30
+FORMAT_VERSION = 1  # of the blocks: raise it when the same settings would give others
 
 
 def run(stage: TeacherOutputsStage, stage_dir: Path, shard: int) -> None:
-    """Write one shard of the outputs, unless it already exists.
+    """Write the outputs of one shard, unless they are there, from the first block on that is missing.
 
     Raises:
         UserError: The teacher's labels are not those of the data.
-        RunError: The teacher's folder has no weights.
+        RunError: The teacher's folder has no weights, or there are blocks of other settings or inputs.
     """
-    shards = stage.resources.shards
-    identity = identify(Path(stage.teacher.path), Path(stage.data.tokens)) | {"shard": shard, "shards": shards}
-    folder = stage_dir / "outputs"
+    identity, rows = identify(Path(stage.teacher.path), Path(stage.data.tokens)), RowBlocks.of(stage)
+    folder, name = stage_dir / "outputs", f"{stage_dir.name}, shard {shard}"
     folder.mkdir(exist_ok=True)
-    _remove_stale_shards(folder, shards)
-    if _problem(folder / _name("manifest", shard, "json"), identity) is None:
-        print(f"{stage_dir.name}: shard {shard} exists already", flush=True)
-        return
-    write_shard(folder, identity, *_outputs_of(stage, shard))
+    blocks = Blocks.agreed(folder, _manifest(stage, identity, rows))
+    identity |= {"num_blocks": len(rows)}
+    own = _not_written(folder, identity, range(shard, len(rows), stage.resources.shards))
+    if own:
+        blocks.fill(own, functools.partial(make_blocks, stage, rows), name)
+        num_rows = sum(len(rows.rows(block)[1]) for block in own)
+        write_part(folder, own, identity, num_rows, map(arrays_of, blocks.tables(own)))
+    else:
+        print(f"{name}: the outputs are there", flush=True)
+    blocks.discard({block for part in _parts(folder) for block in _blocks_of(part)})
 
 
-def write_shard(folder: Path, identity: dict[str, Any], keys: np.ndarray, logits: np.ndarray) -> None:
-    """Write the outputs of one shard.
+def _manifest(stage: TeacherOutputsStage, identity: dict[str, Any], rows: RowBlocks) -> dict[str, Any]:
+    """Return what the blocks of a stage are made with."""
+    tokens = PreparedRows(Path(stage.data.tokens))
+    more = [PreparedRows(Path(folder)) for folder in stage.data.unlabelled_tokens]
+    folders = [*map(tokens.split_folder, SPLITS), *(one.split_folder("train") for one in more)]
+    return identity | {
+        "format_version": FORMAT_VERSION,
+        "engine.precision": stage.engine.precision,
+        "block_rows": rows.num_rows,
+        "rows": list(map(len, rows.splits)),
+        "data": list(map(files_at, folders)),
+    }
+
+
+def _not_written(folder: Path, identity: dict[str, Any], own: Sequence[int]) -> list[int]:
+    """Return the blocks of a shard that no part holds; a damaged part that begins with one of them is removed."""
+    written: set[int] = set()
+    for part in _parts(folder):
+        begins_here, found = int(part.name.removeprefix("part_")) in own, set(_blocks_of(part))
+        if not begins_here and found.isdisjoint(own):
+            continue
+        if _problem(part, identity) is None:
+            written |= found
+        elif begins_here:
+            shutil.rmtree(part)
+    return [block for block in own if block not in written]
+
+
+def write_part(
+    folder: Path,
+    blocks: Sequence[int],
+    identity: dict[str, Any],
+    num_rows: int,
+    pieces: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Write the outputs of some blocks, in place of a part with the same first block.
 
     Args:
         folder: The `outputs` folder, which exists.
-        identity: What `identify` says of them, `shard` and `shards`.
-        keys: (N) the `row_keys` of the rows, in any order.
-        logits: (N, C) the logits of the rows, in the order of the data's labels.
+        blocks: Their numbers.
+        identity: What `identify` says of them, and `num_blocks` of all parts together.
+        num_rows: Rows of all pieces.
+        pieces: Keys (N) in any order, and logits (N, C) in the order of the data's labels; one is in memory at a time.
     """
-    shard = identity["shard"]
-    order = np.argsort(keys, kind="stable")
-    sums = {
-        name: _write(folder / name, array[order])
-        for name, array in ((_name("keys", shard, "npy"), keys), (_name("logits", shard, "npy"), logits))
-    }
-    write_json(folder / _name("manifest", shard, "json"), identity | {"rows": len(keys), "sha256": sums})
+    row = np.dtype([("key", np.uint64), ("logits", np.float32, (max(1, len(identity["label2id"])),))])
+    num_files = max(1, math.ceil(num_rows * row.itemsize / FILE_BYTES))
+    with replaced_folder(folder / f"part_{blocks[0]:08d}") as (work, output):
+        _distribute(pieces, row, num_files, work)
+        sums: dict[str, str] = {}
+        for number in range(num_files):
+            sums |= _write_sorted(work / str(number), row, output, number)
+        content = {"blocks": list(blocks), "files": num_files, "sha256": sums}
+        write_json(output / MANIFEST, identity | content)
+        sync(output)
+
+
+def _distribute(
+    pieces: Iterable[tuple[np.ndarray, np.ndarray]], row: np.dtype[Any], num_files: int, work: Path
+) -> None:
+    """Write each row to the file of its key."""
+    for keys_N, logits_NC in pieces:
+        files_N = _files_of(keys_N, num_files)
+        order = np.argsort(files_N, kind="stable")
+        rows_N = np.empty(len(order), row)
+        rows_N["key"], rows_N["logits"] = keys_N[order], logits_NC[order]
+        ends = np.searchsorted(files_N[order], np.arange(num_files), side="right")
+        for number, of_file in enumerate(np.split(rows_N, ends[:-1])):
+            with open(work / str(number), "ab") as file:
+                of_file.tofile(file)
+
+
+def _files_of(keys_N: np.ndarray, num_files: int) -> np.ndarray:
+    """Return (N) in which file each key is: hashes are spread evenly, so equal ranges make files of equal sizes."""
+    starts = np.array([number * 2**64 // num_files for number in range(1, num_files)], dtype=np.uint64)
+    return np.searchsorted(starts, keys_N, side="right")
+
+
+def _write_sorted(source: Path, row: np.dtype[Any], output: Path, number: int) -> dict[str, str]:
+    """Write the rows of a file in the order of their keys, remove it, and return the SHA-256 of what was written."""
+    rows_N = np.fromfile(source, row)
+    source.unlink()
+    order = np.argsort(rows_N["key"], kind="stable")
+    sums = {}
+    for what, array in (("keys", rows_N["key"]), ("logits", rows_N["logits"])):
+        path = output / _name(what, number)
+        np.save(path, array[order])
+        sync(path)
+        sums[path.name] = _sum_of([path])
+    return sums
 
 
 def identify(teacher: Path | None, tokens: Path) -> dict[str, Any]:
@@ -106,107 +181,53 @@ def _sum_of(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _name(what: str, shard: int, suffix: str) -> str:
-    return f"{what}_{shard:05d}.{suffix}"
+def _name(what: str, number: int) -> str:
+    return f"{what}_{number:04d}.npy"
 
 
-def _remove_stale_shards(folder: Path, shards: int) -> None:
-    """Remove shards that were written with another number of shards, and those with a damaged manifest."""
-    for path in folder.glob("manifest_*.json"):
-        try:
-            content = _read(path)
-        except FileNotFoundError:  # another shard that started at the same time has removed it
-            continue
-        except ValueError:
-            content = {"shards": None, "sha256": {}}
-        if content["shards"] != shards:
-            for name in (path.name, *content["sha256"]):
-                (folder / name).unlink(missing_ok=True)
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part_*"))
 
 
-def _read(manifest: Path) -> dict[str, Any]:
-    """Read a manifest.
+def _read(part: Path) -> dict[str, Any]:
+    """Read the manifest of a part.
 
     Raises:
         ValueError: It is damaged.
     """
-    content = read_json(manifest)
-    if not isinstance(content, dict) or not {"shards", "sha256"} <= content.keys():
-        raise ValueError("not the description of a shard")
+    content = read_json(part / MANIFEST)
+    if not isinstance(content, dict) or not {"blocks", "num_blocks", "files", "sha256"} <= content.keys():
+        raise ValueError("not the description of a part")
     return content
 
 
-def _outputs_of(stage: TeacherOutputsStage, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return keys (N) and logits (N, C) of the rows of this shard, which are every `shards`-th row."""
-    tokens = Path(stage.data.tokens)
-    device = own_device()
-    teacher = Teacher(
-        stage.teacher.path,
-        Wanted(logits=True),
-        precision=stage.engine.precision,
-        device=device,
-        label2id=PreparedRows(tokens).label2id,
-    )
-    pad_token_id = load_tokenizer(PreparedRows(tokens).tokenizer_folder).pad_token_id
-    keys = [np.empty(0, dtype=np.uint64)]
-    logits = [np.empty((0, teacher.model.config.num_labels), dtype=np.float32)]
-    for split in SPLITS:
-        more = stage.data.unlabelled_tokens if split == "train" else []
-        rows = TokenRows(tokens, split, pad_token_id, unlabelled=list(map(Path, more)))
-        for batch, found in _batches(rows, shard, stage.resources.shards):
-            keys.append(found)
-            logits.append(_logits(teacher, batch, device))
-    return np.concatenate(keys), np.concatenate(logits)
-
-
-def _batches(rows: TokenRows, shard: int, shards: int) -> Iterator[tuple[dict[str, torch.Tensor], np.ndarray]]:
-    """Yield batches of rows of similar lengths and their keys (B), and print the progress now and then."""
-    own = np.arange(shard, len(rows), shards)
-    own = own[np.argsort(rows.lengths[own], kind="stable")]
-    started = last = time.monotonic()
-    for start in range(0, len(own), BATCH_ROWS):
-        batch = rows.collate(own[start : start + BATCH_ROWS])
-        yield batch, row_keys(batch)
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            done = start + BATCH_ROWS
-            left = (last - started) / done * (len(own) - done)
-            print(f"teacher outputs: {done:,} of {len(own):,} rows, {left:.0f} s left", flush=True)
-
-
-def _logits(teacher: Teacher, batch: dict[str, torch.Tensor], device: torch.device) -> np.ndarray:
-    logits_BC = teacher({name: tensor.to(device) for name, tensor in batch.items()}).logits
-    assert logits_BC is not None
-    return logits_BC.cpu().numpy()
-
-
-def _write(path: Path, array: np.ndarray) -> str:
-    """Write an array atomically and return the SHA-256 of the file."""
-    sweep(path)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array)
-    return _sum_of([path])
-
-
-def _problem(manifest: Path, identity: dict[str, Any]) -> str | None:
-    """Return what is wrong with a shard, or None."""
+def _blocks_of(part: Path) -> list[int]:
+    """Return the blocks of a part; none of one that is damaged, or that another shard is replacing."""
     try:
-        content = _read(manifest)
+        return _read(part)["blocks"]
+    except (OSError, ValueError):
+        return []
+
+
+def _problem(part: Path, identity: dict[str, Any]) -> str | None:
+    """Return what is wrong with a part, or None."""
+    try:
+        content = _read(part)
         different = [name for name, value in identity.items() if content.get(name) != value]
         if different:
-            return f"{manifest.name} belongs to another {' and '.join(different)}"
+            return f"{part.name} belongs to another {' and '.join(different)}"
         for name, expected in content["sha256"].items():
-            if _sum_of([manifest.parent / name]) != expected:
-                return f"{name} has a different SHA-256 than when it was written"
+            if _sum_of([part / name]) != expected:
+                return f"{part.name}/{name} has a different SHA-256 than when it was written"
     except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
+        return f"{part.name}/{Path(error.filename).name} is missing"
     except (OSError, ValueError) as error:
-        return f"{manifest.name} is not readable ({error})"
+        return f"{part.name}/{MANIFEST} is not readable ({error})"
     return None
 
 
 def verify(folder: Path, teacher: Path | None, tokens: Path) -> None:
-    """Verify all shards of the outputs: whether they are there, undamaged, and made for this use.
+    """Verify all parts of the outputs: whether they are there, undamaged, and made for this use.
 
     Args:
         folder: The `outputs` folder.
@@ -214,14 +235,15 @@ def verify(folder: Path, teacher: Path | None, tokens: Path) -> None:
         tokens: The folder of the rows that they must belong to.
 
     Raises:
-        RunError: Shards are missing or damaged, or belong to another teacher, tokenizer or other labels.
+        RunError: Blocks are missing or damaged, or belong to another teacher, tokenizer or other labels.
     """
-    manifests = sorted(folder.glob("manifest_*.json"))
-    identity = identify(teacher, tokens)
-    problems = [problem for path in manifests if (problem := _problem(path, identity))]
-    shards = int(_read(manifests[0])["shards"]) if manifests and not problems else 0
-    if not problems and len(manifests) != max(shards, 1):
-        problems.append(f"{len(manifests)} of {shards or 'at least 1'} shards exist")
+    parts, identity = _parts(folder), identify(teacher, tokens)
+    problems = [problem for part in parts if (problem := _problem(part, identity))]
+    if not parts:
+        problems.append("no part of them is there")
+    elif not problems:
+        there, expected = {block for part in parts for block in _blocks_of(part)}, _read(parts[0])["num_blocks"]
+        problems += [f"{len(there):,} of {expected:,} blocks are there"] * (len(there) != expected)
     if problems:
         raise RunError(
             f"the teacher's outputs in {folder} cannot be used: {'; '.join(problems)}. Remove {folder.parent} and "
@@ -229,8 +251,28 @@ def verify(folder: Path, teacher: Path | None, tokens: Path) -> None:
         )
 
 
+class _Part:
+    """A part of the outputs, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        numbers = range(_read(folder)["files"])
+        self._keys, self.logits = (
+            [np.load(folder / _name(what, number), mmap_mode="r") for number in numbers] for what in ("keys", "logits")
+        )
+
+    def fill(self, keys_B: np.ndarray, logits_BC: np.ndarray) -> None:
+        """Write the logits of those rows that are in this part, given their keys."""
+        files_B = _files_of(keys_B, len(self._keys))
+        for number in np.unique(files_B):
+            keys, rows = self._keys[number], np.flatnonzero(files_B == number)
+            if len(keys):
+                places = np.minimum(np.searchsorted(keys, keys_B[rows]), len(keys) - 1)
+                found = keys[places] == keys_B[rows]
+                logits_BC[rows[found]] = self.logits[number][places[found]]
+
+
 class StoredOutputs:
-    """All shards of the outputs, memory-mapped.
+    """All parts of the outputs, memory-mapped.
 
     Args:
         folder: The `outputs` folder, which `verify` has found to be right.
@@ -238,11 +280,8 @@ class StoredOutputs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        shards = range(len(list(folder.glob("manifest_*.json"))))
-        self._keys, self._logits = (
-            [np.load(folder / _name(what, shard, "npy"), mmap_mode="r") for shard in shards]
-            for what in ("keys", "logits")
-        )
+        self._parts = list(map(_Part, _parts(folder)))
+        self._num_classes = self._parts[0].logits[0].shape[1]
 
     def of(self, keys_B: np.ndarray) -> np.ndarray:
         """Return the logits (B, C) of rows, given their `row_keys` (B).
@@ -250,13 +289,9 @@ class StoredOutputs:
         Raises:
             RunError: There is no output for a row.
         """
-        logits_BC = np.full((len(keys_B), self._logits[0].shape[1]), np.nan, dtype=np.float32)
-        for keys, logits in zip(self._keys, self._logits, strict=True):
-            if not len(keys):
-                continue
-            places = np.minimum(np.searchsorted(keys, keys_B), len(keys) - 1)
-            found = keys[places] == keys_B
-            logits_BC[found] = logits[places[found]]
+        logits_BC = np.full((len(keys_B), self._num_classes), np.nan, dtype=np.float32)
+        for part in self._parts:
+            part.fill(keys_B, logits_BC)
         if np.isnan(logits_BC).any():
             raise RunError(
                 f"{self._folder} has no output for {int(np.isnan(logits_BC[:, 0]).sum())} rows of a batch: it was "

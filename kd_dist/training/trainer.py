@@ -16,7 +16,6 @@ from kd_dist.training import distributed
 from kd_dist.training.batches import BatchPlan
 from kd_dist.training.checkpoint import (
     Checkpoint,
-    newest_good,
     read_checkpoint,
     read_weights,
     save_checkpoint,
@@ -27,6 +26,7 @@ from kd_dist.training.feed import Feed, StepRows
 from kd_dist.training.forward import Forward
 from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use, slowest_rank
 from kd_dist.training.preemption import Preemption
+from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
 from kd_dist.training.watchdog import Watchdog
@@ -43,7 +43,10 @@ class Trainer:
         rows: The training rows.
         validation_rows: The held-out rows; there may be none.
         total_steps: Optimizer steps of the whole run.
+        micro_batch_size: Rows of a forward pass.
+        profile: Of some of the steps.
         checkpoints: The folder of checkpoints.
+        newest: What `newest_good` found there, on every rank.
         tracker: Where metrics and messages go.
         preemption: Where requests to stop come from.
         watchdog: Ends this process if a step hangs.
@@ -61,7 +64,10 @@ class Trainer:
         rows: TokenRows,
         validation_rows: TokenRows,
         total_steps: int,
+        micro_batch_size: int,
+        profile: Profile,
         checkpoints: Path,
+        newest: tuple[Path | None, list[str]],
         tracker: NullTracker,
         preemption: Preemption,
         watchdog: Watchdog,
@@ -72,7 +78,7 @@ class Trainer:
         self._plan = BatchPlan(
             rows.lengths,
             global_batch_size=stage.train.global_batch_size,
-            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            micro_batch_size=micro_batch_size,
             bucket_steps=stage.data.bucket_steps,
             seed=stage.train.seed,
         )
@@ -83,11 +89,12 @@ class Trainer:
             objective,
             validation_rows,
             self._weights,
-            micro_batch_size=stage.train.sequences_per_micro_batch(),
+            micro_batch_size=micro_batch_size,
             seed=stage.train.seed,
         )
         self._best = best
-        self._checkpoints, self._tracker, self._preemption = checkpoints, tracker, preemption
+        self._checkpoints, self._newest, self._micro_batch_size = checkpoints, newest, micro_batch_size
+        self._tracker, self._preemption, self._profile = tracker, preemption, profile
         self._watchdog, self._crashed_step = watchdog, crashed_step
         self._feed = Feed(rows, self._plan, objective)
         self._teacher_time, self._forward_time, self._interval = Stopwatch(), Stopwatch(), Interval()
@@ -125,6 +132,7 @@ class Trainer:
                     with self._watchdog.pause():
                         self._save()
                     raise Preempted(self.step, signal_number)
+        self._profile.end()
         self._take_best()
 
     @property
@@ -145,6 +153,7 @@ class Trainer:
     def _begin_step(self) -> None:
         self.step += 1
         self._watchdog.at(self.step)
+        self._profile.begin(self.step)
         if self.step == self._crashed_step:
             rows = self._rows.named(self._plan.rows(self.step))
             self._tracker.message(f"the last try crashed at step {self.step}, which has the rows {rows}")
@@ -256,11 +265,12 @@ class Trainer:
         """Return the trainer's own part of a checkpoint."""
         metrics = {"latest": self._latest, "of_best": self._of_best}
         best = {} if self._best is None else {"best": self._best.state()}
-        return {"refused_in_a_row": self.refused_in_a_row, "metrics": metrics} | best
+        own = {"refused_in_a_row": self.refused_in_a_row, "micro_batch_size": self._micro_batch_size}
+        return own | {"metrics": metrics} | best
 
     def _resume(self) -> None:
-        """Resume from the newest good checkpoint, if any, which rank 0 chooses. Collective."""
-        path, damaged = distributed.from_rank_0(lambda: newest_good(self._checkpoints))
+        """Resume from the newest good checkpoint, if there is one. Collective."""
+        path, damaged = self._newest
         if path is not None:
             self._load(read_checkpoint(path))
         self._tracker.start(self.step)

@@ -91,16 +91,18 @@ def test_a_copy_that_stands_in_validation_is_left_out(world, stage_of, collected
 
 
 def test_missing_and_damaged_blocks_are_named(world, stage_of, collected_of):
-    stage_dir = stage_of()
-    run_entry(stage_dir)
+    stage_dir = stage_of(shards=5)
+    for shard in range(5):
+        run_entry(stage_dir, shard)
     shards = stage_dir / "shards"
     collected = collected_of(shards, world.tokens)
     (shards / "block_00000001.parquet").unlink()
     (shards / "block_00000003.parquet").write_bytes(b"PAR1 and no more")
-    message = r"block_00000001.parquet is missing, block_00000003.parquet is damaged .*; remove COMPLETE"
+    message = r"block_00000003.parquet is damaged .*, block 1 is missing, block 3 is missing; remove COMPLETE"
     with pytest.raises(RunError, match=message):
         run_entry(collected)
-    run_entry(stage_dir)
+    for shard in range(5):
+        run_entry(stage_dir, shard)
     flipped = bytearray((shards / "block_00000002.parquet").read_bytes())
     flipped[200] ^= 1  # inside the data, where only reading it all can tell
     (shards / "block_00000002.parquet").write_bytes(flipped)

@@ -1,16 +1,14 @@
 """Copies are made of what training sees of a text, and cost no more."""
 
-import json
-
 from datasets import load_from_disk
 from transformers import (
     AutoTokenizer,
 )
 
-from kd_dist.augmentation import augmenter, blocks
+from kd_dist.augmentation import augmenter
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import Preprocessing
-from tests.augmentation.world import rows_of
+from tests.augmentation.world import blocks_in, rows_of
 from tests.stages import run_entry
 
 
@@ -60,9 +58,7 @@ def test_a_million_characters_cost_what_a_row_costs(world, stage_of, long_rows):
     stage_dir = stage_of(tokens=tokens, mlm_path=str(world.mlm), multi_piece="mask", word_vectors=None)
     run_entry(stage_dir)
     rows = rows_of(stage_dir)
-    (block,) = (stage_dir / "shards").glob("block_*.parquet")
-    identity = blocks.identity_of(json.loads((stage_dir / "shards" / "manifest.json").read_text(encoding="utf-8")))
-    assert 0 < blocks.read_tally(block, identity)["words"] <= 24
+    assert 0 < blocks_in(stage_dir).tally()["words"] <= 24
     assert max(len(row["text"]) for row in rows if row["copy"]) <= 24  # a mask for each piece: as long as they were
     assert len(rows[0]["text"]) > 990_000
 

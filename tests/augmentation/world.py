@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from transformers import (
     AutoTokenizer,
@@ -15,6 +14,8 @@ from transformers import (
 )
 
 from kd_dist.augmentation.words import split_words
+from kd_dist.files import read_json
+from kd_dist.runs.blocks import Blocks, identity_of, read
 
 CPU = torch.device("cpu")
 
@@ -56,13 +57,21 @@ def write_vectors(path: Path, texts: list[str]) -> None:
     path.write_text("\n".join([f"{len(words)} 4", *lines]) + "\n", encoding="utf-8")
 
 
-def blocks_of(stage_dir: Path) -> dict[str, bytes]:
+def files_of(stage_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((stage_dir / "shards").glob("block_*.parquet"))}
 
 
+def blocks_in(stage_dir: Path) -> Blocks:
+    return Blocks(stage_dir / "shards", identity_of(read_json(stage_dir / "shards" / "manifest.json")))
+
+
+def blocks_of(stage_dir: Path) -> dict[int, list[dict[str, Any]]]:
+    """The rows of each block, wherever it is."""
+    return {number: read(path, [group]).to_pylist() for number, (path, group) in blocks_in(stage_dir).places().items()}
+
+
 def rows_of(stage_dir: Path) -> list[dict[str, Any]]:
-    blocks = sorted((stage_dir / "shards").glob("block_*.parquet"))
-    return [row for path in blocks for row in pq.read_table(path).to_pylist()]
+    return [row for block in blocks_of(stage_dir).values() for row in block]
 
 
 def replaceable(text: str, language: Any = "zh") -> list[str]:

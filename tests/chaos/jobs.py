@@ -4,7 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd_dist.files import read_json, write_json
 from tests.conftest import LabelledWorld, TinyWorld
+from tests.jobs.test_families import save_encoder, save_xlnet_tokenizer
 from tests.models.recurrent_models import write_recurrent_config
 
 TRAINING = [
@@ -28,6 +30,8 @@ class World:
     judged: Path
     texts: Path
     recurrent: Path
+    xlnet: Path
+    fewer_heads: Path  # the architecture of the tiny student with other heads than the teacher's
 
 
 def make_world(tiny: TinyWorld, labelled: LabelledWorld, folder: Path) -> World:
@@ -42,7 +46,11 @@ def make_world(tiny: TinyWorld, labelled: LabelledWorld, folder: Path) -> World:
     records = [{"text": text, label: 0.9} for label, text in _rows(labelled)[:50]]  # the other label gets the rest
     records += [{"text": f"第{number}场比赛很好", "sport": 0.8, "finance": 0.2} for number in range(60)]
     judged.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return World(tiny, labelled, folder / "masked", judged, texts, write_recurrent_config(folder))
+    save_xlnet_tokenizer(tiny.corpus, folder / "pieces")
+    xlnet = save_encoder("xlnet", folder / "pieces", folder / "xlnet")
+    fewer_heads = folder / "fewer_heads.json"
+    write_json(fewer_heads, read_json(tiny.student) | {"num_attention_heads": 3})
+    return World(tiny, labelled, folder / "masked", judged, texts, write_recurrent_config(folder), xlnet, fewer_heads)
 
 
 def settings_of(job: str, world: World) -> list[str]:
@@ -63,9 +71,17 @@ def settings_of(job: str, world: World) -> list[str]:
         "augment": [*files, f"encoder.path={world.masked}", "augment.copies=2", "resources.shards=2"],
         "rnn": [*files, texts, f"teacher.path={labelled.teacher}", f"student.config={world.recurrent}", guard],
         "soft_labels": [*files, f"data.soft_labels={world.judged}", f"donor.path={labelled.teacher}", student],
+        "minilm": [f"data.corpus={tiny.corpus}", f"teacher.path={tiny.teacher}", f"tokenizer.path={tiny.tokenizer}",
+                   f"student.config={world.fewer_heads}"],
+        "pretrain": [f"data.corpus={tiny.corpus}", f"student.path={world.masked}"],
+        "pretrain_xlnet": [f"data.corpus={tiny.corpus}", f"student.path={world.xlnet}", "data.num_workers=1"],
+        "cut_vocabulary": [f"data.corpus={tiny.corpus}", f"encoder.path={tiny.teacher}"],
+        "ensemble": [*files, f"teachers.paths={labelled.teacher},{labelled.other_teacher}", "data.max_length=48"],
+        "textgcn": [*files, "data.max_length=48", "train.epochs=30", "network.hidden_size=8"],
         "demo": [f"unlabelled.data.unlabelled={world.texts}", "data.max_rows=60", guard],
     }[job]  # fmt: skip
-    training = {"augment": TRAINING[:1], "fastbert_stage1": TRAINING[1:]}.get(job, TRAINING)
+    without = dict.fromkeys(("cut_vocabulary", "ensemble", "textgcn"), [])
+    training = {"augment": TRAINING[:1], "fastbert_stage1": TRAINING[1:], **without}.get(job, TRAINING)
     return [*own, *(item for item in training if job != "demo" or not item.startswith("data."))]
 
 

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kd_dist.data import arrow_rows, blocks
@@ -53,3 +55,21 @@ def test_units_hold_every_block_in_order(tmp_path: Path, monkeypatch: pytest.Mon
     units = datasets.Dataset.from_file(str(tmp_path / "units.arrow"))["blocks"][:]
     assert [len(unit) for unit in units] == [3, 3, 3, 1]
     assert [block for unit in units for block in unit] == texts
+
+
+@pytest.mark.parametrize(("max_bytes", "num_files"), [(1, 3), (10**9, 1)])
+def test_files_of_a_dataset_are_those_of_the_library(
+    max_bytes: int, num_files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(arrow_rows, "MAX_FILE_BYTES", max_bytes)
+    rows = datasets.Dataset.from_dict({"text": list("今天天气很好"), "labels": [0, 1, 0, 1, 0, 1]})
+    with arrow_rows.DatasetFiles(tmp_path / "rows", rows.features) as files:
+        for start in range(0, 6, 2):
+            files.write(pa.table({"more": [1, 2], **{name: rows[start : start + 2][name] for name in rows.features}}))
+    found = datasets.load_from_disk(str(tmp_path / "rows"))
+    assert (found[:], found.features) == (rows[:], rows.features)
+    assert len(list((tmp_path / "rows").glob("*.arrow"))) == len(found.cache_files) == num_files
+    with arrow_rows.DatasetFiles(tmp_path / "none", rows.features):
+        pass
+    none = datasets.load_from_disk(str(tmp_path / "none"))
+    assert (len(none), none.features) == (0, rows.features)

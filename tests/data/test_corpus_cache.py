@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kd_dist.data import corpus_cache, corpus_rows
+from kd_dist.data import blocks, corpus_cache, corpus_parts, corpus_rows
 from kd_dist.errors import CorpusError
 from kd_dist.files import sweep_below
 from tests.conftest import TinyWorld
+from tests.data.kills import blocks_written, contents, run_until_killed
 
 
 def test_the_cache_is_reused_until_a_file_changes(tmp_path: Path, arguments: dict):
@@ -63,6 +64,29 @@ def test_a_corpus_is_built_where_the_next_try_sweeps(tmp_path: Path, arguments: 
     assert os.listdir(cache) == []
     assert any(place.parent.iterdir())
     sweep_below(place.parent)
-    assert os.listdir(place.parent) == []
+    assert os.listdir(place.parent) == ["blocks"]
     corpus_cache.cached_prepare(cache, place, **arguments)
     assert os.listdir(place.parent) == ["tokens"]
+
+
+@pytest.mark.parametrize("after_blocks", [1, 6, 13])
+def test_a_killed_corpus_goes_on_and_ends_as_if_nothing_had_been(
+    after_blocks: int, tmp_path: Path, arguments: dict, random_text: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(corpus_parts, "MAX_PART_BYTES", 2_000)
+    monkeypatch.setattr(blocks, "MAX_GROUP_ITEMS", 7)  # lines of a block are in several groups
+    again = tmp_path / "again.txt"  # lines of the first file, and of earlier parts, are duplicates
+    again.write_text(random_text.read_text(encoding="utf-8") + "\nnew\n", encoding="utf-8")
+    arguments["files"] = [random_text, arguments["files"][0], again]
+
+    def prepare(name: str) -> None:
+        corpus_cache.cached_prepare(tmp_path / name / "cache", tmp_path / name / "stage" / "tokens", **arguments)
+
+    undisturbed = blocks_written(lambda: prepare("undisturbed"))
+    run_until_killed(lambda: prepare("killed"), after_blocks)
+    assert len(list((tmp_path / "killed" / "stage" / "blocks").iterdir())) == after_blocks
+    sweep_below(tmp_path / "killed" / "stage")
+    assert blocks_written(lambda: prepare("killed")) == undisturbed - after_blocks
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert os.listdir(tmp_path / "killed" / "stage") == ["tokens"]
+    assert undisturbed > 20

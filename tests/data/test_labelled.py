@@ -9,10 +9,11 @@ import pytest
 from datasets import load_from_disk
 from transformers import AutoTokenizer, BertTokenizer
 
-from kd_dist.data import labelled
+from kd_dist.data import labelled, row_blocks
 from kd_dist.data.preprocessing import Preprocessing
 from tests.conftest import TinyWorld
 from tests.data.files import write_lines
+from tests.data.kills import blocks_written, contents, run_until_killed
 from tests.data.labelled_files import content, numbered, run_stage
 
 
@@ -57,7 +58,7 @@ def test_the_stage_writes_what_training_reads(tmp_path: Path, tiny: TinyWorld, c
 def test_the_rows_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(labelled, "ROWS_PER_WORKER", 10)
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 10)
     train = write_lines(tmp_path / "a.tsv", [*numbered("今天", 30), *numbered("天气", 30)])
     one, three = (
         run_stage(tmp_path / name, tiny, train=train, segment="word", num_workers=workers)
@@ -97,7 +98,7 @@ def test_a_rerun_replaces_what_is_there(tmp_path: Path, tiny: TinyWorld, monkeyp
     monkeypatch.setattr(labelled, "write_split", fail)
     with pytest.raises(OSError, match="No space"):
         run_stage(tmp_path / "other", tiny, train=train)
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.json"]
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"config.json", "blocks"}  # for the next try
 
 
 def test_pairs_and_hint_words(tmp_path: Path, tiny: TinyWorld):
@@ -143,3 +144,31 @@ def test_a_million_characters_in_one_text(tmp_path: Path, tiny: TinyWorld):
     tokens = run_stage(tmp_path / "data", tiny, train=train, validation=validation, max_length=32)
     assert (content(tokens, "statistics")["truncated_rows"], np.load(tokens / "train_lengths.npy")[-1]) == (1, 32)
     assert len(rows(tokens)[-1]["text"]) == 1_000_000
+
+
+@pytest.mark.parametrize("after_blocks", [0, 3, 9, 17])  # while rows are read, and while they are tokenized
+def test_a_killed_preparation_goes_on_and_ends_as_if_nothing_had_been(
+    after_blocks: int, tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 8)
+    train = write_lines(tmp_path / "a.tsv", [*numbered("今天", 30), *numbered("天气", 30), ("天气", "今天 1")])
+    settings = {"train": train, "num_workers": 1, "export_splits": True}
+    undisturbed = blocks_written(lambda: run_stage(tmp_path / "undisturbed", tiny, **settings))
+    run_until_killed(lambda: run_stage(tmp_path / "killed", tiny, **settings), after_blocks)
+    kept = len(list((tmp_path / "killed" / "blocks").iterdir()))
+    assert kept == after_blocks
+    assert blocks_written(lambda: run_stage(tmp_path / "killed", tiny, **settings)) == undisturbed - kept
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert not (tmp_path / "killed" / "blocks").exists()
+
+
+def test_other_settings_are_not_taken_for_those_of_a_killed_try(
+    tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 8)
+    train = write_lines(tmp_path / "a.tsv", [*numbered("今天", 30), *numbered("天气", 30)])
+    settings = {"train": train, "num_workers": 1}
+    run_until_killed(lambda: run_stage(tmp_path / "killed", tiny, **settings, seed=1, segment="char"), 20)
+    for stage in ("killed", "undisturbed"):
+        run_stage(tmp_path / stage, tiny, **settings, seed=2, max_length=8)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast, XLNetTokenizer
 
+from kd_dist.data import preprocessing as preprocessing_module
 from kd_dist.data.cleaning import clean
 from kd_dist.data.preprocessing import (
     CHARACTERS_PER_TOKEN,
@@ -200,6 +201,42 @@ def test_the_file_of_hint_words(tmp_path: Path):
         file.write_text(f"地点\t公园\n{line}\n", encoding="utf-8")
         with pytest.raises(CorpusError, match=r"hints.txt, line 2: expected `category<TAB>word word ...`, found"):
             read_hint_words(file)
+
+
+# ---------------------------------------------------------------------------------------------- what does not fit a row
+
+MIXED = st.text(st.sampled_from("今天㐀豈𠀀ａb1，. \u0301é\u3000가ｶ") | st.characters(), max_size=60)
+
+
+@given(texts=st.lists(MIXED, min_size=1, max_size=5), segment=st.sampled_from(["none", "char"]))
+@settings(deadline=None, max_examples=200)
+def test_what_follows_more_characters_than_fit_changes_nothing(texts: list[str], segment: str, words):
+    preprocessing = Preprocessing(10, segment)
+    texts = [clean(text) for text in texts]
+    found = preprocessing.encode_clean(words, texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Preprocessing, "_loses_the_rest", lambda *_: False)
+        assert found == preprocessing.encode_clean(words, texts)
+    assert found == preprocessing.encode(words, texts)
+
+
+def test_the_rest_of_a_long_text_is_not_tokenized(words, monkeypatch: pytest.MonkeyPatch):
+    seen: list[str] = []
+    plain = preprocessing_module._plain_ids
+    monkeypatch.setattr(
+        preprocessing_module, "_plain_ids", lambda tokenizer, texts: seen.extend(texts) or plain(tokenizer, texts)
+    )
+    (row,) = Preprocessing(8).encode(words, ["公园 ab" * 1_000])
+    assert (len(row.input_ids), row.truncated, seen) == (8, True, ["公园 ab" * 4 + "公"])
+
+
+def test_added_tokens_words_and_pairs_need_the_whole_text(words, tiny: TinyWorld):
+    assert Preprocessing(8)._loses_the_rest(words)
+    for other in (Preprocessing(8, pairs=True), Preprocessing(8, "word"), Preprocessing(8, hint_words={"a": ["b"]})):
+        assert not other._loses_the_rest(words)
+    added = AutoTokenizer.from_pretrained(tiny.tokenizer)
+    added.add_tokens(["公园"])
+    assert not Preprocessing(8)._loses_the_rest(added)
 
 
 # --------------------------------------------------------------------------------------------------------------- saving

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.sections.data import LabelledData
-from kd_dist.data.splits import load_splits
 from tests.data.files import write_lines
-from tests.data.labelled_files import message_of, numbered
+from tests.data.labelled_files import loaded, message_of, numbered
 
 
 def test_label_names(tmp_path: Path):
     names = write_lines(tmp_path / "names.txt", ["体育", "财经", "教育", "", ""])
     train = write_lines(tmp_path / "a.tsv", [("2", "一"), ("0", "二"), ("财经", "三"), ("1", "四")])
-    splits, labels, _ = load_splits(LabelledData(train=train, validation=train, remove_leaked=False, label_names=names))
+    splits, labels, _ = loaded(LabelledData(train=train, validation=train, remove_leaked=False, label_names=names))
     assert labels.ids == {"体育": 0, "财经": 1, "教育": 2}
     assert [labels.encode(row.labels) for row in splits["train"]] == [2, 0, 1, 1]
 
@@ -26,7 +25,7 @@ def test_a_label_that_is_only_in_validation(tmp_path: Path):
     message = message_of(train=train, validation=validation)
     assert f"{validation}, line 2: the label 'sport' is only in validation, no training row has it" in message
     assert "did you mean `sports`?" in message
-    splits, _, report = load_splits(LabelledData(train=train, validation=validation, bad_rows="skip"))
+    splits, _, report = loaded(LabelledData(train=train, validation=validation, bad_rows="skip"))
     assert [row.text for row in splits["validation"]] == ["三"]
     assert report["validation"]["skipped"] == {"label only in validation": 1}
 
@@ -39,7 +38,7 @@ def test_a_label_that_is_only_in_test(tmp_path: Path):
     }
     expected = f"{given['test']}, line 2: the label 'music' is only in test, no training row has it"
     assert expected in message_of(**given)
-    splits, labels, report = load_splits(LabelledData(**given, bad_rows="skip"))
+    splits, labels, report = loaded(LabelledData(**given, bad_rows="skip"))
     assert ([row.text for row in splits["test"]], list(labels.ids)) == (["四"], ["games", "sports"])
     assert report["test"]["skipped"] == {"label only in test": 1}
 
@@ -63,7 +62,7 @@ def test_regression_wants_finite_numbers(tmp_path: Path, number: str):
     lines = [(str(value), f"文{value}") for value in range(9)] + [(number, "坏")]
     train = write_lines(tmp_path / "a.tsv", lines)
     assert f"a.tsv, line 10: '{number}' is not a finite number" in message_of(train=train, task="regression")
-    _, _, report = load_splits(LabelledData(train=train, task="regression", bad_rows="skip"))
+    _, _, report = loaded(LabelledData(train=train, task="regression", bad_rows="skip"))
     assert report["train"]["skipped"] == {"not a number": 1}
 
 
@@ -113,12 +112,12 @@ def test_an_index_that_does_not_fit_in_another_split(tmp_path: Path):
 def test_a_stray_number_is_a_bad_row(tmp_path: Path):
     given = with_names(tmp_path, ["0", "1", "2", "2024"])
     assert "the label '2024' is not a name in" in message_of(**given)
-    _, _, report = load_splits(LabelledData(**given, bad_rows="skip"))
+    _, _, report = loaded(LabelledData(**given, bad_rows="skip"))
     assert report["train"]["skipped"] == {"unknown label": 4}
 
 
 def test_indices_of_a_table_with_missing_values(tmp_path: Path):
-    splits, labels, _ = load_splits(LabelledData(**with_names(tmp_path, ["0.0", "1.0", "2.0"])))
+    splits, labels, _ = loaded(LabelledData(**with_names(tmp_path, ["0.0", "1.0", "2.0"])))
     assert {row.labels[0]: row.text.split(".")[0] for row in splits["train"]} == {"体育": "0", "财经": "1", "科技": "2"}
     assert list(labels.ids) == ["体育", "财经", "科技"]
 
@@ -126,7 +125,7 @@ def test_indices_of_a_table_with_missing_values(tmp_path: Path):
 def test_numbers_that_are_names_are_no_indices(tmp_path: Path):
     names = write_lines(tmp_path / "names.txt", ["100", "101"])
     train = write_lines(tmp_path / "a.tsv", [*numbered("100", 9), *numbered("101", 9)])
-    _, labels, report = load_splits(LabelledData(train=train, label_names=names))
+    _, labels, report = loaded(LabelledData(train=train, label_names=names))
     assert report["train"]["labels"].keys() == labels.ids.keys() == {"100", "101"}
 
 
@@ -136,7 +135,7 @@ def test_numbers_that_are_names_are_no_indices(tmp_path: Path):
 def test_labels_that_are_alike(tmp_path: Path):
     names = ["财经", "财经\u200b", "Ａ股", "A股", "Sports", "sports", "体 育", "体育", "1", "1.0", "other"]
     train = write_lines(tmp_path / "a.tsv", [row for name in names for row in numbered(name, 9)])
-    _, labels, report = load_splits(LabelledData(train=train))
+    _, labels, report = loaded(LabelledData(train=train))
     assert set(labels.ids) == {"财经", "A股", "Sports", "sports", "体 育", "体育", "1", "1.0", "other"}
     assert report["alike_labels"] == [
         {"财经": 9, "财经\u200b": 9}, {"Ａ股": 9, "A股": 9}, {"Sports": 9, "sports": 9}, {"体 育": 9, "体育": 9},
@@ -148,7 +147,7 @@ def test_numbers_are_not_alike(tmp_path: Path):
     train = write_lines(
         tmp_path / "a.tsv", [(label, f"文{row}") for row, label in enumerate(["1", "1.0", "1e0", "1E0"] * 9)]
     )
-    assert load_splits(LabelledData(train=train, task="regression"))[2]["alike_labels"] == []
+    assert loaded(LabelledData(train=train, task="regression"))[2]["alike_labels"] == []
 
 
 def test_a_label_with_a_column_and_no_row(tmp_path: Path):
@@ -159,5 +158,5 @@ def test_a_label_with_a_column_and_no_row(tmp_path: Path):
         "task": "multi_label",
     }
     assert "no training row for the label 'threat' (1 of 3)" in message_of(**given)
-    _, labels, _ = load_splits(LabelledData(**given, bad_rows="skip"))
+    _, labels, _ = loaded(LabelledData(**given, bad_rows="skip"))
     assert list(labels.ids) == ["a", "b", "threat"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.data.prepared_rows import SPLITS
-from kd_dist.data.splits import load_splits, stratified
+from kd_dist.data.splits import stratified
 from tests.data.files import write_lines
-from tests.data.labelled_files import message_of, numbered
+from tests.data.labelled_files import loaded, message_of, numbered
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -22,7 +22,7 @@ def test_what_is_not_given_is_split_off(tmp_path: Path):
     few = write_lines(tmp_path / "b.tsv", [("x", "another"), ("y", "one")])
 
     def counts(**given: str) -> list[dict[str, int]]:
-        splits, _, _ = load_splits(LabelledData(train=many, validation_fraction=0.2, test_fraction=0.4, **given))
+        splits, _, _ = loaded(LabelledData(train=many, validation_fraction=0.2, test_fraction=0.4, **given))
         assert len({row.key for split in splits.values() for row in split}) == sum(map(len, splits.values()))
         return [dict(Counter(row.labels[0] for row in splits[split])) for split in ("train", "validation", "test")]
 
@@ -36,7 +36,7 @@ def test_what_is_not_given_is_split_off(tmp_path: Path):
 
 def test_splits_follow_the_seed(tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [*numbered("x", 50), *numbered("y", 50)])
-    first, again, other = (load_splits(LabelledData(train=train, seed=seed))[0] for seed in (1, 1, 2))
+    first, again, other = (loaded(LabelledData(train=train, seed=seed))[0] for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -57,9 +57,9 @@ def test_leaks_are_removed_or_only_counted(tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [*numbered("x", 5), *numbered("y", 5)])
     test = write_lines(tmp_path / "b.tsv", [("x", "ｘ\u3000 1"), ("y", "y 2"), ("y", "new")])
     given = {"train": train, "validation": test}
-    splits, _, report = load_splits(LabelledData(**given))
+    splits, _, report = loaded(LabelledData(**given))
     assert [row.text for row in splits["train"]] == ["x 0", "x 2", "x 3", "x 4", "y 0", "y 1", "y 3", "y 4"]
-    kept, _, unremoved = load_splits(LabelledData(**given, remove_leaked=False))
+    kept, _, unremoved = loaded(LabelledData(**given, remove_leaked=False))
     assert len(kept["train"]) == 10
     assert report["leaks"] == {**unremoved["leaks"], "removed": True}
     assert report["leaks"]["train_rows_in_validation"] == 2
@@ -70,7 +70,7 @@ def test_a_text_with_another_pair_is_no_leak(tmp_path: Path):
     validation = write_lines(tmp_path / "b.tsv", [("x", "一", "三"), ("x", "一", "四")])
     message = message_of(train=train, validation=validation, columns="label,text,text_pair")
     assert "no training row for the label 'y' (1 of 2), or all of its rows are also in validation" in message
-    splits, _, report = load_splits(
+    splits, _, report = loaded(
         LabelledData(train=train, validation=validation, columns="label,text,text_pair", bad_rows="skip")
     )
     assert [row.text_pair for row in splits["train"]] == ["二", "五"]
@@ -80,7 +80,7 @@ def test_a_text_with_another_pair_is_no_leak(tmp_path: Path):
 def test_max_rows_are_drawn_after_leaks(tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [*numbered("x", 50), *numbered("y", 50)])
     validation = write_lines(tmp_path / "b.tsv", numbered("x", 20))
-    splits, _, report = load_splits(LabelledData(train=train, validation=validation, max_rows=15))
+    splits, _, report = loaded(LabelledData(train=train, validation=validation, max_rows=15))
     assert [len(rows) for rows in splits.values()] == [15, 15, 0]
     assert report["leaks"]["train_rows"] == 20
     assert not {row.key for row in splits["train"]} & {row.key for row in splits["validation"]}
@@ -92,12 +92,12 @@ def test_max_rows_leave_no_class_without_a_row(seed: int, tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [*numbered("x", 690), *numbered("y", 300), *rare])
     validation = write_lines(tmp_path / "b.tsv", [("x", "v 1"), ("y", "v 2"), ("rare 1", "v 3")])
     given = {"train": train, "validation": validation, "seed": seed}
-    splits, _, _ = load_splits(LabelledData(**given, max_rows=50))
+    splits, _, _ = loaded(LabelledData(**given, max_rows=50))
     counts = Counter(row.labels[0] for row in splits["train"])
     assert (counts.total(), len(counts)) == (50, 7)
     assert (counts["x"], counts["y"]) == pytest.approx((32, 14), abs=1)
     assert splits["train"] == sorted(splits["train"], key=lambda row: int(row.place.split()[1]))
-    fewest, _, _ = load_splits(LabelledData(**given, max_rows=2))
+    fewest, _, _ = loaded(LabelledData(**given, max_rows=2))
     assert [len(rows) for rows in fewest.values()] == [7, 3, 0]
 
 
@@ -107,7 +107,7 @@ def test_max_rows_that_leave_one_of_several_labels_without_a_row(tmp_path: Path)
     refused = 0
     for seed in range(20):
         given = {"train": train, "validation": validation, "task": "multi_label", "max_rows": 3, "seed": seed}
-        splits, _, _ = load_splits(LabelledData(**given, bad_rows="skip"))
+        splits, _, _ = loaded(LabelledData(**given, bad_rows="skip"))
         if not any("y" in row.labels for row in splits["train"]):
             assert "no training row for the label 'y' (1 of 4)" in message_of(**given)
             assert "or data.max_rows=3 left them out" in message_of(**given)
@@ -119,7 +119,7 @@ def test_a_header_of_other_names_is_no_row(tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [("category", "sentence"), *numbered("x", 9), *numbered("y", 9)])
     assert "a.tsv, line 1: no other row has the label 'category'" in message_of(train=train)
     columns = ["label:category", "text:sentence"]
-    _, labels, _ = load_splits(LabelledData(train=train, columns=columns))
+    _, labels, _ = loaded(LabelledData(train=train, columns=columns))
     assert list(labels.ids) == ["x", "y"]
     names = write_lines(tmp_path / "names.txt", ["x", "y"])
     assert "a.tsv, line 1: the label 'category' is not a name in" in message_of(train=train, label_names=names)
@@ -138,7 +138,7 @@ def test_a_name_without_a_training_row(tmp_path: Path):
     names = write_lines(tmp_path / "names.txt", ["a", "empty", "b"])
     train = write_lines(tmp_path / "a.tsv", [*numbered("0", 5), *numbered("2", 5)])
     assert "no training row for the label 'empty' (1 of 3)" in message_of(train=train, label_names=names)
-    _, labels, report = load_splits(LabelledData(train=train, label_names=names, bad_rows="skip"))
+    _, labels, report = loaded(LabelledData(train=train, label_names=names, bad_rows="skip"))
     assert labels.ids == {"a": 0, "empty": 1, "b": 2}
     assert (report["train"]["labels"]["empty"], report["rare_labels"]) == (0, ["empty"])
 
@@ -146,9 +146,7 @@ def test_a_name_without_a_training_row(tmp_path: Path):
 def test_a_class_of_one_row_stays_in_train(tmp_path: Path):
     train = write_lines(tmp_path / "a.tsv", [*numbered("x", 30), ("rare", "一")])
     for seed in range(5):
-        splits, _, report = load_splits(
-            LabelledData(train=train, test_fraction=0.4, validation_fraction=0.4, seed=seed)
-        )
+        splits, _, report = loaded(LabelledData(train=train, test_fraction=0.4, validation_fraction=0.4, seed=seed))
         assert [row.text for row in splits["train"] if row.labels == ("rare",)] == ["一"]
         assert report["rare_labels"] == ["rare"]
 
@@ -192,7 +190,7 @@ def test_real_data(name: str, num_rows: list[int], num_labels: int, test_rows_in
     paths = {key: str(folder / file) for key, file in zip(SPLITS, files, strict=True) if file}
     if "label_names" in options:
         options = {**options, "label_names": str(folder / options["label_names"])}
-    splits, labels, report = load_splits(LabelledData(**paths, **options, remove_leaked=False))
+    splits, labels, report = loaded(LabelledData(**paths, **options, remove_leaked=False))
     assert [len(splits[split]) for split in SPLITS] == num_rows
     assert len(labels.ids) == num_labels
     if test_rows_in_train is not None:

@@ -1,5 +1,6 @@
 """Cluster profiles, and what they make of a stage."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -149,7 +150,16 @@ def test_setup_stops_at_the_first_failing_line() -> None:
     cluster = Cluster(setup=["false"], environment={"A": "b c"}, wandb_mode="offline")
     lines = parameters(cluster, CpuResources())["setup"]
     assert lines[:2] == ["set -e", "false"]
-    assert {"export PYTHONPATH=/code", "export A='b c'", "export WANDB_MODE=offline"} <= set(lines)
+    assert {"export A='b c'", "export WANDB_MODE=offline"} <= set(lines)
+
+
+@pytest.mark.parametrize(("before", "expected"), [({}, "/code"), ({"PYTHONPATH": "/a site"}, "/code:/a site")])
+def test_the_code_comes_before_packages_that_the_site_adds(before: dict[str, str], expected: str) -> None:
+    lines = parameters(Cluster(), CpuResources())["setup"]
+    script = "\n".join([*lines, 'echo "$PYTHONPATH"'])
+    environment = {"PATH": os.environ["PATH"], "SLURM_CPUS_PER_TASK": "1", **before}
+    ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == expected
 
 
 RESTART = ["-m", "launch.requeue", "/my log", "5"]

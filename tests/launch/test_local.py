@@ -43,6 +43,22 @@ def test_ranks_run_the_snapshot_whatever_the_working_folder(
     assert (run_dir / CORPUS / "ran").read_text(encoding="utf-8") == str(code / "launch" / "task.py")
 
 
+def test_packages_that_the_user_adds_stay_behind_the_snapshot(
+    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "of_the_site.py").write_text("name = 'added'", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    job, run_dir = opened(tmp_path, settings, CORPUS)
+    code = fake_code(
+        tmp_path,
+        "import of_the_site\n"
+        "open(sys.argv[1] + '/ran', 'w').write(' '.join([of_the_site.name, *os.environ['PYTHONPATH'].split(':')]))",
+    )
+    assert local.run(job, run_dir, LOCAL, code, GO_ON) == 0
+    assert (run_dir / CORPUS / "ran").read_text(encoding="utf-8").split() == ["added", str(code), f"{tmp_path}/site"]
+
+
 def test_ranks_get_torchs_variables(tmp_path: Path, settings: list[str]) -> None:
     job, run_dir = opened(tmp_path, settings, DISTILL, "resources.gpus_per_node=2")
     names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "A"]

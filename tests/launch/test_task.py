@@ -7,12 +7,17 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from submitit.core.utils import UncompletedJobError
 
 from kd_dist.config.job import Job
 from kd_dist.config.paths import REPOSITORY
-from kd_dist.config.stages import SampleTextStage
+from kd_dist.config.sections.data import DistillationData
+from kd_dist.config.sections.models import Teacher
+from kd_dist.config.sections.resources import ShardResources
+from kd_dist.config.stages import SampleTextStage, TeacherOutputsStage
+from kd_dist.runs.blocks import Blocks, Tally
 from kd_dist.runs.completion import is_complete
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.tries import Tries
@@ -139,6 +144,23 @@ def test_a_stage_that_has_kept_something_goes_on_after_its_time_limit(
     Tries(task.stage_dir).begin()
     (task.stage_dir / "shards").mkdir()
     (task.stage_dir / "shards" / "block_00000001.parquet").touch()
+    assert requeued(task)
+    with pytest.raises(SystemExit):  # the next try kept nothing more
+        requeued(task)
+
+
+def test_a_shard_that_has_written_blocks_is_requeued_at_its_time_limit(tmp_path: Path, in_a_job: Path) -> None:
+    outputs = TeacherOutputsStage(
+        teacher=Teacher(path="none/such"),
+        data=DistillationData(tokens=str(tmp_path)),
+        resources=ShardResources(shards=2),
+    )
+    job = Job(name="outputs", description="x", stages={"outputs": outputs}, result="outputs")
+    task = StageTask(open_run(job, tmp_path / "runs", "a") / "outputs", 1)
+    Tries(task.stage_dir).begin()
+    blocks = Blocks(task.stage_dir / "outputs", "x")
+    blocks.folder.mkdir()
+    blocks.write(1, pa.table({"key": [1]}), Tally(rows=1))
     assert requeued(task)
     with pytest.raises(SystemExit):  # the next try kept nothing more
         requeued(task)

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from kd_dist.config.job import Job
 from kd_dist.config.objectives.fastbert import FastBertObjective
 from kd_dist.config.objectives.finetune import FinetuneObjective
-from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.paths import REPOSITORY, python_path
 from kd_dist.config.sections.data import TokenData
 from kd_dist.config.sections.models import Model, Teacher
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Train
@@ -279,7 +279,7 @@ def test_branches_have_learnt(runs: Runs, labelled: LabelledWorld) -> None:
 def test_the_export_tells_a_stranger_how_to_load_it(runs: Runs, labelled: LabelledWorld) -> None:
     text = (runs.export("one") / "README.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": python_path(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code]
     ran = subprocess.run(command, cwd=runs.export("one"), env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

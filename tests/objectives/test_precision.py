@@ -24,3 +24,16 @@ def test_products_are_exact_within_autocast_and_the_settings_come_back() -> None
         assert (left.float() @ right.float()).dtype == torch.bfloat16
     torch.testing.assert_close(inside, (left @ right).float())
     assert MKLDNN.fp32_precision == before
+
+
+@pytest.mark.parametrize("older", ["highest", "high", "medium"])
+def test_the_older_switches_can_be_read_within_and_come_back(older: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(older)
+        with full_precision("cpu"):
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == older
+    finally:
+        torch.set_float32_matmul_precision(before)

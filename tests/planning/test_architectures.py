@@ -305,3 +305,11 @@ def test_a_recurrent_model_can_be_trained_on(tmp_path: Path) -> None:
     teacher, recurrent = model(tmp_path, "teacher", **TRAINED), model(tmp_path, "recurrent", **RECURRENT)
     load_checked_job("rnn", [f"teacher.path={teacher}", f"student.path={recurrent}"], plan_only=True)
     load_checked_job("finetune", [f"encoder.path={recurrent}"], plan_only=True)
+
+
+def test_a_graph_of_words_neither_learns_nor_teaches_as_an_encoder_does(tmp_path: Path) -> None:
+    graph = model(tmp_path, "graph", model_type="textgcn", architectures=["TextGcnForSequenceClassification"])
+    said = problems(f"encoder.path={graph}", job="finetune")
+    assert f"encoder.path={graph} is a `textgcn` model, not an encoder that can be trained" in said
+    said = problems(f"teacher.path={graph}", job="rnn")
+    assert "is a `textgcn` model, not an encoder that can be distilled" in said

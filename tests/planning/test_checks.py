@@ -193,3 +193,16 @@ def test_a_filter_asks_for_probabilities(tmp_path: Path, vectors: str) -> None:
     settings = [f"teacher.path={model(tmp_path)}", vectors, "augment.keep_confidence=0.5", "data.task=regression"]
     message = problems(*settings, job="tinybert")
     assert "augmentation: augment.keep_confidence needs the probability of a label, but data.task=regr" in message
+
+
+def test_a_graph_and_its_rows_must_be_there_and_have_the_metric(tmp_path: Path) -> None:
+    settings = [f"textgcn.data.graph={tmp_path}", f"textgcn.data.tokens={tmp_path}", f"graph.data.tokens={tmp_path}"]
+    said = problems(*settings, job="textgcn").splitlines()
+    rows = f"data.tokens={tmp_path} has no tokenized rows (no statistics.json): give the tokens of a run"
+    assert any(line.endswith(f"graph: {rows}") for line in said)
+    assert any(line.endswith(f"textgcn: {rows}") for line in said)
+    assert any(
+        f"textgcn: data.graph={tmp_path} has no graph (no adjacency.safetensors): give the" in line for line in said
+    )
+    message = problems("selection.metric=spearman", job="textgcn")
+    assert "selection.metric=spearman: a single_label task has only auto, loss, accuracy, macro_f1" in message

@@ -161,3 +161,13 @@ def test_files_beside_judgements_that_nobody_reads_are_noted(judged_rows: list[s
     (tmp_path / "judged" / "prompt.md").write_text("Which class?", encoding="utf-8")
     job = load_checked_job("soft_labels", [*judged_rows, f"data.soft_labels={tmp_path / 'judged'}"])
     assert any("outputs: files in the given folders" in note and "prompt.md" in note for note in job.notes)
+
+
+def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text("a\t一\n", encoding="utf-8")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n一\n", encoding="utf-8")
+    rows, key = f"data.train={tmp_path / 'rows.tsv'}", "words_vocabulary.vocabulary.file"
+    for job in ("textgcn", "granularity"):
+        message = problems(rows, f"{key}={tmp_path / 'none.txt'}", job=job)
+        assert message == f"words_vocabulary: vocabulary.file={tmp_path / 'none.txt'}: no such file"
+        assert "vocab.txt lacks [UNK], [CLS]" in problems(rows, f"{key}={tmp_path / 'vocab.txt'}", job=job)

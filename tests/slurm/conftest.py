@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from kd_dist.config.paths import REPOSITORY, python_path
 from tests.slurm.cluster import PrivateCluster, missing, search_path, without_outer_job
 
-REPOSITORY = Path(__file__).parents[2]
 NOT_INSTALLED = "SLURM is not installed here: run tests/slurm/install.sh (Debian packages)"
 
 
@@ -33,8 +32,7 @@ def slurm(slurm_installed: None) -> Iterator[PrivateCluster]:
             patch.setenv("SLURM_CONF", str(cluster.conf))
             patch.setenv("PATH", search_path())
             # A job imports its callable by name, and pytest's additions to sys.path stay behind.
-            paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-            patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+            patch.setenv("PYTHONPATH", python_path(REPOSITORY))
             speed_up_submitit(patch)
             yield cluster
 

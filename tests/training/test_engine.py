@@ -66,7 +66,7 @@ def train() -> dict[str, Any]:
         outcomes: list[list[Any]] = []
 
         def new(zero_stage: int = zero_stage) -> engine.Engine:
-            settings = EngineSettings(zero_stage=zero_stage)
+            settings = EngineSettings(zero_stage=zero_stage, precision="fp32")
             sizes = {"total_steps": STEPS, "micro_batch_size": 2, "accumulation_steps": 2}
             return engine.Engine(Model(), settings, OPTIM, **sizes, rate_of=lambda name: RATES.get(name, 1.0))
 

@@ -124,6 +124,11 @@ class LabelledData(Section):
         description="use only this many rows of each split, a random sample stratified by class; none: all",
     )
     seed: int = Field(default=42, ge=0, description="seed of the splits and of data.max_rows")
+    export_splits: bool = Field(
+        default=False,
+        description="write the splits as files for people too (texts/train.csv, valid.csv, test.csv, label2id.json, "
+        "beside texts/train.txt, the training texts without labels)",
+    )
     num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
 
 

@@ -102,6 +102,21 @@ class Tokenizer(Section):
     vocabulary_size: int = Field(default=21128, ge=100, description="size of a vocabulary that is trained")
 
 
+class Vocabulary(Section):
+    """A vocabulary of jieba's words and of characters, made of the training texts or given."""
+
+    PATHS = ("file",)
+    words: int = Field(
+        default=30_000,
+        ge=0,
+        description="words with a token of their own, at most: the most frequent ones, of those that occur five times; "
+        "0: characters alone",
+    )
+    file: Name = Field(
+        default=None, description="vocab.txt of a BERT model, one token a line; none: made of the training texts"
+    )
+
+
 class Student(Section):
     """The model to train: its architecture and its initial weights."""
 

@@ -1,11 +1,25 @@
 """Settings of a training run: length, optimizer, engine, cadence, selection and tracking."""
 
 import math
+import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kd_dist.config.sections.base import Section, Words, optional
+
+
+def tokens_at_once(memory_gb: float) -> int:
+    """Return the tokens of a forward pass that fill a GPU of so much memory: to train 12 x 768 takes half of it."""
+    return int(1024 * memory_gb)
+
+
+def _two_steps(value: str | None) -> str | None:
+    """Refuse what does not name a first and a last step."""
+    found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", value or "1-1")
+    if found is None or int(found[1]) > int(found[2]):
+        raise ValueError("expected a first and a last step, such as 20-25")
+    return value
 
 
 class Train(Section):
@@ -20,7 +34,10 @@ class Train(Section):
     )
     global_batch_size: int = Field(default=256, ge=1, description="sequences per optimizer step, over all ranks")
     micro_batch_size: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=1, description="sequences per forward pass; none: at most 32, and at least 4 passes per step"
+        default=None,
+        ge=1,
+        description="sequences per forward pass; none: on a GPU all of a rank's sequences of a step, up to 1,024 "
+        "tokens per GB of its memory; on a CPU at most 32, and at least 4 passes per step",
     )
     seed: int = Field(default=42, ge=0, description="seed of data order, dropout, masking and initial weights")
     deterministic: bool = Field(default=False, description="CUDA: deterministic kernels, for bit-identical resuming")
@@ -28,20 +45,33 @@ class Train(Section):
         default=5, ge=1, description="stop after this many skipped steps in a row (loss or gradient not finite)"
     )
 
-    def sequences_per_micro_batch(self) -> int:
-        """Return the sequences of one forward pass; the number of ranks must not change them, or the results change."""
+    profile_steps: Annotated[str | None, BeforeValidator(optional), AfterValidator(_two_steps)] = Field(
+        default=None,
+        description="first and last step whose operators are timed, such as 20-25: a trace and a table in profile/",
+    )
+
+    def profiled(self) -> range:
+        """Return the steps whose operators are timed."""
+        first, last = map(int, self.profile_steps.split("-")) if self.profile_steps else (0, -1)
+        return range(first, last + 1)
+
+    def sequences_per_micro_batch(self, world_size: int = 1, most: int | None = None) -> int:
+        """Return the sequences of one forward pass, which divide a rank's share of the global batch.
+
+        Args:
+            world_size: The number of ranks. Up to the one where each runs a single pass, it changes nothing on a CPU,
+                so that results do not depend on it.
+            most: The sequences that a GPU takes at a time; None: the limits of a CPU.
+        """
         if self.micro_batch_size is not None:
             return self.micro_batch_size
-        limit = max(1, min(32, self.global_batch_size // 4))
-        return max(size for size in range(1, limit + 1) if self.global_batch_size % size == 0)
-
-    def micro_batches_per_step(self) -> int:
-        """Return the micro-batches of one optimizer step, over all ranks."""
-        return self.global_batch_size // self.sequences_per_micro_batch()
+        share = self.global_batch_size // world_size
+        limit = max(1, min(32, self.global_batch_size // 4) if most is None else most)
+        return max(size for size in range(1, min(limit, share) + 1) if share % size == 0)
 
     def accumulation_steps(self, world_size: int) -> int:
         """Return the micro-batches that each rank runs one after another in an optimizer step."""
-        return self.micro_batches_per_step() // world_size
+        return self.global_batch_size // (self.sequences_per_micro_batch(world_size) * world_size)
 
     def total_steps(self, num_rows: int) -> int:
         """Return the optimizer steps of the whole run over `num_rows` rows."""
@@ -50,6 +80,8 @@ class Train(Section):
     def problems(self, stage: str, world_size: int) -> list[str]:
         """Return why the batch of the stage of that name cannot be divided into micro-batches and among the ranks."""
         micro, total = self.sequences_per_micro_batch(), self.global_batch_size
+        if self.micro_batch_size is None and total % world_size == 0:
+            return []
         if total % micro:
             problem = f"train.global_batch_size={total} is not a multiple of train.micro_batch_size={micro}"
         elif (total // micro) % world_size:
@@ -109,8 +141,9 @@ class Precision(Section):
     """What a model computes in."""
 
     precision: Literal["fp32", "bf16", "auto"] = Field(
-        default="fp32",
-        description="bf16: autocast over fp32 weights; auto: bf16 where the processor has instructions for it",
+        default="auto",
+        description="bf16: autocast over fp32 weights; auto: bf16 where the GPU or processor has instructions for it, "
+        "else fp32",
     )
 
 
@@ -118,10 +151,13 @@ class Engine(Precision):
     """DeepSpeed, precision and activation memory."""
 
     zero_stage: int = Field(
-        default=1,
+        default=0,
         ge=0,
         le=2,
-        description="DeepSpeed ZeRO stage: shard nothing (0), optimizer state (1), gradients too (2)",
+        description="DeepSpeed ZeRO stage: shard nothing (0, the fastest), optimizer state (1), gradients too (2)",
+    )
+    tf32: bool = Field(
+        default=True, description="GPU: compute products of fp32 matrices in TF32; losses are exact all the same"
     )
     activation_checkpointing: bool = Field(
         default=False, description="recompute the student's layers in the backward pass, to save memory"

@@ -13,11 +13,23 @@ WAY_OUT = re.compile(r"(\S+\.train\.\w+_batch_size=\d+(?: \S+\.train\.micro_batc
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8])
-def test_micro_batch_does_not_depend_on_the_ranks(world_size: int) -> None:
+def test_micro_batch_of_a_cpu_does_not_depend_on_the_ranks(world_size: int) -> None:
     train = Train(global_batch_size=256)
     assert train.problems("distill", world_size) == []
-    steps = train.accumulation_steps(world_size)
-    assert steps * world_size * train.sequences_per_micro_batch() == 256
+    assert train.sequences_per_micro_batch(world_size) == 32
+
+
+@pytest.mark.parametrize("world_size", [16, 64, 256])
+def test_more_ranks_than_micro_batches_share_a_step_in_smaller_ones(world_size: int) -> None:
+    train = Train(global_batch_size=256)
+    assert train.problems("distill", world_size) == []
+    assert train.sequences_per_micro_batch(world_size) == 256 // world_size
+
+
+@pytest.mark.parametrize(("world_size", "most", "size"), [(1, 409, 256), (4, 409, 64), (1, 32, 32), (1, 100, 64)])
+def test_a_gpu_takes_the_share_of_a_rank_in_as_few_passes_as_fit(world_size: int, most: int, size: int) -> None:
+    assert Train(global_batch_size=256).sequences_per_micro_batch(world_size, most) == size
+    assert Train(global_batch_size=256, micro_batch_size=8).sequences_per_micro_batch(world_size, most) == 8
 
 
 @pytest.mark.parametrize("global_batch_size", [1, 2, 3, 7, 64, 96, 1000, 4096])
@@ -48,7 +60,8 @@ def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(job: str, bat
             stages = load_job(job, settings + chosen).stages
             for setting, accumulated in (way[choose] for way in ways):
                 stage = stages[setting.partition(".")[0]]
-                assert stage.train.accumulation_steps(ranks) == int(accumulated)
+                micro_batches = stage.train.global_batch_size // stage.train.sequences_per_micro_batch(ranks)
+                assert micro_batches == ranks * int(accumulated)
 
 
 def test_way_out_keeps_the_global_batch_where_it_can_and_else_is_near() -> None:
