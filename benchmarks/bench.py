@@ -201,7 +201,7 @@ def page(figures: Sequence[Figure], machine: Mapping[str, Any], minutes: float, 
     lines = [
         "# What has an aim, measured",
         "",
-        f"`make bench` wrote this page on {date.today()}, in {minutes:.0f} minutes; no figure in it is typed. Medians "
+        f"`make bench` wrote this page on {date.today()}, in {minutes:.0f} minutes; its figures are not typed. Medians "
         f"of {rounds} rounds, both sides in turn; {machine['cores']} cores ({machine['processor']}), {versions}. "
         f"{sum(met)} of {len(met)} aims are met.",
         "",

@@ -29,6 +29,10 @@ TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 SIZE = "what|rows|time|memory|files, disk|figures"
 GPU = "measure|at first|now|aim|met"
+PREPARATION = (
+    "documents|as|GB|time|rows a second|of the tokenizer on whole texts|of the tokenizer on what fits a row|"
+    "memory|figures"
+)
 TRACKING = "W&B|a step|calls of W&B in it, mean|longest|share of the step|figures"
 GENERAL_DISTILLATION = "student|attention|hidden|embeddings|sequences per second|padding|configuration and metrics"
 EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer|9x fewer|figures"
@@ -188,10 +192,10 @@ def _size_cells(result: dict[str, Any]) -> list[list[str]]:
     def add(what: str, part: dict[str, Any], time: str, disk: str = "") -> None:
         cells.append([what, f"{part['rows']:,}", time, f"{part['own_memory_mb']:,.0f} MB", disk])
 
-    for part, what in (("read", "rows"), ("collate", f"rows with {outputs}")):
+    for part, what in (("read", "rows"), ("collate", outputs)):
         opening, batch = result[part]["seconds_to_open"], result[part]["median_seconds_of_a_batch"]
-        disk = _disk(result["rows"]) if part == "read" else ""
-        add(f"open {what}; read a random batch of 32", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
+        disk, those = (_disk(result["rows"]), "") if part == "read" else ("", " with them")
+        add(f"open {what}; a random batch of 32{those}", result[part], f"{opening:.2f} s; {batch * 1e3:.1f} ms", disk)
     first, late = plan["seconds_to_first_step"] * 1e3, plan["seconds_to_late_step"] * 1e3
     add(f"plan step 1; {step}", plan, f"{first:.0f} ms; {late:.0f} ms")
     for part, what in (("start", "step 1"), ("resume", step)):
@@ -221,6 +225,19 @@ def _rounded(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def preparation() -> list[str]:
+    """Return how fast labelled rows are prepared, beside the tokenizer alone, and the memory that it takes."""
+    rows = []
+    for file in sorted(RESULTS.glob("preparation_*.json")):
+        result = read_json(file)
+        by_processor = result.get("share_of_tokenizer_by_processor_time", {})
+        shares = [f"{by_processor[form]:.2f}x" if by_processor else "" for form in ("whole_texts", "what_fits")]
+        time, rate = f"{result['seconds'] / 60:.1f} minutes", f"{result['rows_per_second']:,.0f}"
+        size = [f"{result['documents']:,}", result["form"], f"{result['gb']:.1f}"]
+        rows.append([*size, time, rate, *shares, f"{result['peak_gb']:.2f} GB", link(file)])
+    return table(PREPARATION, rows)
 
 
 def tracking() -> list[str]:

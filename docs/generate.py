@@ -70,6 +70,7 @@ FOLDERS = {
 GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`
     "README.md": {"highlights": table.highlights},
     "docs/architecture.md": {"tree": lambda: ["```text", *tree(), "```"], "stages": lambda: stage_graphs()},
+    "docs/data_formats.md": {"preparation": table.preparation},
     "docs/distillation.md": {"families": lambda: families()},
     "docs/reliability.md": {
         "shaken-jobs": shaken.jobs,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import dashboard, distillation_step, measuring, size, table, tracking
+from benchmarks import dashboard, distillation_step, measuring, preparation, size, table, tracking
 from kd_dist.config.jobs import find_job
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
@@ -200,3 +200,15 @@ def test_a_dashboard_is_drawn_from_what_a_run_has_and_without_what_it_lacks():
     assert {"One", "Two", "Three", "Loss", "Starts", "Accuracy", "Exits"} <= shown
     assert "Nothing" not in picture
     assert picture == dashboard.draw_panels(sections, rows, models)
+
+
+@pytest.mark.parametrize("form", preparation.FORMS)
+def test_preparation_makes_the_documents_that_it_says_and_measures_them(form: str, tmp_path: Path):
+    options = argparse.Namespace(documents=60, characters=300, form=form)
+    result = preparation.run(options, tmp_path)
+    statistics = json.loads((tmp_path / "out" / "tokens" / "statistics.json").read_text(encoding="utf-8"))
+    assert sum(statistics[f"{split}_rows"] for split in ("train", "validation", "test")) == 60
+    assert (statistics["num_labels"], statistics["truncated_rows"]) == (14, 60)
+    assert 0.1 < result["peak_gb"] <= result["peak_gb_shared_pages_counted_twice"]
+    assert result["rows_per_second"] == pytest.approx(60 / result["seconds"])
+    assert min(result["share_of_tokenizer"].values()) > 0

@@ -118,8 +118,9 @@ def windows(documents: Documents, size: int, num_tokens: int) -> Any:
 
 
 def _counts(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Any:
-    """Return how often each pair of row and column is there."""
-    return sparse.csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape)
+    """Return how often each pair of row and column is there; scipy keeps the width of these indices ever after."""
+    places = rows.astype(np.int32), columns.astype(np.int32)
+    return sparse.csr_array((np.ones(len(rows), np.int32), places), shape)
 
 
 def graph_of(counts: WordCounts, documents: dict[str, int]) -> TextGraph:

@@ -37,24 +37,21 @@ class UntilFailure(Generic[Task]):
 
 
 def in_order(function: Callable[[Task], Result], tasks: Iterable[Task], num_workers: int) -> Iterator[Result]:
-    """Yield the results of all tasks in their order; a single task is done in this process.
+    """Yield the results of all tasks in their order; a single worker is this process.
 
     Args:
         function: is called with a task, in a forked process.
         tasks: are read a few ahead of the results.
-        num_workers: processes; 0: one per available core.
+        num_workers: processes, of which there are no more than tasks; 0: one per available core.
 
     Raises:
         UserError: the first one of the tasks in their order, and then what their iterator raises.
     """
     source = UntilFailure(tasks)
     waiting = iter(source)
-    first = list(itertools.islice(waiting, 2))
-    num_workers = num_workers or len(os.sched_getaffinity(0))
-    if len(first) < 2 or num_workers == 1:
-        yield from map(function, itertools.chain(first, waiting))
-    else:
-        yield from _in_processes(function, itertools.chain(first, waiting), num_workers)
+    first = list(itertools.islice(waiting, num_workers or len(os.sched_getaffinity(0))))
+    every = itertools.chain(first, waiting)
+    yield from map(function, every) if len(first) < 2 else _in_processes(function, every, len(first))
     source.finish()
 
 

@@ -26,7 +26,9 @@ FILE_BYTES = 1 << 28  # about as much as a file holds: of smaller ones, many mil
 
 MANIFEST = "manifest.json"
 
-METADATA = b"kd_dist"  # under this key a file keeps the identity and the tally of each of its blocks
+METADATA = b"kd_dist"  # under this key a file keeps its identity, and tally and number of rows of each block
+
+SUM_BYTES = 16  # of a checksum before that
 
 BLOCKS_AT_ONCE = 16  # in memory, of those that are read in a row
 
@@ -190,8 +192,8 @@ class Blocks:
         """
         import pyarrow.parquet as pq
 
-        content = json.loads((pq.read_schema(path).metadata or {}).get(METADATA, "{}"))
-        if content.get("identity") != self.identity:
+        content = _content(pq.read_metadata(path))
+        if content["identity"] != self.identity:
             raise ValueError("written with other settings")
         return {int(block): Tally(tally) for block, tally in content["blocks"].items()}
 
@@ -231,16 +233,15 @@ class Blocks:
     def _write_file(self, path: Path, tallies: dict[int, Tally], tables: Iterable[Any]) -> None:
         import pyarrow.parquet as pq
 
-        metadata = json.dumps({"identity": self.identity, "blocks": tallies})
-        tables = iter(tables)
+        tables, rows = iter(tables), list[int]()
         first = next(tables)
-        schema = first.schema.with_metadata({METADATA: metadata.encode()})
-        with (
-            atomic_path(path) as temporary,
-            pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-        ):
+        options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}  # few values are equal
+        with atomic_path(path) as temporary, pq.ParquetWriter(temporary, first.schema, **options) as writer:
             for table in itertools.chain([first], tables):
                 writer.write_table(table, row_group_size=len(table))
+                rows.append(len(table))
+            content = json.dumps({"identity": self.identity, "blocks": tallies, "rows": rows})
+            writer.add_key_value_metadata({METADATA: _sum_of(content) + content.encode()})
 
 
 def read(path: Path, groups: Sequence[int]) -> Any:
@@ -252,7 +253,28 @@ def read(path: Path, groups: Sequence[int]) -> Any:
     import pyarrow.parquet as pq
 
     with open(path, "rb") as file:
-        return pq.ParquetFile(file, page_checksum_verification=True).read_row_groups(groups, use_threads=False)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        table = parquet.read_row_groups(groups, use_threads=False)
+        num_rows = sum(_content(parquet.metadata)["rows"][group] for group in groups)
+    if len(table) != num_rows:  # the headers of pages have no checksum
+        raise ValueError(f"{len(table):,} rows instead of {num_rows:,}")
+    return table
+
+
+def _content(metadata: Any) -> dict[str, Any]:
+    """Return what the metadata of a file says of its blocks.
+
+    Raises:
+        ValueError: Nothing, or it is damaged.
+    """
+    found = (metadata.metadata or {}).get(METADATA, b"")
+    if found[:SUM_BYTES] != _sum_of(found[SUM_BYTES:].decode()):
+        raise ValueError("what it says of its blocks is damaged, or by another version")
+    return json.loads(found[SUM_BYTES:])
+
+
+def _sum_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).hexdigest()[:SUM_BYTES].encode()
 
 
 def _is_undamaged(path: Path, num_groups: int) -> bool:

@@ -29,7 +29,7 @@ BLOCK_ROWS, BLOCK_BYTES = 4_096, 1 << 24  # at most: seconds of work on a GPU, a
 
 FEWEST_ROWS, FOR_ALL_SHARDS = 64, 256  # of few rows so many blocks, that shards get about as much work each
 
-BATCH_TOKENS = 16_384  # of a forward pass, padding included
+BATCH_TOKENS = 8_192  # of a forward pass, padding included
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 
 from kd_dist.data import discovery
 from kd_dist.errors import CorpusError
+from tests.data.files import write
 
 
 def test_find_files_expands_globs_and_folders_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -156,3 +157,21 @@ def test_documents_without_a_label_are_no_class(tmp_path: Path):
         "neg": False, "pos": False, "unsup": True, "other": False,
     }  # fmt: skip
     assert not discovery.is_class_tree(tmp_path / "other")
+
+
+def test_what_is_unread_beside_class_folders_and_tables(tmp_path: Path):
+    for name in (
+        "tree/a/1.txt",
+        "tree/b/deep/2.pdf",
+        "tree/beside.md",
+        "tree/.hidden",
+        "tables/a.tsv",
+        "tables/b.docx",
+    ):
+        write(tmp_path / name, "x")
+    tree, tables = str(tmp_path / "tree"), str(tmp_path / "tables")
+    unread = [tmp_path / "tables" / "b.docx", tmp_path / "tree" / "beside.md"]
+    assert discovery.unread_labelled_files([tree, tables]) == unread
+    assert discovery.unread_labelled_files([tree, tree + "/beside.md"]) == []
+    twice = discovery.labelled_files([tree, tables, tree, tables + "/*.tsv"])
+    assert [(file.name, label) for file, label in twice] == [("1.txt", "a"), ("2.pdf", "b"), ("a.tsv", None)]

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.sections.data import PlainTokenData
-from kd_dist.config.sections.models import Encoder
+from kd_dist.config.sections.data import CorpusData, LabelledData, PlainTokenData
+from kd_dist.config.sections.models import Encoder, TokenizerSource
 from kd_dist.config.sections.resources import ShardResources
-from kd_dist.config.stages import AugmentStage
+from kd_dist.config.stage import Stage
+from kd_dist.config.stages import AugmentStage, CorpusStage, LabelledStage
+from kd_dist.data.kept_blocks import FOLDER, KeptBlocks, kept_until_done
 from kd_dist.errors import RunError
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.tries import Tries
@@ -128,6 +131,21 @@ def test_progress_is_what_is_new_since_the_last_question(distill: Path) -> None:
     assert [tries.has_progressed() for _ in range(2)] == [True, False]
     (distill / "checkpoints" / "step_00000100").rename(distill / "checkpoints" / "step_00000200")  # only one is kept
     assert tries.has_progressed()
+
+
+@pytest.mark.parametrize("name", ["corpus", "labelled"])
+def test_blocks_of_rows_are_progress(name: str, tmp_path: Path) -> None:
+    corpus = CorpusStage(data=CorpusData(corpus=["a.txt"]))
+    labelled = LabelledStage(data=LabelledData(train=["a.tsv"]), tokenizer=TokenizerSource(path="none/such"))
+    stage_dir = tmp_path / name
+    stage_dir.mkdir()
+    stage: Stage = {"corpus": corpus, "labelled": labelled}[name]
+    (stage_dir / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
+    tries = begun(stage_dir)
+    assert not tries.has_progressed()
+    with kept_until_done(stage_dir / FOLDER) as folder:
+        KeptBlocks(folder, "rows").write(0, pa.table({"text": ["x"]}), "identity")
+        assert [tries.has_progressed() for _ in range(2)] == [True, False]
 
 
 def test_a_stage_that_keeps_nothing_makes_no_progress(texts: Path) -> None:

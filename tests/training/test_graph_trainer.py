@@ -1,7 +1,6 @@
 """Training on a whole graph resumes as if it had not stopped, and keeps the best weights."""
 
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from kd_dist.config.graph_stages import GraphTrainStage
+from kd_dist.config.tasks import METRICS, Task
 from kd_dist.data.graph_files import TextGraph
 from kd_dist.errors import Preempted, RunError
 from kd_dist.models.graph_network import GraphNetwork, adjacency_tensor
@@ -39,7 +39,8 @@ def trained(
     graph: TextGraph,  # noqa: F811
     folder: Path,
     tracker: Stops | None = None,
-    labels: Sequence[int] = (0, 1, 2, 0, 1, 2),
+    labels: Any = (0, 1, 2, 0, 1, 2),
+    task: Task = "single_label",
     **settings: Any,
 ) -> GraphTrainer:
     """Train on the graph of six documents to the end, or to the step at which the tracker stops it."""
@@ -50,10 +51,10 @@ def trained(
     with Preemption() as preemption:
         trainer = GraphTrainer(
             stage,
-            network=GraphNetwork(graph.adjacency.shape[0], 6, 3, stage.network.dropout),
+            network=GraphNetwork(graph.adjacency.shape[0], 6, 1 if task == "regression" else 3, stage.network.dropout),
             adjacency_NN=adjacency_tensor(graph, torch.device("cpu")),
             splits={split: LabelledNodes(graph.rows(split), labels_D[graph.rows(split)]) for split in graph.documents},
-            task="single_label",
+            task=task,
             checkpoints=folder / "checkpoints",
             tracker=tracker,
             preemption=preemption,
@@ -121,3 +122,21 @@ def test_a_loss_that_is_not_finite_ends_the_run(graph: TextGraph, tmp_path: Path
     rarely = {"evaluate_every_n_steps": 100}
     with pytest.raises(RunError, match="the loss of epoch [0-9]+ is not finite.*Lower optim.learning_rate"):
         trained(graph, tmp_path, optim={"learning_rate": 1e30}, cadence=rarely)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [("multi_label", [[1.0, 0, 1], [0, 1, 0], [1, 1, 0]] * 2), ("regression", [0.5, -1.0, 2.0] * 2)],
+)
+def test_several_labels_and_numbers_are_learned_too(
+    graph: TextGraph,  # noqa: F811
+    tmp_path: Path,
+    task: Any,
+    labels: Any,
+) -> None:
+    tracker = Stops()
+    settings = EPOCHS | {"train": {"epochs": 80}, "optim": {"learning_rate": 0.1}, "network": {"dropout": 0.0}}
+    trainer = trained(graph, tmp_path, tracker, labels, task=task, **settings)
+    losses = [row["train/loss"] for row in tracker.logged.values()]
+    assert losses[-1] < losses[0] / 2
+    assert METRICS[task][0] in trainer.score("test")

@@ -206,9 +206,8 @@ def test_a_shard_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(
     wait: str, there: str, left: int, labelled: LabelledWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed, killed = stage_dir(labelled, tmp_path / "undisturbed"), stage_dir(labelled, tmp_path / "killed")
+    run_entry(undisturbed)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    program = WAITING.format(block_rows=BLOCK_ROWS, wait="")
-    subprocess.run([sys.executable, "-c", program, str(undisturbed)], cwd=ROOT, env=environment, check=True)
     program = WAITING.format(block_rows=BLOCK_ROWS, wait=wait)
     process = subprocess.Popen([sys.executable, "-c", program, str(killed)], cwd=ROOT, env=environment)
     deadline = time.monotonic() + 240
@@ -262,7 +261,7 @@ def test_files_hold_about_as_many_bytes_as_they_may(tmp_path: Path, monkeypatch:
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
 from kd_dist.runs import blocks
@@ -270,6 +269,8 @@ from kd_dist.training import teacher_outputs
 from kd_dist.training.teacher_blocks import arrays_of, table_of
 blocks.FILE_BYTES = teacher_outputs.FILE_BYTES = 1 << 22
 folder, num_blocks = Path(sys.argv[1]), int(sys.argv[2])
+def kilobytes(what):
+    return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0])
 def make(numbers):
     for number in numbers:
         chance = np.random.default_rng(number)
@@ -279,21 +280,20 @@ found, own = blocks.Blocks.agreed(folder, {}), range(num_blocks)
 found.fill(own, make, "shard 0")
 identity = {"label2id": {str(number): number for number in range(65)}, "num_blocks": num_blocks}
 teacher_outputs.write_part(folder, own, identity, num_blocks * 4096, map(arrays_of, found.tables(own)))
-written = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+written = kilobytes("VmHWM")
 outputs = teacher_outputs.StoredOutputs(folder)
 for number in own:
     keys = np.random.default_rng(number).integers(2**64, size=4096, dtype=np.uint64)
     for start in range(0, 4096, 256):
         outputs.of(keys[start : start + 256])
-status = Path("/proc/self/status").read_text()
-print(written, status.split("RssAnon:")[1].split()[0])
+print(written, kilobytes("RssAnon"))
 """
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """What training maps into memory is the page cache's, so that only anonymous memory counts there."""
     peaks = []
-    for num_blocks in (16, 64):
+    for num_blocks in (48, 192):
         folder = tmp_path / str(num_blocks)
         folder.mkdir()
         command = [sys.executable, "-c", MEASURED, str(folder), str(num_blocks)]
@@ -302,7 +302,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         peaks.append([int(kilobytes) for kilobytes in ended.stdout.split()])
         assert len(list(folder.glob("part_00000000/logits_*"))) == num_blocks * 4096 * 268 // (1 << 22) + 1
     grown = np.subtract(*peaks[::-1])
-    assert (grown < 20_000).all(), peaks  # kB, where there are 53 MB more of outputs
+    assert (grown < 40_000).all(), peaks  # kB, where there are 158 MB more of outputs
 
 
 def copied(teacher: Path, to: Path, **settings: object) -> Path:
