@@ -12,14 +12,17 @@ from typing import Any
 
 from kd_dist.config.job import Job
 from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.sections.training import tokens_at_once
 from kd_dist.config.stages import TeacherOutputsStage, TrainStage
 from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json
 from kd_dist.planning.rows import RowCounts
 from kd_dist.planning.step_times import keep, record
 from kd_dist.planning.works import Works
+from kd_dist.runs import machine
 from kd_dist.runs.layout import open_run
 from launch.cluster import Cluster, rank_environment
+from launch.local import gpu_here
 from launch.rehearsal import reduced
 
 
@@ -30,7 +33,7 @@ def calibrate(job: Job, cluster: Cluster) -> int:
         UserError: The job has no training stage.
         RunError: A stage failed, and has printed why.
     """
-    small = reduced_to_training(job)
+    small = reduced_to_training(job, gpu_here())
     started = time.monotonic()
     runs_dir = Path(tempfile.mkdtemp(prefix="kd_dist_calibration_"))
     run_dir = open_run(small, runs_dir, "calibration")
@@ -53,10 +56,14 @@ def calibrate(job: Job, cluster: Cluster) -> int:
     return 0
 
 
-def reduced_to_training(job: Job) -> Job:
+def reduced_to_training(job: Job, gpu: machine.Gpu | None) -> Job:
     """Return the stages that train or run the teacher, and those that they need, on little data and for two steps.
 
-    A step is two micro-batches of the size that they have, since time depends on that.
+    A step is two micro-batches of the size that one rank would run here, since time depends on that.
+
+    Args:
+        job: The job.
+        gpu: The GPU of this machine, if it has one.
 
     Raises:
         UserError: There is no training stage.
@@ -66,17 +73,18 @@ def reduced_to_training(job: Job) -> Job:
         raise UserError(f"--calibrate: `{job.name}` has no training stage to time; name a job that trains")
     for name, inputs in reversed(job.edges().items()):  # a stage comes after all that feed it
         needed |= set(inputs) if name in needed else set()
-    small = reduced(job)
-    stages = {name: _with_own_batches(small.stages[name], job.stages[name]) for name in small.stages if name in needed}
+    small, counts = reduced(job), RowCounts(job, {})
+
+    def with_own_batches(name: str, stage: Any) -> Any:
+        if not isinstance(stage, TrainStage):
+            return small.stages[name]
+        most = tokens_at_once(gpu.memory_gb) // counts.max_length(stage) if gpu else None
+        size = stage.train.sequences_per_micro_batch(1, most)
+        train = stage.train.model_copy(update={"steps": 2, "micro_batch_size": size, "global_batch_size": 2 * size})
+        return small.stages[name].model_copy(update={"train": train})
+
+    stages = {name: with_own_batches(name, stage) for name, stage in job.stages.items() if name in needed}
     return small.model_copy(update={"stages": stages})
-
-
-def _with_own_batches(small: Any, stage: Any) -> Any:
-    if not isinstance(stage, TrainStage):
-        return small
-    size = stage.train.sequences_per_micro_batch()
-    train = small.train.model_copy(update={"micro_batch_size": size, "global_batch_size": 2 * size})
-    return small.model_copy(update={"train": train})
 
 
 def _kept(job: Job, found: dict[str, Any]) -> dict[str, Any]:

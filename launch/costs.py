@@ -11,12 +11,13 @@ from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import GpuResources
 from kd_dist.config.stages import TrainStage
 from kd_dist.errors import UserError
-from kd_dist.planning.costs import Cost, Costs, divided
+from kd_dist.planning.costs import Cost, Costs
 from kd_dist.planning.places import INSIDE_GBIT, Place, Site
 from kd_dist.planning.rows import RowCounts, rows_given
 from kd_dist.planning.step_times import ASSUMED, StepTimes, step_times
 from kd_dist.runs import machine
 from launch.cluster import Cluster
+from launch.local import gpu_here
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -51,15 +52,16 @@ def _site(job: Job, cluster: Cluster) -> Site:
     """Return the machines of a profile, with the calibrations of their GPUs and processors."""
     is_local = cluster.executor == "local"
     cores = len(os.sched_getaffinity(0)) if is_local else None
-    gpu = machine.gpu() if is_local else (cluster.gres or "").removeprefix("gpu:")
-    has_gpus = gpu is not None if is_local else cluster.request_gpus
+    here = gpu_here() if is_local else None
+    gpu = here.name if here else (cluster.gres or "").removeprefix("gpu:")
+    has_gpus = here is not None if is_local else cluster.request_gpus
     asked = next((stage.resources for stage in job.stages.values() if isinstance(stage, TrainStage)), GpuResources())
     threads = asked.cpus_per_gpu if cores is None else max(1, cores // asked.world_size())
     times = {
         "gpu": step_times("gpu", gpu),
         "cpu": step_times("cpu", machine.processor() if is_local else None, threads),
     }
-    memory_gb = cluster.gpu_memory_gb or (times["gpu"].device or {}).get("memory_gb")
+    memory_gb = cluster.gpu_memory_gb or (here.memory_gb if here else (times["gpu"].device or {}).get("memory_gb"))
     return Site(has_gpus, cores, cluster.gpus_of_a_node, cluster.bandwidth_gbit, memory_gb, times)
 
 
@@ -121,8 +123,7 @@ def _on(costs: Costs, ranks: int, cluster: Cluster) -> list[str]:
 
 def _is_smaller(costs: Costs, name: str, ranks: int) -> bool:
     """Return whether the micro-batches of a stage must be smaller to be divided among so many ranks."""
-    train = costs.trained()[name].train
-    return divided(train, ranks) not in (train, None)
+    return bool(costs.trained()[name].train.problems(name, ranks)) and costs.as_run(name, ranks) is not None
 
 
 def _table(title: str, costs: Costs, cluster: Cluster, first: str, *others: str) -> Table:
@@ -181,7 +182,8 @@ def _origin(costs: Costs, times: StepTimes) -> str:
             "same command with --calibrate in place of --plan, on such a machine, measures them"
         )
     threads = f", {times.device['threads']} threads" if times.kind == "cpu" else ""
-    scaled = [name for name, stage in costs.trained().items() if not times.is_exact(costs.works.of(stage))]
+    works = {name: costs.works.of(stage) for name in costs.trained() if (stage := costs.as_run(name)) is not None}
+    scaled = [name for name, work in works.items() if not times.is_exact(work)]
     more = f"; by operations from other models or batches: {', '.join(scaled)} (--calibrate measures)" if scaled else ""
     return f"times measured on {times.device['name']}{threads}, {times.measured_at}{more}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
 from kd_dist.errors import RunError
+from kd_dist.runs import machine
 from kd_dist.runs.completion import is_complete, shards_to_run, unfinished_shards
 from kd_dist.runs.tries import Tries
 from kd_dist.training.ports import free_port
@@ -111,6 +112,11 @@ def num_gpus() -> int:
         return there
     names = itertools.takewhile(lambda name: name.strip() not in ("", "-1", "NoDevFiles"), visible.split(","))
     return min(there, len(list(names)))
+
+
+def gpu_here() -> machine.Gpu | None:
+    """Return the first GPU of this machine, if CUDA_VISIBLE_DEVICES leaves any."""
+    return machine.gpu() if num_gpus() else None
 
 
 def _explain(status: int, received: list[int], job: Job, stage_dir: Path, command: str) -> int:

@@ -103,9 +103,18 @@ class Costs:
             ends[name] = max((ends[other] for other in before), default=0.0) + (costs[name].hours or 0.0)
         return max(ends.values())
 
+    def as_run(self, name: str, ranks: int | None = None) -> TrainStage | None:
+        """Return a training stage with the micro-batches that so many ranks run; None if they cannot share a step."""
+        stage = self.trained()[name]
+        place = Place.of(stage, self.site, ranks)
+        train = divided(stage.train, place.ranks, _most(self, stage, place))
+        return None if train is None else stage.model_copy(update={"train": train})
+
     def fitting(self, name: str, limit_gb: float) -> Train | None:
         """Return the settings of a training stage with the largest micro-batch that fits; None if none does."""
-        stage = self.trained()[name]
+        stage = self.as_run(name)
+        if stage is None:
+            return None
         place = Place.of(stage, self.site)
         for size in range(stage.train.sequences_per_micro_batch() - 1, 0, -1):
             train = stage.train.model_copy(update={"micro_batch_size": size})
@@ -137,12 +146,11 @@ def padded(lengths: Sequence[int], window: int, batch: int) -> list[int]:
 
 
 def _training(costs: Costs, name: str, place: Place) -> Cost | None:
-    stage = costs.trained()[name]
-    train, rows = divided(stage.train, place.ranks, _most(costs, stage, place)), costs.counts.read_by(stage)
-    if train is None or rows is None:
+    stage = costs.as_run(name, place.ranks)
+    rows = None if stage is None else costs.counts.read_by(stage)
+    if stage is None or rows is None:
         return None
-    stage = stage.model_copy(update={"train": train})
-    work, steps = costs.works.of(stage), train.total_steps(rows.train)
+    work, steps = costs.works.of(stage), stage.train.total_steps(rows.train)
     checks = -(-steps // stage.cadence.evaluate_every_n_steps)
     saves = -(-steps // stage.cadence.save_every_n_steps) + (checks // 2 if stage.selection else 0)  # half are better
     weights, kept = work.student.parameters(), stage.cadence.keep_checkpoints + (stage.selection is not None)

@@ -25,6 +25,8 @@ LAUNCHING = 0.4e-3
 FORMAT = 1
 """Of the files; those of another one are not read."""
 
+ASSUMED_CHARACTERS = 300_000.0  # that a core tokenizes in a second
+
 ASSUMED_START = 10.0  # seconds until a process has imported what it needs
 
 ASSUMED_ONCE = 20.0  # seconds that a stage takes for all that it does once
@@ -101,7 +103,8 @@ class StepTimes:
         self.device: Mapping[str, Any] | None = content["device"] if content else None
         self.measured_at: str | None = content["measured"] if content else None
         self.start_seconds = float(content["start_seconds"]) if content else ASSUMED_START
-        self.characters_per_second = float(content["characters_per_second"]) if content else 300_000.0
+        found = content["characters_per_second"] if content else 0.0  # 0: the job had no texts to tokenize
+        self.characters_per_second = float(found or ASSUMED_CHARACTERS)
         records = content["records"] if content else []
         self._records = [Measured(**{**record, "work": Work.of(record["work"])}) for record in records]
 
@@ -115,7 +118,8 @@ class StepTimes:
         if found is None:
             return self._assumed(work, length, threads)
         scale = work.operations(length) / found.work.operations(length)
-        return scale * at_length(found.micro_batch, length) * self._slowdown(threads)
+        seconds = scale * at_length(found.micro_batch, length) * self._slowdown(threads)
+        return seconds if found.work == work else max(seconds, self._least(work))
 
     def forward(self, work: Work, length: int, threads: int) -> float:
         """Return the seconds of a forward pass of a micro-batch."""
@@ -150,9 +154,13 @@ class StepTimes:
         return self.device["threads"] / threads if self.device and self.kind == "cpu" else 1.0
 
     def _assumed(self, work: Work, length: int, threads: int, forward_only: bool = False) -> float:
-        """Return seconds by the operations; of a small batch a GPU only sees many small kernels begin."""
+        """Return seconds by the operations."""
         seconds = work.operations(length, forward_only) / ASSUMED[self.kind, work.precision != "fp32"]
-        return max(seconds, LAUNCHING * work.passes(forward_only)) if self.kind == "gpu" else seconds / threads
+        return max(seconds / (threads if self.kind == "cpu" else 1), self._least(work, forward_only))
+
+    def _least(self, work: Work, forward_only: bool = False) -> float:
+        """Return the seconds in which a GPU begins the kernels of all layers, one by one."""
+        return LAUNCHING * work.passes(forward_only) if self.kind == "gpu" else 0.0
 
 
 def at_length(points: Points, length: int) -> float:

@@ -3,6 +3,7 @@
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 
 def processor() -> str:
@@ -18,15 +19,22 @@ def memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
 
 
-def gpu() -> str | None:
-    """Return the name of the first GPU; None where there is none."""
+class Gpu(NamedTuple):
+    """A GPU: its name, and its memory in GB."""
+
+    name: str
+    memory_gb: float
+
+
+def gpu() -> Gpu | None:
+    """Return the first GPU; None where there is none."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
         if not pynvml.nvmlDeviceGetCount():
             return None
-        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return Gpu(pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle).total / 1024**3)
     except pynvml.NVMLError:
         return None
-    return name if isinstance(name, str) else name.decode()

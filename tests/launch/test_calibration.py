@@ -10,6 +10,7 @@ from kd_dist.config.sections.training import Train
 from kd_dist.errors import UserError
 from kd_dist.planning.checks import load_checked_job
 from kd_dist.planning.step_times import folder
+from kd_dist.runs.machine import Gpu
 from launch.calibration import reduced_to_training
 from tests.conftest import LabelledWorld
 from tests.launch.launching import command, shown
@@ -21,7 +22,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_training_and_what_it_needs_runs_with_its_own_micro_batches() -> None:
-    small = reduced_to_training(find_job("tinybert_task"))
+    small = reduced_to_training(find_job("tinybert_task"), None)
     assert list(small.stages) == [
         "labelled",
         "unlabelled",
@@ -35,8 +36,10 @@ def test_training_and_what_it_needs_runs_with_its_own_micro_batches() -> None:
     assert small.stages["layers"].train == Train(
         steps=2, epochs=4, min_steps=400, global_batch_size=16, micro_batch_size=8
     )
+    on_gpu = reduced_to_training(find_job("tinybert_task"), Gpu("A100", 40.0))  # all rows of a step at once
+    assert on_gpu.stages["layers"].train.micro_batch_size == 32
     with pytest.raises(UserError, match="--calibrate: `cut_vocabulary` has no training stage to time"):
-        reduced_to_training(find_job("cut_vocabulary"))
+        reduced_to_training(find_job("cut_vocabulary"), None)
 
 
 def test_a_plan_after_a_calibration_has_measured_times(labelled: LabelledWorld, tmp_path: Path) -> None:

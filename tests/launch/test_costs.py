@@ -53,7 +53,15 @@ def test_it_is_quick_imports_no_torch_and_writes_nothing(tmp_path: Path, setting
 
 def test_every_stage_and_every_number_of_gpus_has_a_row(tmp_path: Path, settings: list[str]) -> None:
     profile = site(tmp_path, price_per_gpu_hour=2.5, currency="EUR", gpus_of_a_node=4, bandwidth_gbit=25)
-    more = ["train.steps=20000", "--rows", "corpus=1000000", "resources.gpus_per_node=2", "--cluster", profile]
+    more = [
+        "train.steps=20000",
+        "train.micro_batch_size=32",
+        "--rows",
+        "corpus=1000000",
+        "resources.gpus_per_node=2",
+        "--cluster",
+        profile,
+    ]
     text = shown(tmp_path, "--job", "tinybert_general", "--plan", *settings, *more)
     first, *stages = cells(text)[:5]
     assert first == ["stage", "rows", "steps", "ranks", "time", "memory", "disk", "GPU-hours", "EUR"]
