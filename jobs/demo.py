@@ -7,7 +7,7 @@ from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.sections.data import LabelledData, PlainTokenData, UnlabelledData, VocabularyData
 from kd_dist.config.sections.models import Encoder, Model, MultilingualEncoder, Student, TokenizerSource
 from kd_dist.config.sections.resources import CpuResources
-from kd_dist.config.sections.training import Cadence, Engine, Optim, Precision, Train
+from kd_dist.config.sections.training import Cadence, Optim, Train
 from kd_dist.config.stages import (
     AnyStage,
     CalibrateStage,
@@ -22,7 +22,6 @@ from kd_dist.config.stages import (
 PRETRAINED = "@pretrained/export"
 STUDENT = Student(config="bert_3l_192")
 CADENCE = Cadence(log_every_n_steps=10, save_every_n_steps=200, evaluate_every_n_steps=100)
-FAST = Engine(precision="auto")
 FEW_CORES = CpuResources(cpus=2, timeout_minutes=30)
 
 
@@ -34,9 +33,8 @@ def _distillation() -> dict[str, AnyStage]:
     """
     stages = task_stages(teacher="@finetune/export", donor=PRETRAINED, tokens="@labelled/tokens", student=STUDENT)
     train = Train(steps=800, global_batch_size=32, micro_batch_size=16)  # of small models few large batches are faster
-    learning = {"student": STUDENT, "train": train, "cadence": CADENCE, "engine": FAST}
+    learning = {"student": STUDENT, "train": train, "cadence": CADENCE}
     changed = {name: stages[name].model_copy(update=learning) for name in ("distill", "alone")}
-    changed["outputs"] = stages["outputs"].model_copy(update={"engine": Precision(precision=FAST.precision)})
     stages = drop_stages(without_rows(stages | changed, "perturbed"), "layers", "unlabelled")
     return _with_exits(stages)
 
@@ -48,9 +46,7 @@ def _with_exits(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
     measured = evaluation.evaluate.models | {"fastbert": "@calibration/export"}
     evaluate = evaluation.evaluate.model_copy(update={"models": measured})
     exits: dict[str, AnyStage] = {
-        "self_distill": STAGE1.model_copy(
-            update={"train": Train(epochs=1, global_batch_size=32), "cadence": CADENCE, "engine": FAST}
-        ),
+        "self_distill": STAGE1.model_copy(update={"train": Train(epochs=1, global_batch_size=32), "cadence": CADENCE}),
         "calibration": CalibrateStage(
             model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@labelled/tokens")
         ),
@@ -88,7 +84,6 @@ JOB = Job(
             update={
                 "encoder": Encoder(path=PRETRAINED),
                 "train": Train(steps=300, global_batch_size=32),
-                "engine": FAST,
                 "optim": Optim(learning_rate=1e-4),
                 "cadence": CADENCE,
             }

@@ -18,7 +18,7 @@ from kd_dist.files import read_json, write_json
 from kd_dist.runs.layout import open_run
 from kd_dist.runs.metrics import read_metrics
 from kd_dist.runs.stage_runner import run_stage
-from kd_dist.training.stage import _check_tokens
+from kd_dist.training.stage import _check_tokens, _micro_batch_size
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.objectives.builders import built, stage
 from tests.ranks import run_ranks
@@ -81,6 +81,15 @@ def test_patience_ends_a_stage_early(labelled: LabelledWorld, tmp_path: Path) ->
     assert len(seen) < 200
     assert len(seen) - 1 - seen.index(max(seen)) == 3
     assert (directory / "COMPLETE").exists()
+
+
+def test_a_run_that_goes_on_keeps_the_size_of_its_passes(labelled: LabelledWorld, tmp_path: Path) -> None:
+    described = stage(labelled, FinetuneObjective(), train=Train(global_batch_size=32))
+    assert _micro_batch_size(described, None) == 8
+    write_json(tmp_path / "state.json", {"step": 5, "micro_batch_size": 16})
+    assert _micro_batch_size(described, tmp_path) == 16
+    write_json(tmp_path / "state.json", {"step": 5, "micro_batch_size": 12})  # of other ranks
+    assert _micro_batch_size(described, tmp_path) == 8
 
 
 def test_a_student_of_other_tokens_is_refused_before_training(
