@@ -28,7 +28,7 @@ EARLY_EXIT = (
 TEACHER_OUTPUTS = "teacher runs along|outputs from disk|ratio|at best|figures"
 DISTILLATION_STEP = "rows|published|kd_dist|ratio|configuration and figures"
 SIZE = "what|rows|time|memory|files, disk|figures"
-GPU = "measure|at first|now|aim|met"
+GPU = "measure|at first|now|aim|met|figures"
 PREPARATION = (
     "documents|as|GB|time|rows a second|of the tokenizer on whole texts|of the tokenizer on what fits a row|"
     "memory|figures"
@@ -217,7 +217,7 @@ def gpu() -> list[str]:
     for row in last:
         bound = "" if row["aim"] is None else f"at {'least' if row['more_is_better'] else 'most'} {row['aim']:,g}"
         figures = [_rounded(value) for value in (before.get(row["measure"]), row["figure"])]
-        rows.append([row["measure"], *figures, bound, row["met"]])
+        rows.append([row["measure"], *figures, bound, row["met"], link(*files)])
     return table(GPU, rows)
 
 
