@@ -20,9 +20,11 @@ TARGETS = {
 }
 WORK = {
     "opening the run folder": ("opening",),
-    "preparation of rows": ("labelled", "unlabelled", "perturbed", "corpus"),
+    "preparation of rows": ("labelled", "unlabelled", "perturbed", "corpus", "words", "vocabulary", "graph"),
     "augmentation": ("augment", "augmented"),
+    "cutting a vocabulary": ("cut_vocabulary",),
     "outputs of the teacher": ("teacher_outputs", "soft_labels"),
+    "averaging teachers": ("ensemble",),
     "set-up of training": ("set-up",),
     "a step of training": ("step",),
     "an evaluation in training": ("evaluation",),
