@@ -161,8 +161,8 @@ class Blocks:
         for block in own:
             groups[places[block].path].append(places[block].group)
         for path, all_of_file in groups.items():
-            for start in range(0, len(all_of_file), BLOCKS_AT_ONCE):
-                yield read(path, all_of_file[start : start + BLOCKS_AT_ONCE])
+            starts = range(0, len(all_of_file), BLOCKS_AT_ONCE)
+            yield from _read_in_turn(path, [all_of_file[start : start + BLOCKS_AT_ONCE] for start in starts])
 
     def discard(self, blocks: Set[int]) -> None:
         """Remove the files that hold no other blocks than these."""
@@ -250,15 +250,22 @@ def read(path: Path, groups: Sequence[int]) -> Any:
     Raises:
         ValueError, OSError: They are damaged.
     """
+    (table,) = _read_in_turn(path, [groups])
+    return table
+
+
+def _read_in_turn(path: Path, several: Iterable[Sequence[int]]) -> Iterator[Any]:
+    """Yield what `read` returns for each of several row groups; the end of the file, which is long, is read once."""
     import pyarrow.parquet as pq
 
     with open(path, "rb") as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        table = parquet.read_row_groups(groups, use_threads=False)
-        num_rows = sum(_content(parquet.metadata)["rows"][group] for group in groups)
-    if len(table) != num_rows:  # the headers of pages have no checksum
-        raise ValueError(f"{len(table):,} rows instead of {num_rows:,}")
-    return table
+        rows = _content(parquet.metadata)["rows"]
+        for groups in several:
+            table, num_rows = parquet.read_row_groups(groups, use_threads=False), sum(rows[group] for group in groups)
+            if len(table) != num_rows:  # the headers of pages have no checksum
+                raise ValueError(f"{len(table):,} rows instead of {num_rows:,}")
+            yield table
 
 
 def _content(metadata: Any) -> dict[str, Any]:
@@ -279,8 +286,8 @@ def _sum_of(text: str) -> bytes:
 
 def _is_undamaged(path: Path, num_groups: int) -> bool:
     try:
-        for group in range(num_groups):
-            read(path, [group])
+        for _ in _read_in_turn(path, [[group] for group in range(num_groups)]):
+            pass
     except (OSError, ValueError):  # pyarrow's errors are one or the other
         return False
     return True
