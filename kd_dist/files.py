@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,19 +63,14 @@ def link(path: Path, target: Path) -> None:
 def temporary_folder(place: Path) -> Iterator[Path]:
     """Yield a new folder beside `place`, so that renaming it to `place` is atomic; remove it at the end."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.tmp-{os.getpid()}-", dir=place.parent))
-    folder.chmod(0o777 & ~_umask())  # mkdtemp denies access to others, who may want to read the result
+    # Not by mkdtemp, which denies access to others, who may want to read the result: the umask cannot be read without
+    # being changed for a moment, for files that threads and child processes create meanwhile.
+    folder = place.parent / f".{place.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    """Return the file mode mask of the process, which can be read only by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def sweep(path: Path) -> None:

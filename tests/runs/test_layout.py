@@ -116,7 +116,7 @@ def all_complete(run_dir: Path) -> Path:
     [
         ("optim.learning_rate=0.5", "distill.optim.learning_rate: None -> 0.5"),
         ("train.steps=7", "distill.train.steps: None -> 7"),
-        ("engine.precision=bf16", "distill.engine.precision: 'fp32' -> 'bf16'"),
+        ("engine.precision=bf16", "distill.engine.precision: 'auto' -> 'bf16'"),
         ("data.max_length=64", "corpus.data.max_length: 128 -> 64"),
         ("objective.layer_map=1,2,3,4", "distill.objective.layer_map: None -> [1, 2, 3, 4]"),
     ],

@@ -43,7 +43,7 @@ def test_steps_the_teacher_and_the_machine_are_measured(labelled: LabelledWorld,
         assert [length for length, _ in points] == [8, 18, 48]
         assert all(seconds > 0 for _, seconds in points)
     assert of_training["optimizer"] > 0
-    assert of_training["once"] > 0
+    assert of_training["once"] >= 0  # what is left of the whole time, which may be less than the steps by themselves
 
 
 def test_rows_become_as_long_as_is_asked_for_and_their_labels_stay() -> None:
