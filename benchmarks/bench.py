@@ -151,6 +151,14 @@ def _of_dry_run(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("dry run on a login node, seconds", result["longest"], Aim(0.7, " s", is_least=False), rest)
 
 
+def _of_preparation(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rest = "reading, cleaning and hashing whole texts, which cost as much as tokenizing what fits a row"
+    forms = {"whole_texts": "on whole texts", "what_fits": "on what fits a row"}
+    for name, form in forms.items():
+        what = f"preparation of labelled rows, share of the tokenizer's speed {form}"
+        yield Figure(what, result["share_of_tokenizer"][name], Aim(0.8), rest)
+
+
 def _of_data_path(result: Mapping[str, Any]) -> Iterator[Figure]:
     length = f"{result['mean_length']:.0f} tokens"
     what = f"one rank's data path, sequences a second of {length}: plan, collate{', pin' if result['pinned'] else ''}"
@@ -166,6 +174,7 @@ SCRIPTS = (
     Script("ranks.py", {"student": "student", "tokens": "tokens"}, _of_ranks),
     Script("dry_run.py", {}, _of_dry_run),
     Script("data_path.py", {"tokens": "tokens"}, _of_data_path),
+    Script("preparation.py", {}, _of_preparation, ("--documents", "20000", "--form", "csv")),
 )
 
 
@@ -206,6 +215,8 @@ def page(figures: Sequence[Figure], machine: Mapping[str, Any], minutes: float, 
         f"{sum(met)} of {len(met)} aims are met.",
         "",
         *markdown("|".join(HEADINGS), [figure.cells() for figure in figures]),
+        "",
+        "What wants a GPU is measured by `benchmarks/gpu.py`: [on a GPU](../docs/results.md#on-a-gpu).",
         "",
     ]
     return "\n".join(lines)

@@ -204,7 +204,7 @@ def test_a_dashboard_is_drawn_from_what_a_run_has_and_without_what_it_lacks():
 
 @pytest.mark.parametrize("form", preparation.FORMS)
 def test_preparation_makes_the_documents_that_it_says_and_measures_them(form: str, tmp_path: Path):
-    options = argparse.Namespace(documents=60, characters=300, form=form)
+    options = argparse.Namespace(documents=60, characters=300, form=form, rounds=1)
     result = preparation.run(options, tmp_path)
     statistics = json.loads((tmp_path / "out" / "tokens" / "statistics.json").read_text(encoding="utf-8"))
     assert sum(statistics[f"{split}_rows"] for split in ("train", "validation", "test")) == 60
