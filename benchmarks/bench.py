@@ -152,7 +152,7 @@ def _of_dry_run(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _of_preparation(result: Mapping[str, Any]) -> Iterator[Figure]:
-    rest = "reading, cleaning and hashing whole texts, which cost as much as tokenizing what fits a row"
+    rest = "the start of the processes, and reading, cleaning and hashing whole texts, as dear as tokenizing what fits"
     forms = {"whole_texts": "on whole texts", "what_fits": "on what fits a row"}
     for name, form in forms.items():
         what = f"preparation of labelled rows, share of the tokenizer's speed {form}"

@@ -73,8 +73,8 @@ def batches_of(tokens: Path, numbers: slice) -> list[Batch]:
 def measure(path: Path, tokens: Path, shards: int, rounds: int) -> dict[str, Any]:
     """Return rows per second of the stage and of the forward pass, for as many rows as half a shard has."""
     batches = batches_of(tokens, slice(0, None, 2 * shards))
-    teacher = Teacher(str(path), Wanted(logits=True), precision="fp32", device=DEVICE)
     stages = {"shard": stage_of(path, tokens, shards), "half": stage_of(path, tokens, 2 * shards)}
+    teacher = Teacher(str(path), Wanted(logits=True), precision=stages["shard"].engine.precision, device=DEVICE)
     found: list[dict[str, float]] = []
     for _ in range(1 + rounds):
         one = {name: seconds_of(stage) for name, stage in stages.items()}
