@@ -1,5 +1,6 @@
 """Write files and folders atomically: they appear complete or not at all."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -50,6 +51,11 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def short_hash(content: Any, digits: int = 16) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of content as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def link(path: Path, target: Path) -> None:

@@ -40,13 +40,14 @@ class Confidence:
 
     def __call__(self, rows: Sequence[tuple[str, ...]], labels: Sequence[Any]) -> np.ndarray:
         """Return (B) the probability of the label; for several labels, of the one the teacher agrees with least."""
-        from kd_dist.augmentation.masked_words import batches_of_tokens
+        from kd_dist.augmentation.masked_words import TOKENS_PER_BATCH
+        from kd_dist.data.token_rows import batches_of_tokens
         from kd_dist.evaluation.scores import probabilities
 
         columns = [list(column) for column in zip(*rows, strict=True)]
         encodings = self._preprocessing.encode(self._tokenizer, *columns) if rows else []
         confidence = np.zeros(len(rows))
-        for batch in batches_of_tokens([len(encoding.input_ids) for encoding in encodings]):
+        for batch in batches_of_tokens([len(encoding.input_ids) for encoding in encodings], TOKENS_PER_BATCH):
             probability_BC = probabilities(self._task, self._logits([encodings[row] for row in batch]))
             if self._task == "single_label":
                 confidence[batch] = probability_BC[np.arange(len(batch)), [labels[row] for row in batch]]

@@ -9,13 +9,14 @@ Shapes: B places, S positions, N masked positions of the batch, V vocabulary, D 
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kd_dist.augmentation.words import Language
+from kd_dist.data.token_rows import batches_of_tokens
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.errors import RunError
 from kd_dist.model_files.model_folders import num_positions
@@ -125,7 +126,7 @@ class MaskedWords:
         """
         inputs = [self._input(place) for place in places]
         found: list[list[str]] = [[] for _ in places]
-        for batch in batches_of_tokens([len(each.ids) for each in inputs]):
+        for batch in batches_of_tokens([len(each.ids) for each in inputs], TOKENS_PER_BATCH):
             values, ids = self.most_probable([inputs[row] for row in batch], number)
             rest = iter(zip(values, ids, strict=True))
             for row in batch:
@@ -201,16 +202,6 @@ def _load(path: str, device: torch.device) -> Any:
     loaded = load_pretrained(MODEL_FOR_MASKED_LM_MAPPING, path, load_config(path), dtype)
     model = loaded.require_trained_head(path, lambda reason: f"{path} is no masked language model: {reason}")
     return model.to(device).eval().requires_grad_(False)
-
-
-def batches_of_tokens(lengths: list[int]) -> Iterator[list[int]]:
-    """Yield batches of row numbers, long rows first, of about `TOKENS_PER_BATCH` tokens with padding."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_PER_BATCH // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
 
 
 def _combined(positions: list[list[tuple[float, str]]], number: int) -> list[tuple[float, str]]:

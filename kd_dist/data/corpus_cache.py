@@ -1,8 +1,6 @@
 """Cache prepared corpora by what they are made from."""
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from kd_dist.data.kept_blocks import FOLDER
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.tokenizer_folders import tokenizer_identity
 from kd_dist.errors import CorpusError
-from kd_dist.files import link
+from kd_dist.files import link, short_hash
 
 FORMAT_VERSION = 4  # raise it when the same options and files would give other rows: old caches are then left alone
 
@@ -29,7 +27,7 @@ def fingerprint(*, files: Sequence[Path], tokenizer_path: str, **options: Any) -
     identities = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     options = {key: value for key, value in options.items() if key != "num_workers" and value is not None}
     parts = [FORMAT_VERSION, identities, tokenizer_identity(tokenizer_path), options]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(parts)
 
 
 def cached_prepare(cache_dir: Path, place: Path, **arguments: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ not taken for it but written again. Importing this module is cheap.
 """
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_dist.files import atomic_path, sweep_below
+from kd_dist.files import atomic_path, short_hash, sweep_below
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +26,7 @@ METADATA = b"kd_dist"
 
 def identity_of(*made_from: Any) -> str:
     """Return a short hash of all that a block is made from, in JSON."""
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+    return short_hash(made_from, digits=32)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Shapes: B batch, S sequence, C classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +94,21 @@ class TokenRows:
             labels = np.array([self._missing_label if label is None else label for label in column.to_pylist()])
             return torch.from_numpy(labels.astype(np.float32) if labels.dtype.kind == "f" else labels)
         return _padded(column, self._pad_token_id if name == "input_ids" else 0)
+
+
+def batches_of_tokens(lengths: npt.ArrayLike, most: int) -> Iterator[np.ndarray]:
+    """Yield places of rows in batches of similar lengths, the longest first.
+
+    Args:
+        lengths: Tokens of each row.
+        most: Tokens of a batch, padding included; a longer row is a batch of its own.
+    """
+    lengths_N = np.asarray(lengths, np.int64)
+    order, start = np.argsort(-lengths_N, kind="stable"), 0
+    while start < len(order):
+        end = start + max(1, most // int(lengths_N[order[start]]))
+        yield order[start:end]
+        start = end
 
 
 def row_keys(batch: dict[str, torch.Tensor]) -> np.ndarray:

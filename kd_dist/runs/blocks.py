@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from kd_dist.errors import RunError
-from kd_dist.files import atomic_path, read_json, write_json
+from kd_dist.files import atomic_path, read_json, short_hash, write_json
 
 FILE_BYTES = 1 << 28  # about as much as a file holds: of smaller ones, many millions of rows would make too many
 
@@ -58,7 +58,7 @@ def files_at(path: Path) -> list[list[Any]]:
 
 def identity_of(manifest: dict[str, Any]) -> str:
     """Return a short hash of a manifest, which every file of blocks carries."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(manifest)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Fingerprint everything that the result of a stage depends on."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from kd_dist.config.job import Job
 from kd_dist.config.paths import matching_paths, model_config_file
 from kd_dist.config.sections.models import Student
-from kd_dist.files import read_json
+from kd_dist.files import read_json, short_hash
 
 
 def fingerprints(job: Job) -> dict[str, str]:
@@ -18,7 +17,7 @@ def fingerprints(job: Job) -> dict[str, str]:
     for name, inputs in job.edges().items():
         stage = job.stages[name]
         parts = [stage.identity(), input_files(stage), [found[other] for other in inputs]]
-        found[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        found[name] = short_hash(parts)
     return found
 
 

@@ -6,11 +6,13 @@ Rank 0 has a `Tracker`, the other ranks a `NullTracker`, so that the trainer nev
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from kd_dist.config.sections.training import Tracking
+from kd_dist.errors import Preempted
 from kd_dist.files import write_text
 from kd_dist.runs.metrics import finite_or_none, read_metrics
 from kd_dist.runs.progress import Bar, Display, Lines, Status
@@ -29,6 +31,14 @@ class NullTracker:
 
     def start(self, step: int) -> None:
         """Start tracking after `step` steps (0, or the step of the checkpoint that the run resumes from)."""
+
+    def begin(self, step: int, damaged: Sequence[str]) -> None:
+        """Start tracking, and say which checkpoints were passed over and at which step the run goes on."""
+        self.start(step)
+        for line in damaged:
+            self.message(line)
+        if step:
+            self.message(f"resumed at step {step}")
 
     def is_due(self, step: int) -> bool:
         """Return whether the step is logged: every `log_every_n_steps`, and the first and last step of the run."""
@@ -112,6 +122,20 @@ class Tracker(NullTracker):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+@contextmanager
+def closed_at_end(tracker: NullTracker) -> Iterator[None]:
+    """End tracking after the context; one that is preempted will resume, and is no failure for W&B."""
+    status = 1
+    try:
+        yield
+        status = 0
+    except Preempted:
+        status = 0
+        raise
+    finally:
+        tracker.close(status)
 
 
 def make_tracker(

@@ -11,12 +11,12 @@ from kd_dist.config.tasks import main_metric
 from kd_dist.data.graph_files import TextGraph, read_graph
 from kd_dist.data.prepared_rows import SPLITS, PreparedRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
-from kd_dist.errors import Preempted, RunError
+from kd_dist.errors import RunError
 from kd_dist.models.device import own_device
 from kd_dist.models.graph_network import GraphNetwork, adjacency_tensor
 from kd_dist.models.students import num_parameters
 from kd_dist.runs.results import add_result
-from kd_dist.runs.tracking import Tracker
+from kd_dist.runs.tracking import Tracker, closed_at_end
 from kd_dist.serving.export import export_model
 from kd_dist.training.graph_trainer import GraphTrainer, LabelledNodes
 from kd_dist.training.preemption import Preemption
@@ -39,17 +39,9 @@ def run(stage: GraphTrainStage, stage_dir: Path, shard: int) -> None:
         log_every_n_steps=stage.cadence.log_every_n_steps,
         config=stage.model_dump(),
     )
-    status = 1
-    try:
-        with Preemption() as preemption:
-            trainer = _trainer(stage, stage_dir, rows, graph, tracker, preemption)
-            trainer.train()
-        status = 0
-    except Preempted:
-        status = 0  # it will resume: not a failure for W&B
-        raise
-    finally:
-        tracker.close(status)
+    with closed_at_end(tracker), Preemption() as preemption:
+        trainer = _trainer(stage, stage_dir, rows, graph, tracker, preemption)
+        trainer.train()
     _finish(stage, stage_dir, rows, graph, trainer)
 
 

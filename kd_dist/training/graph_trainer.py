@@ -181,11 +181,7 @@ class GraphTrainer:
         path, damaged = newest_good(self._checkpoints)
         if path is not None:
             self._load(read_checkpoint(path))
-        self._tracker.start(self.step)
-        for line in damaged:
-            self._tracker.message(line)
-        if self.step:
-            self._tracker.message(f"resumed at step {self.step}")
+        self._tracker.begin(self.step, damaged)
         self._started = time.monotonic()
 
     def _load(self, checkpoint: Checkpoint) -> None:

@@ -14,7 +14,7 @@ from kd_dist.config.tasks import main_metric
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
-from kd_dist.errors import Preempted, RunError
+from kd_dist.errors import RunError
 from kd_dist.model_files.model_folders import num_positions
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.models.device import memory_gb, own_device
@@ -24,7 +24,7 @@ from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective, build
 from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
-from kd_dist.runs.tracking import NullTracker, make_tracker
+from kd_dist.runs.tracking import NullTracker, closed_at_end, make_tracker
 from kd_dist.runs.tries import Tries
 from kd_dist.serving.export import export
 from kd_dist.training import distributed, engine
@@ -50,15 +50,8 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     engine.start()
     with Preemption() as preemption:
         trainer, objective, tokenizer, tracker = _set_up(stage, stage_dir, preemption)
-        status = 1
-        try:
+        with closed_at_end(tracker):
             trainer.train()
-            status = 0
-        except Preempted:
-            status = 0  # it will resume: not a failure for W&B
-            raise
-        finally:
-            tracker.close(status)
     if distributed.rank() == 0:
         _finish(stage, trainer, objective, tokenizer, stage_dir)
     trainer.close()

@@ -26,7 +26,7 @@ from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import exit_with_message
 from kd_dist.files import write_json
-from kd_dist.models.device import own_device
+from kd_dist.models.device import memory_gb, own_device
 from kd_dist.models.teacher import Batch, Teacher, Wanted
 from kd_dist.runs import machine
 from kd_dist.runs.layout import read_job, read_stage
@@ -45,7 +45,7 @@ WARM_UP, LEAST, MOST, SECONDS = 1, 3, 50, 1.0  # rounds of a length: so many at 
 
 TOKENIZED_ROWS = 512
 
-FORWARD_ROWS = 64  # as the teacher's outputs are written
+FORWARD_ROWS = 64  # of a forward pass that is timed
 
 PER_ROW = ("labels", "teacher_logits")  # all else in a batch is (B, S)
 
@@ -87,8 +87,7 @@ def _device() -> dict[str, Any]:
     if not torch.cuda.is_available():
         threads = torch.get_num_threads()
         return {"kind": "cpu", "name": machine.processor(), "threads": threads, "memory_gb": machine.memory_gb()}
-    facts = torch.cuda.get_device_properties(own_device())
-    return {"kind": "gpu", "name": facts.name, "threads": 1, "memory_gb": facts.total_memory / 1024**3}
+    return {"kind": "gpu", "name": torch.cuda.get_device_name(own_device()), "threads": 1, "memory_gb": memory_gb()}
 
 
 def _of_training(stage: TrainStage, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.data.prepared_rows import PreparedRows
-from kd_dist.data.token_rows import TokenRows, row_keys
+from kd_dist.data.token_rows import TokenRows, batches_of_tokens, row_keys
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.models.device import own_device
 from kd_dist.models.teacher import Teacher, Wanted
@@ -113,22 +113,12 @@ def make_blocks(stage: TeacherOutputsStage, rows: RowBlocks, blocks: Iterable[in
 def _batches(rows: RowBlocks, blocks: Iterable[int]) -> Iterator[_Batch]:
     for block in blocks:
         split, numbers_N = rows.rows(block)
-        for places_B in by_tokens(split.lengths[numbers_N]):
+        for places_B in batches_of_tokens(split.lengths[numbers_N], BATCH_TOKENS):
             tensors = split.collate(numbers_N[places_B])
             keys_B = row_keys(tensors)
             if torch.cuda.is_available():  # for an asynchronous copy to the GPU
                 tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
             yield _Batch(block, places_B, keys_B, tensors)
-
-
-def by_tokens(lengths_N: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield places in batches of similar lengths, of up to `BATCH_TOKENS` with padding, the longest first."""
-    order = np.argsort(-lengths_N.astype(np.int64), kind="stable")
-    start = 0
-    while start < len(order):
-        end = start + max(1, BATCH_TOKENS // int(lengths_N[order[start]]))
-        yield order[start:end]
-        start = end
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

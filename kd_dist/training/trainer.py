@@ -273,11 +273,7 @@ class Trainer:
         path, damaged = self._newest
         if path is not None:
             self._load(read_checkpoint(path))
-        self._tracker.start(self.step)
-        for line in damaged:
-            self._tracker.message(line)
-        if self.step:
-            self._tracker.message(f"resumed at step {self.step}")
+        self._tracker.begin(self.step, damaged)
         self._interval = Interval()
 
     def _load(self, checkpoint: Checkpoint) -> None:

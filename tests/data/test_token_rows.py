@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from kd_dist.data.prepared_rows import open_lengths
-from kd_dist.data.token_rows import TokenRows, row_keys
+from kd_dist.data.token_rows import TokenRows, batches_of_tokens, row_keys
 
 IDS = [[2, 5, 6, 3], [2, 3], [2, 7, 3]]
 
@@ -73,3 +73,12 @@ def test_rows_without_labels_follow_those_with_labels(task: str, labels: list[An
     batch = rows.collate(np.array([4, 0]))
     assert batch["input_ids"].tolist() == [[2, 3, 0, 0], [2, 5, 6, 3]]
     torch.testing.assert_close(batch["labels"], torch.tensor([missing, labels[0]]), equal_nan=True)
+
+
+def test_a_batch_holds_no_more_tokens_than_it_may_with_padding() -> None:
+    lengths = np.random.default_rng(0).integers(1, 130, size=300).astype(np.uint8)
+    batches = list(batches_of_tokens(lengths, 100))
+    assert sorted(np.concatenate(batches)) == list(range(300))
+    assert all(len(rows) * lengths[rows].max() <= 100 or len(rows) == 1 for rows in batches)
+    in_order = lengths[np.concatenate(batches)].tolist()
+    assert in_order == sorted(in_order, reverse=True)

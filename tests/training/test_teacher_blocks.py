@@ -9,7 +9,7 @@ from kd_dist.config.sections.data import DistillationData
 from kd_dist.config.sections.models import Teacher
 from kd_dist.config.stages import TeacherOutputsStage
 from kd_dist.training import teacher_blocks
-from kd_dist.training.teacher_blocks import RowBlocks, arrays_of, by_tokens, table_of
+from kd_dist.training.teacher_blocks import RowBlocks, arrays_of, table_of
 from tests.conftest import LabelledWorld
 
 
@@ -44,16 +44,6 @@ def test_few_rows_make_enough_blocks_for_many_shards(labelled: LabelledWorld, mo
     assert RowBlocks.of(stage_of(labelled)).num_rows == 4
     monkeypatch.setattr(teacher_blocks, "BLOCK_ROWS", 3)
     assert RowBlocks.of(stage_of(labelled)).num_rows == 3
-
-
-def test_a_batch_holds_no_more_tokens_than_it_may_with_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_blocks, "BATCH_TOKENS", 100)
-    lengths = np.random.default_rng(0).integers(1, 130, size=300).astype(np.uint8)
-    batches = list(by_tokens(lengths))
-    assert sorted(np.concatenate(batches)) == list(range(300))
-    assert all(len(rows) * lengths[rows].max() <= 100 or len(rows) == 1 for rows in batches)
-    in_order = lengths[np.concatenate(batches)].tolist()
-    assert in_order == sorted(in_order, reverse=True)
 
 
 def test_items_are_made_ahead_in_order_and_errors_are_raised() -> None:
