@@ -70,7 +70,9 @@ def _requested(resources: Resources) -> list[str]:
     """Return nodes x GPUs, CPU cores of a node, and the time limit."""
     if isinstance(resources, GpuResources):
         cores = resources.cpus_per_gpu * resources.gpus_per_node
-        return [f"{resources.nodes} x {resources.gpus_per_node}", str(cores), _duration(resources.timeout_minutes)]
+        fewest = f"{resources.min_nodes}-" if resources.min_nodes else ""
+        machines = f"{fewest}{resources.nodes} x {resources.gpus_per_node}"
+        return [machines, str(cores), _duration(resources.timeout_minutes)]
     gpus = resources.gpus if isinstance(resources, TaskResources) else 0
     shards = f"{resources.shards} shards of " if isinstance(resources, ShardResources) and resources.shards > 1 else ""
     return [f"{shards}1 x {gpus}", str(resources.cpus), _duration(resources.timeout_minutes)]

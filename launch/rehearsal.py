@@ -36,7 +36,7 @@ SMALL: dict[type[Section], dict[str, Any]] = {
     Selection: {"patience": None},
     Evaluate: {"speed": False},
     Guards: {"teacher": "warn"},  # a teacher that was trained for two steps is bad
-    GpuResources: {"nodes": 1, "gpus_per_node": 1},
+    GpuResources: {"nodes": 1, "min_nodes": None, "gpus_per_node": 1},
     ShardResources: {"shards": 1},
 }
 

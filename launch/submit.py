@@ -13,11 +13,13 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from kd_dist.config.job import Job
 from kd_dist.config.sections.resources import ShardResources
+from kd_dist.config.stages import TrainStage
 from kd_dist.errors import UserError
 from kd_dist.files import write_json
 from kd_dist.runs.completion import is_complete, shards_to_run
 from kd_dist.runs.tries import Tries
 from launch.cluster import Cluster, Resources, python_of_a_rank, slurm_parameters
+from launch.elastic import on_what_is_free
 from launch.launcher import forget_end
 from launch.scheduler import cancel_jobs, submitted_jobs
 from launch.task import StageTask
@@ -96,10 +98,15 @@ def _tasks(stage_dir: Path, resources: Resources) -> list[StageTask]:
 def _parameters(
     job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]
 ) -> dict[str, Any]:
-    resources = job.stages[stage].resources
+    settings = job.stages[stage]
     name = f"{job.name}/{run_dir.name}/{stage}"
     log = run_dir / stage / "log"
-    return slurm_parameters(cluster, name=name, resources=resources, code=code, log=log, dependencies=waits_for)
+    parameters = slurm_parameters(
+        cluster, name=name, resources=settings.resources, code=code, log=log, dependencies=waits_for
+    )
+    if isinstance(settings, TrainStage) and settings.resources.min_nodes is not None:
+        return on_what_is_free(parameters, settings.node_counts())
+    return parameters
 
 
 def sbatch_text(job: Job, stage: str, run_dir: Path, cluster: Cluster, code: Path, waits_for: list[str]) -> str:

@@ -280,7 +280,16 @@ class TrainStage(Stage):
         return content
 
     def problems(self, name: str) -> list[str]:
-        return [*self.train.problems(name, self.resources.world_size()), *self.objective.problems(self)]
+        least, most = (
+            nodes * self.resources.gpus_per_node for nodes in (self.resources.fewest_nodes(), self.resources.nodes)
+        )
+        of_batch = self.train.problems(name, most) or self.train.problems(name, least)
+        return [*self.resources.problems(name), *of_batch, *self.objective.problems(self)]
+
+    def node_counts(self) -> list[int]:
+        """Return the numbers of machines, most first, whose ranks can share the global batch."""
+        numbers = range(self.resources.nodes, self.resources.fewest_nodes() - 1, -1)
+        return [nodes for nodes in numbers if not self.train.problems("", nodes * self.resources.gpus_per_node)]
 
     def learning_rate(self, width: int, model_type: str) -> float:
         """Return the peak learning rate of a model: the given one, that of recurrent models, or the objective's."""

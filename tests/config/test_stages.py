@@ -40,13 +40,25 @@ def test_rewiring_reaches_strings_in_maps() -> None:
     "settings",
     [
         {"resources": GpuResources(nodes=2)},
+        {"resources": GpuResources(nodes=2, min_nodes=1)},
         {"cadence": Cadence(save_every_n_steps=1, evaluate_every_n_steps=1)},
         {"engine": Engine(zero_stage=2, activation_checkpointing=True, hang_minutes=60)},
     ],
-    ids=["where", "how often", "memory"],
+    ids=["where", "where at least", "how often", "memory"],
 )
 def test_where_and_how_often_do_not_decide_the_result(settings: dict[str, object]) -> None:
     assert training(**settings).identity() == training().identity()
+
+
+def test_numbers_of_machines_that_share_the_global_batch() -> None:
+    stage = training(resources=GpuResources(nodes=4, min_nodes=1, gpus_per_node=8))
+    assert stage.node_counts() == [4, 2, 1]  # 256 sequences do not divide among 24 ranks
+
+
+@pytest.mark.parametrize(("nodes", "least"), [(4, 3), (3, 2)])
+def test_a_global_batch_must_divide_on_the_fewest_and_on_all_machines(nodes: int, least: int) -> None:
+    problems = training(resources=GpuResources(nodes=nodes, min_nodes=least, gpus_per_node=2)).problems("distill")
+    assert any("do not divide among 6 ranks" in problem for problem in problems)
 
 
 def test_precision_and_with_a_selection_the_evaluations_decide_the_result() -> None:

@@ -29,6 +29,11 @@ class GpuResources(Section):
     """The resources of a training stage: one rank per GPU, or per CPU share on a machine without GPUs."""
 
     nodes: int = Field(default=1, ge=1, description="machines")
+    min_nodes: Annotated[int | None, BeforeValidator(optional)] = Field(
+        default=None,
+        ge=1,
+        description="machines at least, where not all are free: each start takes as many as there are; none: all",
+    )
     gpus_per_node: int = Field(
         default=1, ge=1, description="GPUs per machine, with a rank each; CPU ranks where there are no GPUs"
     )
@@ -43,6 +48,17 @@ class GpuResources(Section):
     def world_size(self) -> int:
         """Return the number of ranks."""
         return self.nodes * self.gpus_per_node
+
+    def fewest_nodes(self) -> int:
+        """Return the smallest number of machines that the stage starts on."""
+        return self.nodes if self.min_nodes is None else self.min_nodes
+
+    def problems(self, stage: str) -> list[str]:
+        """Return what contradicts itself in the settings of the stage of that name."""
+        if self.min_nodes is None or self.min_nodes <= self.nodes:
+            return []
+        asked = f"{stage}.resources.min_nodes={self.min_nodes}"
+        return [f"{asked} is more than {stage}.resources.nodes={self.nodes}: lower the first or raise the second"]
 
 
 class TaskResources(ProcessResources):
