@@ -78,6 +78,7 @@ def settings_of(job: str, world: World) -> list[str]:
         "cut_vocabulary": [f"data.corpus={tiny.corpus}", f"encoder.path={tiny.teacher}"],
         "ensemble": [*files, f"teachers.paths={labelled.teacher},{labelled.other_teacher}", "data.max_length=48"],
         "textgcn": [*files, "data.max_length=48", "train.epochs=30", "network.hidden_size=8"],
+        "granularity": [*files, student, "data.max_length=48"],
         "demo": [f"unlabelled.data.unlabelled={world.texts}", "data.max_rows=60", guard],
     }[job]  # fmt: skip
     without = dict.fromkeys(("cut_vocabulary", "ensemble", "textgcn"), [])

@@ -17,7 +17,7 @@ KILLS_OF_A_RUN = 4
 FORKED = [
     *((job, 1) for job in ("finetune", "tinybert_general", "tinybert", "tinybert_task", "fastbert")),
     *((job, 1) for job in ("fastbert_stage1", "augment", "rnn", "soft_labels", "minilm", "pretrain")),
-    *((job, 1) for job in ("pretrain_xlnet", "cut_vocabulary", "ensemble", "textgcn")),
+    *((job, 1) for job in ("pretrain_xlnet", "cut_vocabulary", "ensemble", "textgcn", "granularity", "demo")),
     *((job, 2) for job in ("tinybert_general", "fastbert", "rnn")),
 ]
 LAUNCHED = [("tinybert_general", 1), ("fastbert_stage1", 2), ("fastbert", 2)]
