@@ -219,7 +219,7 @@ def _of_host_waits(result: Mapping[str, Any]) -> Iterator[Figure]:
 def _of_outputs_memory(result: Mapping[str, Any]) -> Iterator[Figure]:
     rows, (small, large) = result["rows"], result["own_memory_mb"]
     what = f"teacher outputs, memory of a shard: {4 * rows:,} rows ({large:,.0f} MB) over {rows:,} ({small:,.0f} MB)"
-    yield Figure(what, result["growth"], Aim(1.1, "x", is_least=False), "what is kept for each row")
+    yield Figure(what, result["growth"], Aim(1.2, "x", is_least=False), "what is kept for each row")
 
 
 def recorded() -> Iterator[Figure]:

@@ -127,11 +127,11 @@ def test_figures_of_a_gpu_and_of_large_preparations_are_read_from_results() -> N
 
 
 def test_a_script_runs_in_a_process_of_its_own_and_a_failure_is_said(tmp_path: Path) -> None:
-    chosen = [script for script in bench.SCRIPTS if script.name in ("dry_run.py", "ranks.py")][::-1]
+    chosen = [script for script in bench.SCRIPTS if script.name in ("dry_run.py", "exit_speed.py")][::-1]
     figures, machine = bench.run_scripts(chosen[:1], World(tmp_path), tmp_path, rounds=1)
     assert [figure.measure for figure in figures] == ["dry run on a login node, seconds"]
     assert machine["cores"] > 0
-    with pytest.raises(RunError, match="benchmarks/ranks.py failed"):
+    with pytest.raises(RunError, match="benchmarks/exit_speed.py failed"):
         bench.run_scripts(chosen[1:], World(tmp_path), tmp_path, rounds=1)
 
 
