@@ -34,6 +34,25 @@ BENCHMARKS = REPOSITORY / "benchmarks"
 
 RESULTS = BENCHMARKS / "RESULTS.md"
 
+RECORDED = REPOSITORY / "results"
+
+TITLES_A_SECOND = 25_000  # on one GPU; a rank's data path is to be three times as fast
+
+LAUNCHES = "the host, which takes longer to launch the 1,300 kernels of a step than the GPU takes for titles"
+
+OF_GPU = {
+    "early exit, batches of 256": "launches of kernels by the host, since each layer's groups of rows are small",
+    "step, titles": LAUNCHES,
+    "step, 128 tokens": "casts of autocast (16% of the GPU's time) and the products of the losses in fp32 (11%)",
+    "step, 512 tokens": "launches by the host, which the profiler makes slower still",
+    "training, titles: sequences": LAUNCHES,
+    "training, 128 tokens: sequences": "casts of autocast (16% of the GPU's time), the losses in fp32 (11%)",
+    "training, 512 tokens: sequences": "0.5%: launches by the host",
+}
+"""What is recorded of a GPU, by the beginning of its name, and what takes the rest where it is missed."""
+
+LEFT_OUT = ("the teacher in int8", "the teacher compiled", "the student compiled")
+
 HEADINGS = ("measure", "figure", "aim", "met, or what takes the rest")
 
 
@@ -92,16 +111,19 @@ class Script:
         inputs: What of the world it reads, by the option that names it.
         figures: Yields its rows of the table.
         more: Further arguments.
+        has_rounds: Whether it times rounds, whose number it is given.
     """
 
     name: str
     inputs: Mapping[str, str]
     figures: Callable[[Mapping[str, Any]], Iterator[Figure]]
     more: tuple[str, ...] = ()
+    has_rounds: bool = True
 
-    def arguments(self, world: World) -> list[str]:
+    def arguments(self, world: World, rounds: int) -> list[str]:
         """Return the arguments that it is called with."""
-        pairs = ((f"--{option}", str(getattr(world, name))) for option, name in self.inputs.items())
+        pairs = [(f"--{option}", str(getattr(world, name))) for option, name in self.inputs.items()]
+        pairs += [("--rounds", str(rounds))] if self.has_rounds else []
         return [*(word for pair in pairs for word in pair), *self.more]
 
 
@@ -160,9 +182,61 @@ def _of_preparation(result: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _of_data_path(result: Mapping[str, Any]) -> Iterator[Figure]:
-    length = f"{result['mean_length']:.0f} tokens"
-    what = f"one rank's data path, sequences a second of {length}: plan, collate{', pin' if result['pinned'] else ''}"
-    yield Figure(what, result["sequences_per_second"], None, "")
+    aim, what = Aim(3 * TITLES_A_SECOND), f"{result['mean_length']:.0f} tokens: plan, collate"
+    what = f"one rank's data path, sequences a second of {what}{', pin' if result['pinned'] else ''}"
+    yield Figure(what, result["sequences_per_second"], aim, "one thread, which collates in Python")
+    rest = "the disk, whose pages are read one after another"
+    yield Figure(f"{what}; files not in the page cache", result["cold_sequences_per_second"], aim, rest)
+
+
+def _of_cheaper_steps(result: Mapping[str, Any]) -> Iterator[Figure]:
+    for name, case in result["cases"].items():
+        length = {"titles": "titles", "text128": "128 tokens"}[name]
+        lost, errors = case["difference_of_the_loss"], case["errors_of_the_teacher"]
+        aims = {"attention in bf16": Aim(1.3, "x"), "all in fp32": None, "only the teacher in bf16": None}
+        for form, aim in aims.items():
+            what = f"distillation step as precision=auto takes it, {length}: faster than with {form}; "
+            what += f"losses within {lost['as it is taken']:.1%} of fp32's"
+            yield Figure(what, 1 / case["faster"][form], aim, "products of matrices, in bf16 already")
+        for form in (name for name in case["faster"] if name in LEFT_OUT):
+            states, attention = (f"{errors[form][of]:.1%}" for of in ("hidden_states", "attention"))
+            what = f"left out, {length}: {form}, against the step as it is taken; the teacher's hidden states are off "
+            what += f"by {states} (1% allowed), its attention by {attention}"
+            yield Figure(what, case["faster"][form], None, "")
+        what = f"share of padding in batches sorted by length, {length}: no arithmetic for it would save that"
+        yield Figure(what, case["padding_share"], None, "")
+
+
+def _of_host_waits(result: Mapping[str, Any]) -> Iterator[Figure]:
+    waits = result["waits"].values()
+    what, methods = "times that the host waits for the device", f"the most of {len(waits)} methods"
+    for place, where, most in (("micro_batch", "a micro-batch", 0), ("step", "an optimizer step", 1)):
+        rest = "values that are read while the device computes"
+        aim = Aim(most, is_least=False)
+        yield Figure(f"{what} in {where}, {methods}", max(one[place] for one in waits), aim, rest)
+
+
+def _of_outputs_memory(result: Mapping[str, Any]) -> Iterator[Figure]:
+    rows, (small, large) = result["rows"], result["own_memory_mb"]
+    what = f"teacher outputs, memory of a shard: {4 * rows:,} rows ({large:,.0f} MB) over {rows:,} ({small:,.0f} MB)"
+    yield Figure(what, result["growth"], Aim(1.2, "x", is_least=False), "what is kept for each row")
+
+
+def recorded() -> Iterator[Figure]:
+    """Yield what was measured elsewhere and is kept in results/: on a GPU, and the memory of large preparations."""
+    first, last = (read_json(RECORDED / "gpu" / f"{name}.json") for name in ("first", "last"))
+    before = {row["measure"]: row["figure"] for row in first["rows"]}
+    for row in last["rows"]:
+        if row["aim"] is not None and row["measure"].startswith(tuple(OF_GPU)):
+            start = before.get(row["measure"])
+            what = f"{last['machine']['device']}, {row['measure']}" + (f" (at first {start:,.4g})" if start else "")
+            rest = next(rest for begin, rest in OF_GPU.items() if row["measure"].startswith(begin))
+            yield Figure(what, row["figure"], Aim(row["aim"], is_least=row["more_is_better"]), rest)
+    for path in sorted(RECORDED.glob("preparation_*.json")):
+        one = read_json(path)
+        what = f"preparation of {one['documents']:,} documents ({one['gb']:.1f} GB, {one['form']}), peak memory"
+        what += f": [{path.name}](../results/{path.name})"
+        yield Figure(what, one["peak_gb"], Aim(2, " GB", is_least=False), "the workers, which hold a block each")
 
 
 SCRIPTS = (
@@ -173,7 +247,10 @@ SCRIPTS = (
     Script("augmentation.py", {"titles": "titles"}, _of_augmentation, ("--random-model", "--rows", "8")),
     Script("ranks.py", {"student": "student", "tokens": "tokens"}, _of_ranks),
     Script("dry_run.py", {}, _of_dry_run),
-    Script("data_path.py", {"tokens": "tokens"}, _of_data_path),
+    Script("cheaper_steps.py", {"teacher": "encoder", "titles": "titles", "text": "news"}, _of_cheaper_steps),
+    Script("host_waits.py", {"teacher": "teacher", "tokens": "tokens"}, _of_host_waits, has_rounds=False),
+    Script("outputs_memory.py", {}, _of_outputs_memory, has_rounds=False),
+    Script("data_path.py", {}, _of_data_path),
     Script("preparation.py", {}, _of_preparation, ("--documents", "20000", "--form", "csv")),
 )
 
@@ -189,7 +266,7 @@ def run_scripts(
     figures: list[Figure] = []
     for script in scripts:
         output = work / f"{Path(script.name).stem}.json"
-        _run(script.name, *script.arguments(world), "--rounds", str(rounds), "--output", str(output))
+        _run(script.name, *script.arguments(world, rounds), "--output", str(output))
         result = read_json(output)
         figures += list(script.figures(result))
     return figures, result["machine"]
@@ -216,7 +293,8 @@ def page(figures: Sequence[Figure], machine: Mapping[str, Any], minutes: float, 
         "",
         *markdown("|".join(HEADINGS), [figure.cells() for figure in figures]),
         "",
-        "What wants a GPU is measured by `benchmarks/gpu.py`: [on a GPU](../docs/results.md#on-a-gpu).",
+        "What wants a GPU was measured by `benchmarks/gpu.py` ([first.json](../results/gpu/first.json), "
+        "[last.json](../results/gpu/last.json)): [on a GPU](../docs/results.md#on-a-gpu).",
         "",
     ]
     return "\n".join(lines)
@@ -238,6 +316,7 @@ def main() -> None:
     started, work = time.monotonic(), options.work.absolute()
     _run("world.py", str(work))
     figures, machine = run_scripts(SCRIPTS, World(work / "bench" / "world"), work, options.rounds)
+    figures += recorded()
     show(figures)
     write_text(options.page, page(figures, machine, (time.monotonic() - started) / 60, options.rounds))
     print(f"wrote {options.page}")

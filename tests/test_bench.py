@@ -4,17 +4,31 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks import bench, data_path, dry_run, exit_speed, int8, measuring, outputs_speed, ranks
+from benchmarks import (
+    bench,
+    cheaper_steps,
+    data_path,
+    dry_run,
+    exit_speed,
+    host_waits,
+    int8,
+    measuring,
+    outputs_memory,
+    outputs_speed,
+    ranks,
+)
 from benchmarks.bench import Aim, Figure
 from benchmarks.world import World, world_job
 from kd_dist.data.examples import read_split
 from kd_dist.data.preprocessing import Preprocessing
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import RunError
+from kd_dist.files import read_json
 from kd_dist.models.classifier import load_classifier
 from kd_dist.planning.checks import check_job
 from tests.conftest import LabelledWorld
@@ -62,11 +76,15 @@ def test_every_script_is_there_and_reads_what_a_world_has() -> None:
     for script in bench.SCRIPTS:
         assert (bench.BENCHMARKS / script.name).is_file()
         assert all(isinstance(getattr(world, name), Path) for name in script.inputs.values())
-    assert bench.SCRIPTS[0].arguments(world)[:2] == ["--teacher", "run/pretrained/export"]
+    assert bench.SCRIPTS[0].arguments(world, rounds=3)[:2] == ["--teacher", "run/pretrained/export"]
+    with_rounds = [script.arguments(world, rounds=3)[-2:] == ["--rounds", "3"] for script in bench.SCRIPTS]
+    assert with_rounds == [script.has_rounds and not script.more for script in bench.SCRIPTS]
 
 
 def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
     cases = ("titles", "text128", "text512")
+    forms = {"as it is taken": 1.0, "attention in bf16": 0.7, "all in fp32": 0.5, "only the teacher in bf16": 0.8}
+    forms |= {"the teacher in int8": 1.1}
     read = {
         "distillation_step.py": {"cases": {name: {"share_of_the_floor": 0.95} for name in cases}},
         "exit_speed.py": {"sizes": {size: {"share": 0.95} for size in ("1", "32")}},
@@ -76,19 +94,44 @@ def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
         "ranks.py": {"faster": 1.9},
         "dry_run.py": {"longest": 0.3},
         "preparation.py": {"share_of_tokenizer": {"whole_texts": 1.2, "what_fits": 0.85}},
-        "data_path.py": {"sequences_per_second": 1e5, "mean_length": 30.0, "pinned": False},
+        "cheaper_steps.py": {
+            "cases": {
+                "titles": {
+                    "faster": forms,
+                    "difference_of_the_loss": dict.fromkeys(forms, 0.001),
+                    "errors_of_the_teacher": dict.fromkeys(forms, {"hidden_states": 0.01, "attention": 0.01}),
+                    "padding_share": 0.01,
+                }
+            }
+        },
+        "host_waits.py": {"waits": {name: {"micro_batch": 0, "step": 1} for name in ("tinybert", "finetune")}},
+        "outputs_memory.py": {"rows": 1000, "own_memory_mb": [100.0, 101.0], "growth": 1.01},
+        "data_path.py": dict.fromkeys(("sequences_per_second", "cold_sequences_per_second"), 1e5)
+        | {"mean_length": 20.0, "pinned": False},
     }  # fmt: skip
     figures = [figure for script in bench.SCRIPTS for figure in script.figures(read[script.name])]
-    assert len(figures) == 15
+    assert len(figures) == 24
     assert all(figure.aim.is_met(figure.value) for figure in figures if figure.aim)
 
 
+def test_figures_of_a_gpu_and_of_large_preparations_are_read_from_results() -> None:
+    figures = {figure.measure: figure for figure in bench.recorded()}
+    found = read_json(bench.RECORDED / "gpu" / "last.json")
+    card, rows = found["machine"]["device"], {row["measure"]: row for row in found["rows"]}
+    for length in ("titles", "128 tokens", "512 tokens"):
+        name = f"training, {length}: sequences per second"
+        (figure,) = (one for measure, one in figures.items() if measure.startswith(f"{card}, {name} (at first "))
+        assert (figure.value, figure.aim) == (rows[name]["figure"], Aim(rows[name]["aim"]))
+        assert figure.rest
+    assert sum("peak memory" in measure for measure in figures) == len(list(bench.RECORDED.glob("preparation_*.json")))
+
+
 def test_a_script_runs_in_a_process_of_its_own_and_a_failure_is_said(tmp_path: Path) -> None:
-    chosen = [script for script in bench.SCRIPTS if script.name in ("dry_run.py", "data_path.py")]
+    chosen = [script for script in bench.SCRIPTS if script.name in ("dry_run.py", "exit_speed.py")][::-1]
     figures, machine = bench.run_scripts(chosen[:1], World(tmp_path), tmp_path, rounds=1)
     assert [figure.measure for figure in figures] == ["dry run on a login node, seconds"]
     assert machine["cores"] > 0
-    with pytest.raises(RunError, match="benchmarks/data_path.py failed"):
+    with pytest.raises(RunError, match="benchmarks/exit_speed.py failed"):
         bench.run_scripts(chosen[1:], World(tmp_path), tmp_path, rounds=1)
 
 
@@ -130,6 +173,40 @@ def test_one_thread_of_the_data_path_is_timed(labelled: LabelledWorld) -> None:
     found = data_path.measure(labelled.tokens, batch_size=4, number=2, rounds=2)
     assert found["sequences_per_second"] == pytest.approx(64 / sorted(found["seconds"])[0], rel=1)
     assert found["mean_length"] == pytest.approx(TokenRows(labelled.tokens, "train", 0).lengths[:].mean())
+    assert found["cold_sequences_per_second"] > 0
+
+
+def test_forms_of_a_step_are_compared_with_the_one_that_is_taken(labelled: LabelledWorld) -> None:
+    rows = [TokenRows(labelled.tokens, "train", 0).collate(np.arange(n, n + 4)) for n in range(4)]
+    found = cheaper_steps.measure(cheaper_steps.forms_of(str(labelled.teacher), str(labelled.student), False), rows)
+    assert found["faster"]["as it is taken"] == 1
+    assert found["difference_of_the_loss"]["all in fp32"] == 0
+    assert found["difference_of_the_loss"]["as it is taken"] < 0.05
+    errors = found["errors_of_the_teacher"]
+    assert errors["all in fp32"] == {"hidden_states": 0, "attention": 0}
+    assert min(errors["the teacher in int8"].values()) > 0
+    assert {len(seconds) for seconds in found["seconds"].values()} == {4}
+    assert 0 <= found["padding_share"] < 1
+
+
+@pytest.mark.parametrize("method", host_waits.METHODS)
+def test_waits_of_the_host_are_counted(labelled: LabelledWorld, method: str) -> None:
+    teacher, settings = str(labelled.teacher), host_waits.METHODS[method]
+    stage = host_waits.stage_of(settings, teacher, str(labelled.student), labelled.tokens)
+    assert host_waits.count(stage, teacher, rows=4) == {"micro_batch": 0, "step": 1}
+
+
+def test_a_value_that_is_read_is_a_wait() -> None:
+    total = torch.ones(3, device=host_waits.META).sum()
+    with host_waits.on_meta() as waits:
+        assert (float(total), bool(total)) == (1.0, True)
+        float(torch.ones(3).sum())  # on the CPU already
+    assert waits.number == 2
+
+
+def test_the_memory_of_outputs_is_measured_at_two_sizes(tmp_path: Path) -> None:
+    found = outputs_memory.measure(tmp_path, rows=3_000)
+    assert found["growth"] == found["own_memory_mb"][1] / found["own_memory_mb"][0] > 0
 
 
 def test_a_training_run_is_timed_by_its_own_metrics(labelled: LabelledWorld, tmp_path: Path) -> None:

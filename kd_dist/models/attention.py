@@ -84,7 +84,22 @@ def _attend(
 ) -> tuple[Tensor, None]:
     if attention_recorder is not None:
         attention_recorder.record(Attention(query_BHSK, key_BHSK, scaling, value_BHSK))
-    return sdpa_attention_forward(module, query_BHSK, key_BHSK, value_BHSK, attention_mask, scaling=scaling, **kwargs)
+    if not _is_slow(query_BHSK):
+        return sdpa_attention_forward(
+            module, query_BHSK, key_BHSK, value_BHSK, attention_mask, scaling=scaling, **kwargs
+        )
+    with torch.autocast("cpu", enabled=False):
+        factors = (query_BHSK.float(), key_BHSK.float(), value_BHSK.float())
+        if attention_mask is not None and attention_mask.is_floating_point():
+            attention_mask = attention_mask.float()
+        output_BSHK, _ = sdpa_attention_forward(module, *factors, attention_mask, scaling=scaling, **kwargs)
+    return output_BSHK.to(value_BHSK.dtype), None
+
+
+def _is_slow(query_BHSK: Tensor) -> bool:
+    """Return whether gradients are wanted in bf16 on a CPU: fused attention takes several times as long as in fp32."""
+    low = query_BHSK.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    return low and query_BHSK.requires_grad and query_BHSK.device.type == "cpu"
 
 
 def _mask(*, attention_mask: Tensor | None = None, allow_is_bidirectional_skip: bool = False, **arguments: Any) -> Any:

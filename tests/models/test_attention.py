@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from kd_dist.errors import UserError
@@ -125,6 +126,39 @@ def test_fused_attention_in_train_mode(family):
         outputs, captured = run_with_attention(model, {1}, **inputs())
         (outputs.logits.sum() + captured[1].query_BHSK.sum()).backward()
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.base_model.parameters())
+
+
+class FusedTypes(TorchDispatchMode):
+    """Keep the types that fused attention computes in, forwards and backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "flash_attention" in str(function):
+            self.types.add(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def gradient(model: PreTrainedModel, low: bool) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+        model(**inputs()).logits.float().sum().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_that_learns_in_bf16_on_a_cpu_is_computed_in_fp32(family, monkeypatch):
+    monkeypatch.setitem(COMMON, "initializer_range", 0.05)  # large scores would be wrong in bf16 anyway
+    model = build(family)
+    capture_attention(model)
+    with FusedTypes() as learning:
+        fast = gradient(model, low=True)
+    with FusedTypes() as frozen, torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(**inputs())
+    assert (learning.types, frozen.types) == ({torch.float32}, {torch.bfloat16})
+    exact = gradient(build(family), low=False)
+    assert 0 < (fast - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
