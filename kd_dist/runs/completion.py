@@ -8,12 +8,17 @@ from kd_dist.files import link, read_json, write_json
 from kd_dist.runs.fingerprints import stage_fingerprint
 
 
-def unfinished_together(stage_dir: Path) -> list[Path]:
-    """Return the stage, and those that are trained together with it and are not complete."""
+def companions(stage_dir: Path) -> list[Path]:
+    """Return the other stages of the run whose students are trained together with that of a stage."""
     job = stage_dir.parent / "job.json"
     groups = read_json(job).get("together", {}).values() if job.exists() else []
-    companions = [stage_dir.parent / name for names in groups if stage_dir.name in names for name in names]
-    return [stage_dir, *(other for other in companions if other != stage_dir and not is_complete(other))]
+    own: list[str] = next((names for names in groups if stage_dir.name in names), [])
+    return [stage_dir.parent / name for name in own if name != stage_dir.name]
+
+
+def unfinished_together(stage_dir: Path) -> list[Path]:
+    """Return the stage, and those that are trained together with it and are not complete."""
+    return [stage_dir, *(other for other in companions(stage_dir) if not is_complete(other))]
 
 
 def is_complete(stage_dir: Path) -> bool:

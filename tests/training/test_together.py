@@ -24,8 +24,8 @@ def train(plans: list[list[Any]]) -> list[int]:
 
     `lost`: checkpoints that are removed before.
     """
-    from kd_dist.training import distributed
     from kd_dist.models.teacher import Teacher
+    from kd_dist.training import distributed
     from tests.training.test_trainer import train as train_and_stop
 
     calls, call = [0], Teacher.__call__
