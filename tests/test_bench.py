@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks import bench, data_path, dry_run, exit_speed, int8, measuring, outputs_speed, ranks
+from benchmarks import bench, data_path, dry_run, exit_speed, int8, measuring, outputs_speed, ranks, students
 from benchmarks.bench import Aim, Figure
 from benchmarks.world import World, world_job
 from kd_dist.data.examples import read_split
@@ -17,7 +17,8 @@ from kd_dist.data.token_rows import TokenRows
 from kd_dist.errors import RunError
 from kd_dist.models.classifier import load_classifier
 from kd_dist.planning.checks import check_job
-from tests.conftest import LabelledWorld
+from kd_dist.training import engine
+from tests.conftest import LabelledWorld, TinyWorld
 
 MACHINE = {"versions": {"python": "3", "torch": "2"}, "cores": 2, "processor": "a processor"}
 
@@ -74,12 +75,13 @@ def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
         "outputs_speed.py": {"share": 0.95},
         "augmentation.py": {"ratio": {"of_medians": 16.0}, "share_of_the_forward_pass": 0.85},
         "ranks.py": {"faster": 1.9},
+        "students.py": {"students": 3, "over_the_bound": 1.05},
         "dry_run.py": {"longest": 0.3},
         "preparation.py": {"share_of_tokenizer": {"whole_texts": 1.2, "what_fits": 0.85}},
         "data_path.py": {"sequences_per_second": 1e5, "mean_length": 30.0, "pinned": False},
     }  # fmt: skip
     figures = [figure for script in bench.SCRIPTS for figure in script.figures(read[script.name])]
-    assert len(figures) == 15
+    assert len(figures) == 16
     assert all(figure.aim.is_met(figure.value) for figure in figures if figure.aim)
 
 
@@ -138,6 +140,17 @@ def test_a_training_run_is_timed_by_its_own_metrics(labelled: LabelledWorld, tmp
     stage = ranks.training(tmp_path / "student", labelled.tokens, steps=ranks.WARM_UP + 2)
     assert stage.problems("train") == []
     assert ranks.speed(stage, sorted(ranks.os.sched_getaffinity(0))[:1]) > 0
+
+
+def test_students_are_timed_together_and_alone(tiny: TinyWorld, tmp_path: Path) -> None:
+    engine.start()
+    found = students.measure(str(tiny.teacher), str(tiny.student), tiny.tokens, tmp_path, rounds=2)
+    assert {name: len(of_form) for name, of_form in found["seconds"].items()} == {
+        "together": 2,
+        "alone": 2,
+        "teacher": 2,
+    }
+    assert found["over_the_bound"] > 0
 
 
 def test_dry_runs_are_timed() -> None:

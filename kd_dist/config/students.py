@@ -12,7 +12,12 @@ from kd_dist.config.stage import WIRE
 from kd_dist.config.stages import TrainStage
 
 STUDENTS = "students"
-"""The setting: architectures or folders of pretrained students, each perhaps with the seed of its initial weights."""
+"""The setting. It is one of the whole job: the stages that it makes have the rest as settings of their own."""
+
+MEANING = (
+    "several students, as a,b,c, that learn from one pass of the teacher: architectures, as student.config names them, "
+    "or folders of pretrained students; NAME@1,NAME@2 are initial weights of seed 1 and 2"
+)
 
 NAMED_BY_IT = ("config", "path", "teacher_layers", "seed")
 """The keys of a student that `students` sets."""

@@ -113,8 +113,11 @@ class Costs:
     def work(self, name: str, stage: TrainStage) -> Work:
         """Return what a micro-batch of a training stage computes; the pass of a shared teacher counts once."""
         work = self.works.of(stage)
-        is_served = any(name in copies[1:] for copies in self.job.together.values())
-        return replace(work, teacher=None) if is_served else work
+        return replace(work, teacher=None) if self.is_served(name) else work
+
+    def is_served(self, name: str) -> bool:
+        """Return whether a stage is run by another one, whose pass of the teacher serves it too."""
+        return any(name in copies[1:] for copies in self.job.together.values())
 
     def fitting(self, name: str, limit_gb: float) -> Train | None:
         """Return the settings of a training stage with the largest micro-batch that fits; None if none does."""
@@ -160,7 +163,8 @@ def _training(costs: Costs, name: str, place: Place) -> Cost | None:
     checks = -(-steps // stage.cadence.evaluate_every_n_steps)
     saves = -(-steps // stage.cadence.save_every_n_steps) + (checks // 2 if stage.selection else 0)  # half are better
     weights, kept = work.student.parameters(), stage.cadence.keep_checkpoints + (stage.selection is not None)
-    seconds = place.times.once(work) + steps * _step_seconds(costs, stage, work, rows, place)
+    once = 0.0 if costs.is_served(name) else place.times.once(work)
+    seconds = once + steps * _step_seconds(costs, stage, work, rows, place)
     seconds += checks * _forward_seconds(place, work, rows, rows.validation) / place.ranks
     seconds += saves * 12 * weights / DISK_BYTES_PER_SECOND
     disk_gb = (12 * kept + 4) * weights / GB

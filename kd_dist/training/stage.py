@@ -61,7 +61,7 @@ def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     tries = Tries(stage_dir)
     watchdog = Watchdog(stage.engine.hang_minutes, tries)
     with Preemption() as preemption, ExitStack() as trackers:
-        students = _set_up(stages, watchdog, tries.crashed_step())
+        students = set_up(stages, watchdog, tries.crashed_step())
         for student in students:
             trackers.enter_context(closed_at_end(student.tracker))
         together.train([student.trainer for student in students], preemption, watchdog)
@@ -122,8 +122,13 @@ def _objective(stage: TrainStage, tokenizer: Any, tokens: Path) -> Objective:
     return objective
 
 
-def _set_up(stages: Mapping[Path, TrainStage], watchdog: Watchdog, crashed_step: int | None) -> list[InTraining]:
+def set_up(stages: Mapping[Path, TrainStage], watchdog: Watchdog, crashed_step: int | None = None) -> list[InTraining]:
     """Return what is trained in the stages of these folders. Collective.
+
+    Args:
+        stages: One, or those that are trained together.
+        watchdog: Ends this process if a step hangs.
+        crashed_step: A step that an earlier try crashed at.
 
     Raises:
         UserError: A setting or a file is wrong.

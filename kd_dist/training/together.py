@@ -5,7 +5,7 @@ whoever is at a micro-batch finds the teacher's outputs that another one has lef
 is shared: each has the weights, metrics and checkpoints that it would have alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kd_dist.errors import Preempted
 from kd_dist.training.preemption import Preemption
@@ -25,27 +25,29 @@ def train(trainers: Sequence[Trainer], preemption: Preemption, watchdog: Watchdo
         Preempted: A signal asked to stop; the state of each is saved.
         RunError: Too many skipped steps in a row, or a checkpoint could not be written.
     """
-    for trainer in trainers:
-        trainer.resume()
-    passes = {trainer: trainer.passes() for trainer in trainers}
-    places = {trainer: (trainer.step, 0) for trainer in trainers}
     with watchdog:
-        while places:
-            behind = min(places, key=lambda trainer: places[trainer])
-            place = next(passes[behind], None)
-            if place is None:
-                del places[behind]
-                continue
-            places[behind] = place
-            is_between_steps = not any(micro_batches for _, micro_batches in places.values())
-            if is_between_steps and (signal_number := preemption.agreed()):
-                _stop(trainers, signal_number, watchdog)
+        for _ in steps(trainers):
+            if signal_number := preemption.agreed():
+                with watchdog.pause():
+                    for trainer in trainers:
+                        trainer.save()
+                raise Preempted(min(trainer.step for trainer in trainers), signal_number)
     for trainer in trainers:
         trainer.finish()
 
 
-def _stop(trainers: Sequence[Trainer], signal_number: int, watchdog: Watchdog) -> None:
-    with watchdog.pause():
-        for trainer in trainers:
-            trainer.save()
-    raise Preempted(min(trainer.step for trainer in trainers), signal_number)
+def steps(trainers: Sequence[Trainer]) -> Iterator[None]:
+    """Train until the last one has ended, and yield whenever none is within a step. Collective."""
+    for trainer in trainers:
+        trainer.resume()
+    passes = {trainer: trainer.passes() for trainer in trainers}
+    places = {trainer: (trainer.step, 0) for trainer in trainers}
+    while places:
+        behind = min(places, key=lambda trainer: places[trainer])
+        place = next(passes[behind], None)
+        if place is None:
+            del places[behind]
+            continue
+        places[behind] = place
+        if not any(micro_batches for _, micro_batches in places.values()):
+            yield
