@@ -78,7 +78,7 @@ def _copies(job: Job, stage: str, value: Any, problems: list[str]) -> dict[str, 
 
 def _student(name: str) -> tuple[str, Student]:
     """Return the label and the settings of a student: `NAME` or `NAME@SEED`, an architecture or a folder."""
-    origin, seed = split_seed(name)
+    origin, seed = (name, None) if Path(name).expanduser().exists() else split_seed(name)
     path = Path(origin).expanduser()
     student = Student(path=origin, seed=seed) if path.is_dir() else Student(config=origin, seed=seed)
     place = path.absolute()

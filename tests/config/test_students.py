@@ -93,7 +93,10 @@ def test_a_run_is_repeated_with_its_students(tmp_path: Path) -> None:
         (["students=bert_base,bert_base"], "students: two are called `bert_base`; one size starts in several ways as"),
         ([TWO, f"{SECOND}.train.seed=7"], f"{SECOND}.train.seed=7, but {FIRST} has 42, and students that one pass"),
         ([TWO, f"{FIRST}.data.bucket_steps=1"], f"set distill.data.bucket_steps for all, or train {SECOND} in a run"),
-        ([TWO, "distill_bert_3l.train.steps=3"], f"unknown option `distill_bert_3l.train.steps`; did you mean `{FIRST}"),
+        (
+            [TWO, "distill_bert_3l.train.steps=3"],
+            f"unknown option `distill_bert_3l.train.steps`; did you mean `{FIRST}",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(settings: list[str], problem: str) -> None:

@@ -26,9 +26,7 @@ def test_stages_are_submitted_with_edges_between_them(tmp_path: Path, settings: 
         assert line in text
 
 
-def test_students_of_one_teacher_are_one_job_in_the_queue(
-    tmp_path: Path, settings: list[str], scheduler: Path
-) -> None:
+def test_students_of_one_teacher_are_one_job_in_the_queue(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
     given = [text for text in settings if not text.startswith("student.config=")]
     arguments = ["--job", "tinybert_general", "--run-id", "a", *given, "students=bert_base@1,bert_base@2"]
     text = shown(tmp_path, *arguments, path=scheduler)
