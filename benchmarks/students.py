@@ -60,7 +60,10 @@ def opened(stages: dict[str, TrainStage], runs_dir: Path) -> list[InTraining]:
     job = Job(name="students", description="stages that train", stages=stages, result=next(iter(stages)))
     run_dir = open_run(job, runs_dir, "_".join(stages))
     folders = {run_dir / name: stage for name, stage in stages.items()}
-    return set_up(folders, Watchdog(60, Tries(next(iter(folders)))))
+    students = set_up(folders, Watchdog(60, Tries(next(iter(folders)))))
+    for student in students:
+        student.trainer.resume()
+    return students
 
 
 def batches_of(trained: InTraining, num_steps: int) -> list[list[Batch]]:

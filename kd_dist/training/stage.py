@@ -135,13 +135,11 @@ def set_up(stages: Mapping[Path, TrainStage], watchdog: Watchdog, crashed_step: 
     """
     loaded = load(*stages.values())
     newest = [distributed.from_rank_0(partial(newest_good, folder / "checkpoints")) for folder in stages]
-    sizes = [_micro_batch_size(stage, path) for stage, (path, _) in zip(stages.values(), newest, strict=True)]
-    if len(set(sizes)) > 1:
-        shown = ", ".join(f"{folder.name} {size}" for folder, size in zip(stages, sizes, strict=True))
-        raise RunError(f"students that one pass of the teacher serves have the same micro-batches, but found {shown}")
+    stage, path = next(iter(stages.values())), next((path for path, _ in newest if path is not None), None)
+    size = _micro_batch_size(stage, path)  # for all: one pass of the teacher is for one micro-batch
     shared = {"watchdog": watchdog, "crashed_step": crashed_step, "kept": Kept() if len(stages) > 1 else None}
     return [
-        _in_training(stage, folder, of_stage, sizes[0], newest=found, **shared)
+        _in_training(stage, folder, of_stage, size, newest=found, **shared)
         for (folder, stage), of_stage, found in zip(stages.items(), loaded, newest, strict=True)
     ]
 

@@ -25,6 +25,8 @@ def train(trainers: Sequence[Trainer], preemption: Preemption, watchdog: Watchdo
         Preempted: A signal asked to stop; the state of each is saved.
         RunError: Too many skipped steps in a row, or a checkpoint could not be written.
     """
+    for trainer in trainers:
+        trainer.resume()
     with watchdog:
         for _ in steps(trainers):
             if signal_number := preemption.agreed():
@@ -37,9 +39,7 @@ def train(trainers: Sequence[Trainer], preemption: Preemption, watchdog: Watchdo
 
 
 def steps(trainers: Sequence[Trainer]) -> Iterator[None]:
-    """Train until the last one has ended, and yield whenever none is within a step. Collective."""
-    for trainer in trainers:
-        trainer.resume()
+    """Train from where each has resumed to the end of the last, and yield when none is within a step. Collective."""
     passes = {trainer: trainer.passes() for trainer in trainers}
     places = {trainer: (trainer.step, 0) for trainer in trainers}
     while places:

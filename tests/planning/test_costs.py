@@ -99,9 +99,7 @@ def test_the_pass_of_a_teacher_that_serves_several_students_is_paid_once(tiny: T
     names = found.job.together["distill"]
     first, second = (found.of(name) for name in names)
     assert first.hours == alone.hours
-    assert second.hours == pytest.approx(
-        alone.hours * 6 / 9, rel=0.01
-    )  # no layers of a teacher
+    assert second.hours == pytest.approx(alone.hours * 6 / 9, rel=0.01)  # no layers of a teacher
     assert first.memory_gb == second.memory_gb > alone.memory_gb  # both are in it
     every = {name: found.of(name) for name in found.job.stages}
     assert found.hours(every) == pytest.approx(every["corpus"].hours + first.hours + second.hours)
