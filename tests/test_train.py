@@ -110,7 +110,7 @@ def test_students_of_one_teacher_are_trained_by_one_command_and_each_goes_on_by_
     assert all(f"distill_student_init{seed}/export" in page for seed in (1, 2))
     labels = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     student = f"student.path={run_dir / 'export' / 'student_init2'}"
-    load_checked_job("tinybert_task", [*labels, f"teacher.path={labelled.teacher}", student])
+    load_checked_job("tinybert_task", [*labels, "data.max_length=48", f"teacher.path={labelled.teacher}", student])
 
 
 def test_the_learning_rate_is_the_schedule_of_transformers(root: Path, plain: subprocess.CompletedProcess[str]) -> None:

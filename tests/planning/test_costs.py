@@ -90,7 +90,13 @@ def test_stages_wait_for_one_another_on_a_cluster_and_for_all_on_one_machine(lab
 
 def test_the_pass_of_a_teacher_that_serves_several_students_is_paid_once(tiny: TinyWorld) -> None:
     def costs_of(students: str) -> Costs:
-        given = [f"data.corpus={tiny.corpus}", f"teacher.path={tiny.teacher}", "train.steps=1000000", students]
+        given = [
+            f"data.corpus={tiny.corpus}",
+            f"teacher.path={tiny.teacher}",
+            "train.steps=1000000",
+            "data.max_length=48",
+            students,
+        ]
         job = load_checked_job("tinybert_general", given)
         return Costs(job, RowCounts(job, {}), Site(True, None, 4, 100.0, 80.0, TIMES))
 
