@@ -168,6 +168,12 @@ def _of_ranks(result: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("2 ranks x 1 thread against 1 x 1", result["faster"], Aim(1.85, "x"), rest)
 
 
+def _of_students(result: Mapping[str, Any]) -> Iterator[Figure]:
+    number, rest = result["students"], "rows and counts of each student, and caches that the students share"
+    what = f"step of {number} students of one teacher, of its pass and {number} students' steps"
+    yield Figure(what, result["over_the_bound"], Aim(1.1, "", is_least=False), rest)
+
+
 def _of_dry_run(result: Mapping[str, Any]) -> Iterator[Figure]:
     rest = "imports, and checks of files"
     yield Figure("dry run on a login node, seconds", result["longest"], Aim(0.7, " s", is_least=False), rest)
@@ -246,6 +252,7 @@ SCRIPTS = (
     Script("outputs_speed.py", {"teacher": "teacher", "tokens": "tokens"}, _of_outputs),
     Script("augmentation.py", {"titles": "titles"}, _of_augmentation, ("--random-model", "--rows", "8")),
     Script("ranks.py", {"student": "student", "tokens": "tokens"}, _of_ranks),
+    Script("students.py", {"teacher": "encoder", "titles": "titles"}, _of_students),
     Script("dry_run.py", {}, _of_dry_run),
     Script("cheaper_steps.py", {"teacher": "encoder", "titles": "titles", "text": "news"}, _of_cheaper_steps),
     Script("host_waits.py", {"teacher": "teacher", "tokens": "tokens"}, _of_host_waits, has_rounds=False),

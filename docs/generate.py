@@ -21,6 +21,7 @@ from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.base import Section
+from kd_dist.config.students import MEANING, STUDENTS
 from kd_dist.errors import exit_with_message
 from kd_dist.files import write_text
 from launch.options import as_typed, describe_field
@@ -178,6 +179,10 @@ def settings_page() -> str:
     parts.append("## Settings that follow another")
     parts.append("A setting on the left also sets those on the right, unless they are given themselves.")
     parts.append("\n".join(table.table("job|setting|also sets", rows)))
+    parts.append("## students")
+    having = ", ".join(f"`{job.name}` ({job.students_of})" for job in jobs if job.students_of)
+    parts.append(f"A setting of a whole job, in {having}.")
+    parts.append("\n".join(table.table("key|default|meaning", [[f"`{STUDENTS}`", "`none`", MEANING]])))
     for name, by_class in sorted(sections_of(jobs).items()):
         parts.append(f"## {name}")
         for section, places in by_class.items():

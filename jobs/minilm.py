@@ -11,5 +11,6 @@ JOB = Job(
     description="distil the attention relations of a pretrained teacher into a small student on raw text",
     stages=TINYBERT_GENERAL.stages | {"distill": DISTILL},
     result="distill",
+    students_of="distill",
     follows=TINYBERT_GENERAL.follows,
 )

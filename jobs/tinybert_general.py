@@ -23,5 +23,6 @@ JOB = Job(
         "report": ReportStage(page=ReportOptions(stages=["@distill"])),
     },
     result="distill",
+    students_of="distill",
     follows={"teacher.path": ["tokenizer.path"]},
 )

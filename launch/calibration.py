@@ -84,7 +84,7 @@ def reduced_to_training(job: Job, gpu: machine.Gpu | None) -> Job:
         return small.stages[name].model_copy(update={"train": train})
 
     stages = {name: with_own_batches(name, stage) for name, stage in job.stages.items() if name in needed}
-    return small.model_copy(update={"stages": stages})
+    return small.model_copy(update={"stages": stages, "together": {}})  # each student by itself
 
 
 def _kept(job: Job, found: dict[str, Any]) -> dict[str, Any]:

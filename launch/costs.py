@@ -182,7 +182,7 @@ def _origin(costs: Costs, times: StepTimes) -> str:
             "same command with --calibrate in place of --plan, on such a machine, measures them"
         )
     threads = f", {times.device['threads']} threads" if times.kind == "cpu" else ""
-    works = {name: costs.works.of(stage) for name in costs.trained() if (stage := costs.as_run(name)) is not None}
+    works = {name: costs.work(name, stage) for name in costs.trained() if (stage := costs.as_run(name)) is not None}
     scaled = [name for name, work in works.items() if not times.is_exact(work)]
     more = f"; by operations from other models or batches: {', '.join(scaled)} (--calibrate measures)" if scaled else ""
     return f"times measured on {times.device['name']}{threads}, {times.measured_at}{more}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kd_dist.errors import UserError, nearest
+from kd_dist.runs.completion import companions
 from launch.states import StageState, seconds_between_looks, states_of_run
 
 # Of submitit, <job>_<rank>_log.out, for arrays <job>_<element>_<rank>_log.out; of a launcher on this machine.
@@ -18,8 +19,12 @@ SECONDS_BETWEEN_READS = 0.5
 
 
 def newest_log(stage_dir: Path) -> Path | None:
-    """Return the log of the first rank that was written last; None before there is any."""
-    logs = [path for path in (stage_dir / "log").glob("*") if FIRST_RANK.fullmatch(path.name)]
+    """Return the log of the first rank that was written last; None before there is any.
+
+    Of stages that run together one has the log of all.
+    """
+    folders = [stage_dir, *companions(stage_dir)]
+    logs = [path for each in folders for path in (each / "log").glob("*") if FIRST_RANK.fullmatch(path.name)]
     return max(logs, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 

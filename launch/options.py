@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from kd_dist.config.job import Job
+from kd_dist.config.students import MEANING, STUDENTS
 from kd_dist.errors import UserError
 from launch.columns import terminal_width, wrap
 
@@ -16,7 +17,7 @@ Stages = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Option:
-    """One `section.key` of a job; its meaning and its default may differ from stage to stage.
+    """One `section.key` of a job, or a key of it all; its meaning and its default may differ from stage to stage.
 
     `followers` take its value unless they are given; a key that no stage has is only there for them.
     """
@@ -76,6 +77,9 @@ def options_of_job(job: Job) -> list[Option]:
             field = type(section).model_fields[field_name]
             defaults[key][as_typed(getattr(section, field_name))].append(name)
             meanings[key][describe_field(field.description, field.annotation)].append(name)
+    if job.students_of:
+        stages[STUDENTS] = [job.students_of]
+        meanings[STUDENTS][MEANING] = defaults[STUDENTS][as_typed(None)] = [job.students_of]
     sections = list(dict.fromkeys(key.split(".")[0] for key in (*defaults, *job.follows)))
     keys = sorted({**defaults, **job.follows}, key=lambda key: sections.index(key.split(".")[0]))
     return [
@@ -127,7 +131,7 @@ def _nearest_key(word: str, keys: list[str]) -> str:
     """Return the key that is most like a word, which may also stand for its part behind the section."""
 
     def likeness(key: str) -> float:
-        parts = (key, key.split(".")[1])
+        parts = (key, key.split(".")[-1])
         return max(difflib.SequenceMatcher(None, word.lower(), part).ratio() for part in parts)
 
     return max(keys, key=likeness)

@@ -88,13 +88,13 @@ def _settings_that_differ(job: Job, defaults: Job) -> dict[str, dict[str, list[s
     given: dict[str, list[str]] = defaultdict(list)
     following: dict[str, list[str]] = defaultdict(list)
     for name, stage in job.stages.items():
-        is_copy = _is_copy(name, defaults)
-        default = defaults.stages.get(name.rpartition(SUFFIX)[0] if is_copy else name)
+        is_copy, copied = _is_copy(name, defaults), job.copied(name)
+        default = defaults.stages.get(name.rpartition(SUFFIX)[0] if is_copy else copied)
         before = {} if default is None else _values(default)
         for key, value in _values(stage).items():
             is_inner_wire = is_copy and key in stage.wires()  # to another copy of the same seed
             if not is_inner_wire and before.get(key, ...) != value:
-                is_given = bool(job.given.keys() & {key, f"{name}.{key}"})
+                is_given = bool(job.given.keys() & {key, f"{name}.{key}", f"{copied}.{key}"})
                 (given if is_given else following)[f"{key}={as_typed(value)}"].append(name)
     if not given and not following:
         return {"every setting has its default": {}}

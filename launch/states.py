@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_dist.files import read_json
-from kd_dist.runs.completion import is_complete
+from kd_dist.runs.completion import companions, is_complete
 from launch.launcher import Launcher, end_of, launcher_of
 from launch.scheduler import LIVE, job_states, submitted_jobs, summed_up
 
@@ -108,7 +108,8 @@ def _states_of_run(run_dir: Path, jobs: dict[str, str], known: dict[str, list[st
 
 
 def _local_state(stage_dir: Path, launcher: Launcher | None) -> str:
-    if launcher is not None and launcher.stage == stage_dir.name:
+    together = {stage_dir.name, *(other.name for other in companions(stage_dir))}
+    if launcher is not None and launcher.stage in together:
         return "RUNNING" if launcher.is_alive() else "STOPPED"
     if (end := end_of(stage_dir)) is not None:
         return "STOPPED" if end["signal"] else "FAILED"

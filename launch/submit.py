@@ -46,10 +46,14 @@ def submit(job: Job, run_dir: Path, cluster: Cluster, code: Path) -> dict[str, s
             if is_complete(run_dir / name):
                 print(f"{name}: complete, skipped")
                 continue
-            waits_for = [submitted[other] for other in inputs if other in submitted]
-            submitted[name] = _submit_stage(job, name, run_dir, cluster, code, waits_for)
+            waits_for = list(dict.fromkeys(submitted[other] for other in inputs if other in submitted))
+            if first := next((other for other in job.companions(name) if other in submitted), None):
+                submitted[name], more = submitted[first], f", together with {first}"
+            else:
+                submitted[name] = _submit_stage(job, name, run_dir, cluster, code, waits_for)
+                more = f", after {', '.join(waits_for)}" if waits_for else ""
             write_json(run_dir / "submission.json", {**submitted_jobs(run_dir), **submitted})
-            print(f"{name}: job {submitted[name]}" + (f", after {', '.join(waits_for)}" if waits_for else ""))
+            print(f"{name}: job {submitted[name]}{more}")
     return submitted
 
 

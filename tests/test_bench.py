@@ -21,6 +21,7 @@ from benchmarks import (
     outputs_memory,
     outputs_speed,
     ranks,
+    students,
 )
 from benchmarks.bench import Aim, Figure
 from benchmarks.world import World, world_job
@@ -31,7 +32,8 @@ from kd_dist.errors import RunError
 from kd_dist.files import read_json
 from kd_dist.models.classifier import load_classifier
 from kd_dist.planning.checks import check_job
-from tests.conftest import LabelledWorld
+from kd_dist.training import engine
+from tests.conftest import LabelledWorld, TinyWorld
 
 MACHINE = {"versions": {"python": "3", "torch": "2"}, "cores": 2, "processor": "a processor"}
 
@@ -92,6 +94,7 @@ def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
         "outputs_speed.py": {"share": 0.95},
         "augmentation.py": {"ratio": {"of_medians": 16.0}, "share_of_the_forward_pass": 0.85},
         "ranks.py": {"faster": 1.9},
+        "students.py": {"students": 3, "over_the_bound": 1.05},
         "dry_run.py": {"longest": 0.3},
         "preparation.py": {"share_of_tokenizer": {"whole_texts": 1.2, "what_fits": 0.85}},
         "cheaper_steps.py": {
@@ -111,6 +114,9 @@ def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
     }  # fmt: skip
     figures = [figure for script in bench.SCRIPTS for figure in script.figures(read[script.name])]
     assert len(figures) == 24
+=======
+    assert len(figures) == 16
+>>>>>>> students
     assert all(figure.aim.is_met(figure.value) for figure in figures if figure.aim)
 
 
@@ -215,6 +221,14 @@ def test_a_training_run_is_timed_by_its_own_metrics(labelled: LabelledWorld, tmp
     stage = ranks.training(tmp_path / "student", labelled.tokens, steps=ranks.WARM_UP + 2)
     assert stage.problems("train") == []
     assert ranks.speed(stage, sorted(ranks.os.sched_getaffinity(0))[:1]) > 0
+
+
+def test_students_are_timed_together_and_alone(tiny: TinyWorld, tmp_path: Path) -> None:
+    engine.start()
+    found = students.measure(str(tiny.teacher), str(tiny.student), tiny.tokens, tmp_path, rounds=1)
+    seconds = {name: of_form[0] for name, of_form in found["seconds"].items()}
+    bound = 3 * seconds["alone"] - 2 * seconds["teacher"]  # T + 3 S
+    assert found["over_the_bound"] == pytest.approx(seconds["together"] / bound)
 
 
 def test_dry_runs_are_timed() -> None:

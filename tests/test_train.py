@@ -20,6 +20,7 @@ from kd_dist.config.sections.data import LabelledData, TokenData
 from kd_dist.config.sections.models import Student, TokenizerSource
 from kd_dist.config.sections.training import Train
 from kd_dist.config.stages import LabelledStage, TrainStage
+from kd_dist.planning.checks import load_checked_job
 from kd_dist.runs.claim import claim
 from kd_dist.runs.fingerprints import stage_fingerprint
 from kd_dist.runs.layout import open_run
@@ -90,6 +91,26 @@ def test_plain_python_trains_on_one_rank_from_text_to_report(
     for term in ("attention", "hidden", "embeddings"):
         first, last = (statistics.mean(row[f"train/{term}"] for row in part) for part in (rows[:10], rows[-10:]))
         assert last < first
+
+
+def test_students_of_one_teacher_are_trained_by_one_command_and_each_goes_on_by_itself(
+    tmp_path: Path, tiny: TinyWorld, labelled: LabelledWorld
+) -> None:
+    given = [text for text in settings(tiny) if not text.startswith(("student.", "train.steps"))]
+    script = [sys.executable, str(ROOT / "kd_dist" / "train.py"), "--job", "tinybert_general", "--run-id", "both"]
+    ended = finish([*script, *given, f"students={tiny.student}@1,{tiny.student}@2", "train.steps=4"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert all(f"distill_student_init{seed}  step 4/4" in ended.stderr for seed in (1, 2))
+    run_dir = tmp_path / "runs" / "tinybert_general" / "both"
+    first, second = (load_file(run_dir / "export" / f"student_init{seed}" / "model.safetensors") for seed in (1, 2))
+    assert any((first[name] != second[name]).any() for name in first)
+    rows = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    assert [row["stage"] for row in rows] == ["distill_student_init1", "distill_student_init2"]
+    page = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(f"distill_student_init{seed}/export" in page for seed in (1, 2))
+    labels = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
+    student = f"student.path={run_dir / 'export' / 'student_init2'}"
+    load_checked_job("tinybert_task", [*labels, "data.max_length=48", f"teacher.path={labelled.teacher}", student])
 
 
 def test_the_learning_rate_is_the_schedule_of_transformers(root: Path, plain: subprocess.CompletedProcess[str]) -> None:

@@ -21,6 +21,13 @@ class Job(Section):
     description: str = Field(description="one line for --list")
     stages: dict[StageName, AnyStage]
     result: str = Field(description="the stage whose export becomes the export of the whole job")
+    students_of: StageName | None = Field(
+        default=None, description="the stage that `students` repeats for each student that it names"
+    )
+    together: dict[StageName, list[StageName]] = Field(
+        default={},
+        description="stages that train their students together, by the name of the stage that they are copies of",
+    )
     seeded: list[str] = Field(default=[], description="stages that --seeds repeats with other seeds")
     notes: list[str] = Field(default=[], description="how the settings changed the stages, for the user to read")
     follows: dict[str, list[str]] = Field(
@@ -33,6 +40,14 @@ class Job(Section):
         return {
             name: [other for other in self.stages if other in stage.inputs()] for name, stage in self.stages.items()
         }
+
+    def companions(self, name: str) -> list[str]:
+        """Return the other stages whose students are trained together with that of a stage."""
+        return [other for names in self.together.values() if name in names for other in names if other != name]
+
+    def copied(self, name: str) -> str:
+        """Return the stage that one of several students' stages is a copy of; any other one is itself."""
+        return next((stage for stage, copies in self.together.items() if name in copies), name)
 
     def with_stages(self, change: Callable[[Any], Any]) -> Self:
         """Return the job with every stage replaced by `change(stage)`."""

@@ -20,6 +20,7 @@ from kd_dist.config.overrides import (
     validated_job,
 )
 from kd_dist.config.paths import REPOSITORY
+from kd_dist.config.students import together_problems, with_students
 from kd_dist.errors import UserError, nearest
 
 
@@ -57,13 +58,14 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     job = find_job(name)
     problems: list[str] = []
     content = read_overlay(overlay)
-    typed = specific_last([pair for text in overrides if (pair := split_override(text, problems))], job)
+    typed, in_file = [pair for text in overrides if (pair := split_override(text, problems))], []
     if is_rerun := {"name", "stages"} <= content.keys():  # the job.json of a run
         job = _job_of_a_run(content, name, overlay)
     else:
         by_stage = content["stages"] if isinstance(content.get("stages"), Mapping) else content
-        typed = [*specific_last(list(flatten(by_stage, "", options_of(job))), job), *typed]
-    resolved = _with_settings(job, typed, problems)
+        in_file = list(flatten(by_stage, "", options_of(job)))
+    job = with_students(job, [*in_file, *typed], problems)
+    resolved = _with_settings(job, [*specific_last(in_file, job), *specific_last(typed, job)], problems)
     if resolved is not None and not is_rerun:
         try:
             resolved = _adapted(resolved)
@@ -71,6 +73,7 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
             problems.append(str(error))
     if resolved is not None:
         problems += [f"{name}: {text}" for name, stage in resolved.stages.items() for text in stage.problems(name)]
+        problems += together_problems(resolved)
         if wire_problems := resolved.wire_problems():
             return None, problems + wire_problems
     return resolved, problems
@@ -84,8 +87,9 @@ def job_with_settings(name: str, overrides: list[str]) -> Job:
     """
     job = find_job(name)
     problems: list[str] = []
-    typed = specific_last([pair for text in overrides if (pair := split_override(text, problems))], job)
-    resolved = _with_settings(job, typed, problems)
+    typed = [pair for text in overrides if (pair := split_override(text, problems))]
+    job = with_students(job, typed, problems)
+    resolved = _with_settings(job, specific_last(typed, job), problems)
     if resolved is None or problems:
         raise UserError(join_problems(problems))
     return resolved

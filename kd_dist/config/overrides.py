@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kd_dist.config.job import Job
 from kd_dist.config.stages import KINDS, OBJECTIVES
+from kd_dist.config.students import STUDENTS
 from kd_dist.config.yaml_files import read_yaml
 
 
@@ -28,8 +29,16 @@ def split_override(text: str, problems: list[str]) -> tuple[str, Any] | None:
 
 
 def specific_last(given: list[tuple[str, Any]], job: Job) -> list[tuple[str, Any]]:
-    """Return keys and values with those of one stage behind those of all stages, so that they win."""
-    return sorted(given, key=lambda pair: pair[0].partition(".")[0] in job.stages)
+    """Return keys and values with those of one stage behind those of all stages, so that they win.
+
+    Those of a stage that was copied for each of several students are between the two.
+    """
+
+    def place(pair: tuple[str, Any]) -> int:
+        stage = pair[0].partition(".")[0]
+        return 2 if stage in job.stages else 1 if stage in job.together else 0
+
+    return sorted(given, key=place)
 
 
 def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
@@ -46,7 +55,11 @@ def read_overlay(overlay: Path | None) -> Mapping[str, Any]:
 def options_of(job: Job) -> set[str]:
     """Return every key that can be set: `section.key`, `stage.section.key`, and the keys that others follow."""
     keys = {key for stage in job.stages.values() for key in stage.options()} | job.follows.keys()
-    return keys | {f"{name}.{key}" for name, stage in job.stages.items() for key in stage.options()}
+    keys |= {STUDENTS} if job.students_of else set()
+    names = {name: {name, job.copied(name)} for name in job.stages}
+    return keys | {
+        f"{name}.{key}" for stage in job.stages for name in names[stage] for key in job.stages[stage].options()
+    }
 
 
 def flatten(content: Mapping[str, Any], prefix: str, options: set[str]) -> Iterator[tuple[str, Any]]:
@@ -89,8 +102,8 @@ def apply_overrides(job: Job, settings: dict[str, Any], given: list[tuple[str, A
 def _targets(job: Job, key: str, problems: list[str]) -> list[tuple[str, str]]:
     """Return the (stage, `section.key`) of every field that the key sets."""
     stage, _, option = key.partition(".")
-    if stage in job.stages:
-        return [(stage, option)] if option in set(job.stages[stage].options()) else []
+    if names := [stage] if stage in job.stages else job.together.get(stage):
+        return [(name, option) for name in names if option in set(job.stages[name].options())]
     having, free = _stages_with(job, key), _unwired(job, key)
     if having and not free:
         exact = " or ".join(f"{name}.{key}=..." for name in having)

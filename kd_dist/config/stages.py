@@ -299,6 +299,18 @@ class TrainStage(Stage):
             return RECURRENT_RATE
         return self.objective.learning_rate(width, self.student is not None)
 
+    def initial_seed(self) -> int:
+        """Return the seed of the initial weights: the student's own, or that of everything else."""
+        return self.train.seed if self.student is None or self.student.seed is None else self.student.seed
+
+    def decides_rows(self) -> dict[str, Any]:
+        """Return the settings that students have in common if they are trained on the same passes of a teacher."""
+        train = {"seed", "global_batch_size", "micro_batch_size", "deterministic"}
+        found = self.model_dump(
+            include={"teacher": True, "data": True, "engine": True, "resources": True, "train": train}
+        )
+        return {f"{section}.{key}": value for section, values in found.items() for key, value in (values or {}).items()}
+
     def donor_path(self) -> str | None:
         """Return the model whose weights a student without weights of its own starts from."""
         source = self.donor or self.teacher

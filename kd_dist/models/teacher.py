@@ -36,6 +36,12 @@ class Wanted:
     attention: frozenset[int] = frozenset()
     logits: bool = False
 
+    def together_with(self, other: "Wanted") -> "Wanted":
+        """Return what serves two objectives."""
+        return Wanted(
+            self.hidden_states | other.hidden_states, self.attention | other.attention, self.logits or other.logits
+        )
+
     def last_layer(self) -> int:
         """Return the last layer that has to be computed."""
         return max([0, *self.hidden_states, *self.attention])

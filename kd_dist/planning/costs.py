@@ -1,7 +1,7 @@
 """What the stages of a job cost on so many GPUs: steps, hours, memory and disk, before anything is run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -99,8 +99,8 @@ class Costs:
         """Return the hours until all is done: on one machine in a row, else each stage as soon as it can begin."""
         ends: dict[str, float] = {}
         for name, inputs in self.job.edges().items():
-            before = list(ends) if self.site.cores else inputs
-            ends[name] = max((ends[other] for other in before), default=0.0) + (costs[name].hours or 0.0)
+            before = list(ends) if self.site.cores else [*inputs, *self.job.companions(name)]
+            ends[name] = max((ends.get(other, 0.0) for other in before), default=0.0) + (costs[name].hours or 0.0)
         return max(ends.values())
 
     def as_run(self, name: str, ranks: int | None = None) -> TrainStage | None:
@@ -109,6 +109,15 @@ class Costs:
         place = Place.of(stage, self.site, ranks)
         train = divided(stage.train, place.ranks, _most(self, stage, place))
         return None if train is None else stage.model_copy(update={"train": train})
+
+    def work(self, name: str, stage: TrainStage) -> Work:
+        """Return what a micro-batch of a training stage computes; the pass of a shared teacher counts once."""
+        work = self.works.of(stage)
+        return replace(work, teacher=None) if self.is_served(name) else work
+
+    def is_served(self, name: str) -> bool:
+        """Return whether a stage is run by another one, whose pass of the teacher serves it too."""
+        return any(name in copies[1:] for copies in self.job.together.values())
 
     def fitting(self, name: str, limit_gb: float) -> Train | None:
         """Return the settings of a training stage with the largest micro-batch that fits; None if none does."""
@@ -119,7 +128,7 @@ class Costs:
         for size in range(stage.train.sequences_per_micro_batch() - 1, 0, -1):
             train = stage.train.model_copy(update={"micro_batch_size": size})
             smaller = stage.model_copy(update={"train": train})
-            if not train.problems(name, place.ranks) and _memory_gb(self, smaller, place) <= limit_gb:
+            if not train.problems(name, place.ranks) and _memory_gb(self, name, smaller, place) <= limit_gb:
                 return train
         return None
 
@@ -150,15 +159,16 @@ def _training(costs: Costs, name: str, place: Place) -> Cost | None:
     rows = None if stage is None else costs.counts.read_by(stage)
     if stage is None or rows is None:
         return None
-    work, steps = costs.works.of(stage), stage.train.total_steps(rows.train)
+    work, steps = costs.work(name, stage), stage.train.total_steps(rows.train)
     checks = -(-steps // stage.cadence.evaluate_every_n_steps)
     saves = -(-steps // stage.cadence.save_every_n_steps) + (checks // 2 if stage.selection else 0)  # half are better
     weights, kept = work.student.parameters(), stage.cadence.keep_checkpoints + (stage.selection is not None)
-    seconds = place.times.once(work) + steps * _step_seconds(costs, stage, rows, place)
+    once = 0.0 if costs.is_served(name) else place.times.once(work)
+    seconds = once + steps * _step_seconds(costs, stage, work, rows, place)
     seconds += checks * _forward_seconds(place, work, rows, rows.validation) / place.ranks
     seconds += saves * 12 * weights / DISK_BYTES_PER_SECOND
     disk_gb = (12 * kept + 4) * weights / GB
-    return Cost(place, rows.train, steps, seconds / 3600, _memory_gb(costs, stage, place), disk_gb)
+    return Cost(place, rows.train, steps, seconds / 3600, _memory_gb(costs, name, stage, place), disk_gb)
 
 
 def _most(costs: Costs, stage: TrainStage, place: Place) -> int | None:
@@ -168,9 +178,9 @@ def _most(costs: Costs, stage: TrainStage, place: Place) -> int | None:
     return tokens_at_once(costs.site.memory_gb) // costs.counts.max_length(stage)
 
 
-def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> float:
+def _step_seconds(costs: Costs, stage: TrainStage, work: Work, rows: Rows, place: Place) -> float:
     """Return the mean seconds of a step: the micro-batches of a rank, the exchange of gradients, and the update."""
-    work, times = costs.works.of(stage), place.times
+    times = place.times
     lengths = padded(rows.lengths, stage.data.bucket_steps * stage.train.global_batch_size, work.rows)
     micro_batch = fmean(times.micro_batch(work, length, place.threads) for length in lengths)
     exchange = costs.site.exchange_seconds(4 * work.student.parameters(), place.ranks)
@@ -178,25 +188,33 @@ def _step_seconds(costs: Costs, stage: TrainStage, rows: Rows, place: Place) -> 
     return stage.train.accumulation_steps(place.ranks) * micro_batch + exchange + update
 
 
-def _memory_gb(costs: Costs, stage: TrainStage, place: Place) -> float:
-    """Return the peak memory of a rank, measured or from its parts: weights and optimizer, teacher, activations."""
-    work, rows = costs.works.of(stage), costs.counts.read_by(stage)
+def _memory_gb(costs: Costs, name: str, stage: TrainStage, place: Place) -> float:
+    """Return the peak memory of a rank, measured or from its parts: weights and optimizer, teacher, activations.
+
+    It holds the students of the stages that are trained together with this one.
+    """
+    work, rows, trained = costs.works.of(stage), costs.counts.read_by(stage), costs.trained()
     longest = rows.lengths[-1] if rows else costs.counts.max_length(stage)
+    others = sum(_held(costs.works.of(trained[other]), stage, place) for other in costs.job.companions(name))
     if (measured := place.times.memory_gb(work, longest)) is not None:
-        return measured + OVERHEAD_GB
-    weights, zero = work.student.parameters(), stage.engine.zero_stage
-    trained = weights if work.is_trained else 0
-    moments = (8 + 4 * (zero > 0)) / (place.ranks if zero else 1)  # ZeRO keeps a copy of the weights of its share
-    gradients = 4 / (place.ranks if zero == 2 else 1)
+        return measured + others / GB + OVERHEAD_GB
     number = 4 if work.precision == "fp32" else 3  # autocast keeps some in fp32
     kept = work.student.activations(longest) if work.is_trained else work.student.working(longest)
     if stage.engine.activation_checkpointing:
         kept = work.student.layers * longest * work.student.width + kept // work.student.layers
-    size = 4 * weights + trained * (gradients + moments) + work.rows * kept * number
+    size = others + _held(work, stage, place) + work.rows * kept * number
     if work.teacher is not None:
         outputs = 3 * longest * work.teacher.layers * work.teacher.width  # queries, keys and hidden states
         size += work.teacher.parameters() * number + 4 * work.rows * (work.teacher.working(longest) + outputs)
     return size / GB + OVERHEAD_GB
+
+
+def _held(work: Work, stage: TrainStage, place: Place) -> float:
+    """Return the bytes of a student's weights, gradients and moments."""
+    weights, zero = work.student.parameters(), stage.engine.zero_stage
+    moments = (8 + 4 * (zero > 0)) / (place.ranks if zero else 1)  # ZeRO keeps a copy of the weights of its share
+    gradients = 4 / (place.ranks if zero == 2 else 1)
+    return weights * (4 + (gradients + moments if work.is_trained else 0))
 
 
 def _forward_seconds(place: Place, work: Work, rows: Rows, number: int) -> float:

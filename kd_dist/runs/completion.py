@@ -8,6 +8,19 @@ from kd_dist.files import link, read_json, write_json
 from kd_dist.runs.fingerprints import stage_fingerprint
 
 
+def companions(stage_dir: Path) -> list[Path]:
+    """Return the other stages of the run whose students are trained together with that of a stage."""
+    job = stage_dir.parent / "job.json"
+    groups = read_json(job).get("together", {}).values() if job.exists() else []
+    own: list[str] = next((names for names in groups if stage_dir.name in names), [])
+    return [stage_dir.parent / name for name in own if name != stage_dir.name]
+
+
+def unfinished_together(stage_dir: Path) -> list[Path]:
+    """Return the stage, and those that are trained together with it and are not complete."""
+    return [stage_dir, *(other for other in companions(stage_dir) if not is_complete(other))]
+
+
 def is_complete(stage_dir: Path) -> bool:
     """Return whether the stage has finished with its present inputs."""
     return _marked(stage_dir / "COMPLETE", fingerprint=stage_fingerprint(stage_dir))
@@ -48,9 +61,16 @@ def mark_complete(marker: Path, seconds: float, **content: Any) -> None:
 
 
 def complete(stage_dir: Path, seconds: float) -> None:
-    """Link the run's `export` to the stage if it is the job's result, and mark the stage as complete."""
+    """Link the run's `export` to the stage if it is the job's result, and mark the stage as complete.
+
+    Of several students that are the result, `export` is a folder with a link to each.
+    """
     run_dir = stage_dir.parent
-    job = read_json(run_dir / "job.json")
+    job, export = read_json(run_dir / "job.json"), run_dir / "export"
+    students = job.get("together", {}).get(job["result"], [])
     if job["result"] == stage_dir.name and (stage_dir / "export").is_dir():
-        link(run_dir / "export", Path(stage_dir.name) / "export")
+        link(export, Path(stage_dir.name) / "export")
+    elif stage_dir.name in students:
+        export.mkdir(exist_ok=True)
+        link(export / stage_dir.name.removeprefix(f"{job['result']}_"), Path("..") / stage_dir.name / "export")
     mark_complete(stage_dir / "COMPLETE", seconds)  # last: a stage that is complete is never run again

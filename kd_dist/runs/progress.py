@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -99,7 +99,10 @@ class Lines:
 
 
 class Bar:
-    """A display for terminals: a progress bar with messages above it."""
+    """A display for terminals: a progress bar with messages above it; those of one process are below each other."""
+
+    _shown: ClassVar[list["Bar"]] = []
+    """Those that are on the screen, which holds one display."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -114,10 +117,15 @@ class Bar:
             # Otherwise rich sends stdout to stderr even where stdout is a file.
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task(status.stage, total=status.total_steps, parts=status.parts())
 
     def start(self) -> None:
-        self._progress.update(self._task, completed=self._status.step)
+        if Bar._shown:
+            self._progress = Bar._shown[0]._progress
+        Bar._shown.append(self)
+        status = self._status
+        self._task = self._progress.add_task(
+            status.stage, total=status.total_steps, completed=status.step, parts=status.parts()
+        )
         self._progress.start()
 
     def stepped(self) -> None:
@@ -130,4 +138,6 @@ class Bar:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        self._progress.stop()
+        Bar._shown = [bar for bar in Bar._shown if bar is not self]
+        if not Bar._shown:
+            self._progress.stop()

@@ -12,7 +12,14 @@ from kd_dist.config.stage import Stage
 from kd_dist.errors import RunError, UserError
 from kd_dist.files import read_json, sweep_below
 from kd_dist.runs.caches import keep_caches_in
-from kd_dist.runs.completion import complete, is_complete, mark_complete, shard_marker, unfinished_shards
+from kd_dist.runs.completion import (
+    complete,
+    is_complete,
+    mark_complete,
+    shard_marker,
+    unfinished_shards,
+    unfinished_together,
+)
 from kd_dist.runs.layout import read_stage
 from kd_dist.runs.offspring import end_forks_with_this
 from kd_dist.runs.results import gather_results
@@ -42,16 +49,21 @@ def run_stage(stage_dir: Path, shard: int | None = None) -> None:
 
 
 def _run_whole(stage: Any, stage_dir: Path) -> None:
-    """Run a stage that is not in shards; rank 0 first removes what a try that was killed left half-written."""
-    is_first = int(os.environ.get("RANK", "0")) == 0
+    """Run a stage that is not in shards; rank 0 first removes what a try that was killed left half-written.
+
+    With it run the stages that are trained together with it.
+    """
+    is_first, together = int(os.environ.get("RANK", "0")) == 0, unfinished_together(stage_dir)
     if is_first:
-        sweep_below(stage_dir)
+        for each in together:
+            sweep_below(each)
         Tries(stage_dir).forget_step()
         gather_results(stage_dir.parent)  # stages that ended at the same time may have missed each other
     started = time.monotonic()
     _run(stage, stage_dir, 0)
     if is_first:
-        complete(stage_dir, time.monotonic() - started)
+        for each in reversed(together):  # this stage last: another try of it would not complete the others
+            complete(each, (time.monotonic() - started) / len(together))
 
 
 def entry_of(stage: Stage) -> Callable[[Any, Path, int], None]:

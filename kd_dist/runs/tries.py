@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from kd_dist.errors import explained
 from kd_dist.files import read_json, write_json
+from kd_dist.runs.completion import unfinished_together
 from kd_dist.runs.layout import read_stage
 
 
@@ -99,10 +100,15 @@ class Tries:
         return Verdict(True, f"{where}: it is started again, {crashes} of at most {max_restarts} times")
 
     def _kept(self) -> list[Any]:
-        """Return what would change if a try kept more: number and newest name of the checkpoints or blocks."""
+        """Return what would change if a try kept more: number and newest name of the checkpoints or blocks.
+
+        Those of stages that are trained together count together.
+        """
         pattern = read_stage(self._stage_dir).keeps
-        names = sorted(path.name for path in self._stage_dir.glob(pattern)) if pattern else []
-        return [len(names), *names[-1:]]
+        if pattern is None:
+            return [0]
+        names = [sorted(path.name for path in each.glob(pattern)) for each in unfinished_together(self._stage_dir)]
+        return [sum(map(len, names)), *(of_stage[-1] for of_stage in names if of_stage)]
 
     def _step(self) -> int | None:
         """Return the step that the present try has reached, if it got to one."""

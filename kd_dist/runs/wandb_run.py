@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
@@ -77,6 +77,9 @@ class WandbRun:
         starts: The number of processes that have run the stage, this one included.
     """
 
+    _live: ClassVar[list["WandbRun"]] = []
+    """Those of this process that have begun and not ended: one for each student that is trained."""
+
     def __init__(
         self,
         stage_dir: Path,
@@ -92,6 +95,7 @@ class WandbRun:
         self._resume = resume
         self._without_it = without_it
         self._run: Any = None
+        self._is_cut_off = False
         self._aside: Aside  # begins with the run
         self._id = ""
         self._last_step_sent = -1
@@ -133,15 +137,19 @@ class WandbRun:
         said = ""
         try:
             try:
-                self._run = self._begun(_wandb_mode())
+                self._is_cut_off = any(other._is_cut_off for other in WandbRun._live)
+                self._run = self._begun("offline" if self._is_cut_off else _wandb_mode())
             except wandb.errors.CommError as error:  # no network, no answer, or a key that is refused
                 said = f"W&B is offline, `launch/slurm.py --sync {self._stage_dir.parent}` uploads later: {error}"
-                wandb.teardown()  # its process holds the id of the run that did not begin
+                self._is_cut_off = True
+                if not WandbRun._live:
+                    wandb.teardown()  # its process holds the id of the run that did not begin
                 self._run = self._begun("offline")
             self._run.define_metric("*", step_metric="global_step")
         except (wandb.errors.Error, ServerResponseError, ValidationError, OSError) as error:  # OSError: it died
             self._run = None
             return f"W&B did not start, {self._without_it}: {error}"
+        WandbRun._live.append(self)
         from wandb.sdk.mailbox import HandleAbandonedError
 
         self._aside = Aside(OSError, wandb.errors.Error, HandleAbandonedError)
@@ -166,6 +174,7 @@ class WandbRun:
             dir=self._stage_dir,
             id=self._id,
             resume=self._resume,
+            reinit="create_new",  # or the second student's would be the first one's
             mode=mode,
             settings=wandb.Settings(
                 x_transaction_log_flush_interval=WANDB_FLUSH_SECONDS,
@@ -217,6 +226,7 @@ class WandbRun:
     def finish(self, exit_code: int) -> str | None:
         """End the W&B run; return a message if that fails."""
         run, self._run = self._run, None
+        WandbRun._live = [other for other in WandbRun._live if other is not self]
         if run is None:
             return None
         started = time.monotonic()

@@ -2,6 +2,9 @@
 
 import os
 import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +23,19 @@ from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, re
 from kd_dist.models.device import memory_gb, own_device
 from kd_dist.models.loading import load_config
 from kd_dist.models.students import num_parameters
-from kd_dist.models.teacher import Teacher
+from kd_dist.models.teacher import Teacher, Wanted
 from kd_dist.objectives.base import Objective, build
+from kd_dist.runs.completion import unfinished_together
+from kd_dist.runs.layout import read_stage
 from kd_dist.runs.metrics import is_finite
 from kd_dist.runs.results import add_result
 from kd_dist.runs.tracking import NullTracker, closed_at_end, make_tracker
 from kd_dist.runs.tries import Tries
 from kd_dist.serving.export import export
-from kd_dist.training import distributed, engine
+from kd_dist.training import distributed, engine, together
 from kd_dist.training.checkpoint import newest_good, read_state
 from kd_dist.training.engine import Engine
+from kd_dist.training.forward import Kept
 from kd_dist.training.preemption import Preemption
 from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
@@ -43,18 +49,26 @@ OBSERVED_ROWS, OBSERVED_BATCH = 256, 32
 def run(stage: TrainStage, stage_dir: Path, shard: int) -> None:
     """Train from the newest checkpoint, or from the start, to the export. Every rank calls it.
 
+    The students of stages that are trained together with this one, and are not complete, are trained with it.
+
     Raises:
         Preempted: A signal asked to stop; another call resumes.
         UserError: A setting or a file is wrong.
     """
     engine.start()
-    with Preemption() as preemption:
-        trainer, objective, tokenizer, tracker = _set_up(stage, stage_dir, preemption)
-        with closed_at_end(tracker):
-            trainer.train()
-    if distributed.rank() == 0:
-        _finish(stage, trainer, objective, tokenizer, stage_dir)
-    trainer.close()
+    folders = distributed.from_rank_0(lambda: unfinished_together(stage_dir))
+    stages = {folder: stage if folder == stage_dir else read_stage(folder) for folder in folders}
+    tries = Tries(stage_dir)
+    watchdog = Watchdog(stage.engine.hang_minutes, tries)
+    with Preemption() as preemption, ExitStack() as trackers:
+        students = set_up(stages, watchdog, tries.crashed_step())
+        for student in students:
+            trackers.enter_context(closed_at_end(student.tracker))
+        together.train([student.trainer for student in students], preemption, watchdog)
+    for student in students:
+        if distributed.rank() == 0:
+            _finish(student)
+        student.trainer.close()
     distributed.barrier()
 
 
@@ -68,32 +82,71 @@ class Loaded(NamedTuple):
     validation_rows: TokenRows
 
 
-def load(stage: TrainStage) -> Loaded:
-    """Load the models and the rows of a stage. Collective.
+class InTraining(NamedTuple):
+    """A student, or another model, that is trained."""
+
+    stage: TrainStage
+    stage_dir: Path
+    loaded: Loaded
+    trainer: Trainer
+    tracker: NullTracker
+
+
+def load(*stages: TrainStage) -> list[Loaded]:
+    """Load the models and the rows of a stage, or of several that are trained together on one teacher. Collective.
 
     Raises:
         UserError: A setting or a file is wrong.
     """
+    stage = stages[0]
     _set_arithmetic(stage)
     tokens = Path(stage.data.tokens)
     tokenizer = load_tokenizer(PreparedRows(tokens).tokenizer_folder)
-    torch.manual_seed(stage.train.seed)
-    objective = build(stage, tokenizer)
-    _check_tokens(stage, objective, tokens)
+    objectives = [_objective(each, tokenizer, tokens) for each in stages]
     outputs = _stored_outputs(stage)
     pad, more = tokenizer.pad_token_id, list(map(Path, stage.data.unlabelled_tokens))
     rows = TokenRows(tokens, "train", pad, outputs, more)
     validation_rows = TokenRows(tokens, "validation", pad, outputs)
-    teacher = _teacher(stage, objective)
+    teacher = _teacher(stage, objectives)
     if teacher is not None:
-        _observe(objective, teacher, rows)
-    return Loaded(objective, teacher, tokenizer, rows, validation_rows)
+        for objective in objectives:
+            _observe(objective, teacher, rows)
+    return [Loaded(objective, teacher, tokenizer, rows, validation_rows) for objective in objectives]
 
 
-def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple[Trainer, Objective, Any, NullTracker]:
-    """Return the trainer, its objective, the tokenizer and the tracker."""
-    objective, teacher, tokenizer, rows, validation_rows = load(stage)
-    total_steps = stage.train.total_steps(len(rows))
+def _objective(stage: TrainStage, tokenizer: Any, tokens: Path) -> Objective:
+    """Return the objective of a stage with its model, which can read the rows."""
+    torch.manual_seed(stage.initial_seed())
+    objective = build(stage, tokenizer)
+    _check_tokens(stage, objective, tokens)
+    return objective
+
+
+def set_up(stages: Mapping[Path, TrainStage], watchdog: Watchdog, crashed_step: int | None = None) -> list[InTraining]:
+    """Return what is trained in the stages of these folders. Collective.
+
+    Args:
+        stages: One, or those that are trained together.
+        watchdog: Ends this process if a step hangs.
+        crashed_step: A step that an earlier try crashed at.
+
+    Raises:
+        UserError: A setting or a file is wrong.
+    """
+    loaded = load(*stages.values())
+    newest = [distributed.from_rank_0(partial(newest_good, folder / "checkpoints")) for folder in stages]
+    stage, path = next(iter(stages.values())), next((path for path, _ in newest if path is not None), None)
+    size = _micro_batch_size(stage, path)  # for all: one pass of the teacher is for one micro-batch
+    shared = {"watchdog": watchdog, "crashed_step": crashed_step, "kept": Kept() if len(stages) > 1 else None}
+    return [
+        _in_training(stage, folder, of_stage, size, newest=found, **shared)
+        for (folder, stage), of_stage, found in zip(stages.items(), loaded, newest, strict=True)
+    ]
+
+
+def _in_training(stage: TrainStage, stage_dir: Path, loaded: Loaded, micro_batch_size: int, **found: Any) -> InTraining:
+    """Return what is trained in a stage; `found` are arguments of its trainer."""
+    total_steps = stage.train.total_steps(len(loaded.rows))
     tracker = make_tracker(
         distributed.rank(),
         stage_dir=stage_dir,
@@ -102,28 +155,22 @@ def _set_up(stage: TrainStage, stage_dir: Path, preemption: Preemption) -> tuple
         log_every_n_steps=stage.cadence.log_every_n_steps,
         config=stage.model_dump(),
     )
-    tries = Tries(stage_dir)
-    newest = distributed.from_rank_0(lambda: newest_good(stage_dir / "checkpoints"))
-    micro_batch_size = _micro_batch_size(stage, newest[0])
     trainer = Trainer(
         stage,
-        engine=build_engine(stage, objective, total_steps, micro_batch_size),
-        objective=objective,
-        teacher=teacher,
-        rows=rows,
-        validation_rows=validation_rows,
+        engine=build_engine(stage, loaded.objective, total_steps, micro_batch_size),
+        objective=loaded.objective,
+        teacher=loaded.teacher,
+        rows=loaded.rows,
+        validation_rows=loaded.validation_rows,
         total_steps=total_steps,
         micro_batch_size=micro_batch_size,
         profile=Profile(stage.train.profiled() if distributed.rank() == 0 else range(0), stage_dir / "profile"),
         checkpoints=stage_dir / "checkpoints",
-        newest=newest,
         tracker=tracker,
-        preemption=preemption,
-        watchdog=Watchdog(stage.engine.hang_minutes, tries),
-        crashed_step=tries.crashed_step(),
         best=_best(stage, Path(stage.data.tokens)),
+        **found,
     )
-    return trainer, objective, tokenizer, tracker
+    return InTraining(stage, stage_dir, loaded, trainer, tracker)
 
 
 def _micro_batch_size(stage: TrainStage, newest: Path | None) -> int:
@@ -209,11 +256,12 @@ def _check_vocabularies(stage: TrainStage, made_with: Path) -> None:
             raise RunError(problem)
 
 
-def _teacher(stage: TrainStage, objective: Objective) -> Teacher | None:
-    """Return the teacher that runs during training, if the objective needs one."""
-    wanted = objective.wanted()
-    if wanted is None or stage.teacher is None:
+def _teacher(stage: TrainStage, objectives: Sequence[Objective]) -> Teacher | None:
+    """Return the teacher that runs during training, if an objective needs one, for all that they need."""
+    needs = [wanted for objective in objectives if (wanted := objective.wanted()) is not None]
+    if not needs or stage.teacher is None:
         return None
+    wanted = reduce(Wanted.together_with, needs)
     return Teacher(
         stage.teacher.path,
         wanted,
@@ -243,18 +291,19 @@ def _set_arithmetic(stage: TrainStage) -> None:
         torch.set_float32_matmul_precision("high" if stage.engine.tf32 else "highest")
 
 
-def _finish(stage: TrainStage, trainer: Trainer, objective: Objective, tokenizer: Any, stage_dir: Path) -> None:
+def _finish(trained: InTraining) -> None:
     """Export the model and add its row to the results. Only rank 0 calls it."""
+    stage, stage_dir, loaded, trainer, _ = trained
     metrics = {name: value if is_finite(value) else None for name, value in sorted(trainer.kept_metrics.items())}
     scores = {name: value for name, value in metrics.items() if name.startswith(("train/", "evaluation/"))}
-    export(objective, tokenizer, PreparedRows(Path(stage.data.tokens)), stage_dir, scores)
+    export(loaded.objective, loaded.tokenizer, PreparedRows(Path(stage.data.tokens)), stage_dir, scores)
     row: dict[str, Any] = {
         "stage": stage_dir.name,
         "model": stage.objective.result_name(has_student=stage.student is not None),
         "seed": stage.train.seed,
         "split": "validation",
         "steps": trainer.kept_step,
-        "parameters": num_parameters(objective.student),
+        "parameters": num_parameters(loaded.objective.student),
     }
     row |= {name.removeprefix("evaluation/"): value for name, value in scores.items() if name.startswith("evaluation/")}
     if trainer.speeds:  # empty where a finished training was only exported

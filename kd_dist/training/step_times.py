@@ -124,7 +124,7 @@ class Steps:
     """
 
     def __init__(self, stage: TrainStage) -> None:
-        self._stage, loaded = stage, load(stage)
+        self._stage, (loaded,) = stage, load(stage)
         self._objective, self._rows = loaded.objective, loaded.rows
         size = stage.train.sequences_per_micro_batch()
         self._engine = build_engine(stage, loaded.objective, total_steps=WARM_UP + MOST, micro_batch_size=size)

@@ -1,6 +1,7 @@
-"""The training loop: resume, step, log, evaluate, save, and stop on request; independent of method and model."""
+"""The training loop: resume, step, log, evaluate and save; independent of method and model."""
 
 import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from kd_dist.config.stages import TrainStage
 from kd_dist.data.token_rows import TokenRows
-from kd_dist.errors import Preempted, RunError
+from kd_dist.errors import RunError
 from kd_dist.models.teacher import Teacher
 from kd_dist.objectives.base import Objective
 from kd_dist.runs.tracking import NullTracker
@@ -23,17 +24,21 @@ from kd_dist.training.checkpoint import (
 )
 from kd_dist.training.engine import Engine
 from kd_dist.training.feed import Feed, StepRows
-from kd_dist.training.forward import Forward
+from kd_dist.training.forward import Forward, Kept
 from kd_dist.training.meters import Interval, Means, Stopwatch, memory_and_use, slowest_rank
-from kd_dist.training.preemption import Preemption
 from kd_dist.training.profiling import Profile
 from kd_dist.training.selection import Best
 from kd_dist.training.validation import Validator
 from kd_dist.training.watchdog import Watchdog
 
+Place = tuple[int, int]
+"""How far training is: the steps that are done, and the micro-batches of the next one."""
+
 
 class Trainer:
     """Train one objective to its last step, or until the patience of its selection is exhausted.
+
+    `together.train` drives it, alone or with those of other students: `resume`, `passes`, `finish`.
 
     Args:
         stage: The settings.
@@ -48,8 +53,8 @@ class Trainer:
         checkpoints: The folder of checkpoints.
         newest: What `newest_good` found there, on every rank.
         tracker: Where metrics and messages go.
-        preemption: Where requests to stop come from.
         watchdog: Ends this process if a step hangs.
+        kept: What this student shares of the teacher's outputs with others that are trained on the same rows.
         crashed_step: A step that an earlier try crashed at.
         best: The selection of the best weights; None to keep the last.
     """
@@ -69,8 +74,8 @@ class Trainer:
         checkpoints: Path,
         newest: tuple[Path | None, list[str]],
         tracker: NullTracker,
-        preemption: Preemption,
         watchdog: Watchdog,
+        kept: Kept | None = None,
         crashed_step: int | None = None,
         best: Best | None = None,
     ) -> None:
@@ -83,7 +88,7 @@ class Trainer:
             seed=stage.train.seed,
         )
         self._weights = stage.objective.weights()
-        self._forward = Forward(engine, teacher)
+        self._forward = Forward(engine, teacher, kept)
         self._validator = Validator(
             self._forward,
             objective,
@@ -94,7 +99,7 @@ class Trainer:
         )
         self._best = best
         self._checkpoints, self._newest, self._micro_batch_size = checkpoints, newest, micro_batch_size
-        self._tracker, self._preemption, self._profile = tracker, preemption, profile
+        self._tracker, self._profile = tracker, profile
         self._watchdog, self._crashed_step = watchdog, crashed_step
         self._feed = Feed(rows, self._plan, objective)
         self._teacher_time, self._forward_time, self._interval = Stopwatch(), Stopwatch(), Interval()
@@ -106,32 +111,29 @@ class Trainer:
         self._of_best: Means = {}
         self.speeds: list[float] = []
 
-    def train(self) -> None:
-        """Train to the end, and restore the best weights where there is a selection. Collective.
+    def passes(self) -> Iterator[Place]:
+        """Train to the end, and yield after each micro-batch, and each step, how far that is. Collective.
 
         Raises:
-            Preempted: A signal asked to stop; the state is saved.
             RunError: Too many skipped steps in a row, or a checkpoint could not be written.
         """
-        self._resume()
         self._objective.train()
-        with self._watchdog:
-            for rows in self._feed.steps(self.step + 1, self.total_steps):
-                if self._is_over():
-                    break
-                self._begin_step()
-                metrics = self._train_step(rows)
-                self._tracker.progress(self.step, None, None)
-                if self._tracker.is_due(self.step):
-                    self._log(metrics)
-                with self._interval.pause(), self._watchdog.pause():
-                    improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate()
-                    if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
-                        self._save()
-                if signal_number := self._preemption.agreed():
-                    with self._watchdog.pause():
-                        self._save()
-                    raise Preempted(self.step, signal_number)
+        for rows in self._feed.steps(self.step + 1, self.total_steps):
+            if self._is_over():
+                break
+            self._begin_step()
+            metrics = yield from self._train_step(rows)
+            self._tracker.progress(self.step, None, None)
+            if self._tracker.is_due(self.step):
+                self._log(metrics)
+            with self._interval.pause(), self._watchdog.pause():
+                improved = self._is_due(self._stage.cadence.evaluate_every_n_steps) and self._evaluate()
+                if improved or self._is_due(self._stage.cadence.save_every_n_steps) or self._is_over():
+                    self.save()
+            yield self.step, 0
+
+    def finish(self) -> None:
+        """End training, and restore the best weights where there is a selection. Collective."""
         self._profile.end()
         self._take_best()
 
@@ -189,10 +191,13 @@ class Trainer:
         shown = f"{self._best.metric} {self._best.value:.4f}"
         self._tracker.message(f"kept step {self._best.step} of {self.step} ({shown})")
 
-    def _train_step(self, rows: StepRows) -> Means:
-        """Take one optimizer step over the global batch."""
+    def _train_step(self, rows: StepRows) -> Generator[Place, None, Means]:
+        """Take one optimizer step over the global batch, and yield after each of its micro-batches.
+
+        So all students are done with the last one, and the teacher's outputs for it, before any is evaluated.
+        """
         counts, weights = rows.counts(), self._stage.objective.weights_at(self.step)
-        for batch in rows.micro_batches:
+        for number, batch in enumerate(rows.micro_batches, start=1):
             torch.manual_seed(batch.seed)
             with self._forward_time:
                 sums = self._forward(batch, self._teacher_time).sums
@@ -200,6 +205,7 @@ class Trainer:
             self._engine.backward(torch.stack([weights[term] * value for term, value in terms.items()]).sum())
             self._interval.add_batch(batch, terms)
             outcome = self._engine.step(self.step)
+            yield self.step - 1, number
         self._interval.steps += 1
         self._count_refusals(outcome.applied)
         return {"optim/learning_rate": outcome.learning_rate, "optim/gradient_norm": outcome.gradient_norm}
@@ -250,7 +256,7 @@ class Trainer:
             }
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write a checkpoint unless this step has one. Collective: rank 0 writes, every rank raises if that fails."""
         if self._saved_step == self.step:
             return
@@ -268,7 +274,7 @@ class Trainer:
         own = {"refused_in_a_row": self.refused_in_a_row, "micro_batch_size": self._micro_batch_size}
         return own | {"metrics": metrics} | best
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Resume from the newest good checkpoint, if there is one. Collective."""
         path, damaged = self._newest
         if path is not None:

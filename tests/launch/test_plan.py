@@ -138,6 +138,20 @@ def test_a_setting_of_several_stages_is_shown_once_and_copies_only_differ_in_the
     assert "student.path=@" not in text.split("settings that differ")[1].split("===")[0]
 
 
+def test_settings_of_students_are_compared_with_those_of_the_stage_that_they_are_copies_of(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    text = shown(
+        tmp_path, "--job", "tinybert_general", "--dry-run", *settings, "students=bert_base@1,bert_base@2",
+        "distill.optim.weight_decay=0.5",
+    )  # fmt: skip
+    first, second = "distill_bert_base_init1", "distill_bert_base_init2"
+    given, following = text.split("settings that differ")[1].split("===")[0].split("settings that follow:")
+    assert f"  optim.weight_decay=0.5  in {first}, {second}\n" in given
+    assert f"  student.config=bert_base  in {first}, {second}\n  student.seed=1  in {first}\n" in following
+    assert "cadence." not in given + following
+
+
 def test_a_long_list_of_stages_wraps_and_no_name_is_cut(tmp_path: Path) -> None:
     job = find_job("demo")
     script = (

@@ -8,9 +8,11 @@ import pytest
 
 from kd_dist.files import read_json, write_json
 from kd_dist.runs.completion import complete
+from kd_dist.runs.layout import open_run
 from launch.launcher import note_end, note_stage
+from launch.logs import newest_log
 from launch.states import StageState, is_over, state_of_run, states_of_run, states_of_runs
-from tests.launch.launching import CORPUS, DISTILL, REPORT, answers, metrics, program, submitted
+from tests.launch.launching import CORPUS, DISTILL, REPORT, answers, general_job, metrics, program, submitted
 
 
 def texts(run_dir: Path) -> list[str]:
@@ -28,6 +30,17 @@ def test_without_slurm_files_tell(run_dir: Path) -> None:
 def test_the_stage_of_a_living_launcher_runs(run_dir: Path) -> None:
     note_stage(run_dir / DISTILL)
     assert texts(run_dir) == ["WAITING", "RUNNING", "WAITING"]
+
+
+def test_students_that_are_trained_with_it_run_too(tmp_path: Path, settings: list[str]) -> None:
+    job = general_job(settings, "students=bert_base@1,bert_base@2")
+    run_dir = open_run(job, tmp_path / "runs", "a")
+    note_stage(run_dir / "distill_bert_base_init1")
+    assert texts(run_dir) == ["WAITING", "RUNNING", "RUNNING", "WAITING"]
+    (run_dir / "distill_bert_base_init1" / "log" / "rank_0.txt").write_text("both", encoding="utf-8")
+    log = newest_log(run_dir / "distill_bert_base_init2")
+    assert log is not None
+    assert log.read_text(encoding="utf-8") == "both"
 
 
 def test_the_stage_of_a_killed_launcher_is_stopped(run_dir: Path) -> None:

@@ -26,6 +26,16 @@ def test_stages_are_submitted_with_edges_between_them(tmp_path: Path, settings: 
         assert line in text
 
 
+def test_students_of_one_teacher_are_one_job_in_the_queue(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
+    given = [text for text in settings if not text.startswith("student.config=")]
+    arguments = ["--job", "tinybert_general", "--run-id", "a", *given, "students=bert_base@1,bert_base@2"]
+    text = shown(tmp_path, *arguments, path=scheduler)
+    first, second = "distill_bert_base_init1", "distill_bert_base_init2"
+    assert jobs_of(tmp_path) == {CORPUS: "101", first: "102", second: "102", REPORT: "103"}
+    assert f"{second}: job 102, together with {first}" in text
+    assert f"{REPORT}: job 103, after 102\n" in text
+
+
 def test_submitted_file_is_the_one_that_the_dry_run_shows(tmp_path: Path, settings: list[str], scheduler: Path) -> None:
     arguments = ["--job", "tinybert_general", "--run-id", "a", *settings]
     plan = shown(tmp_path, *arguments, "--dry-run", "--verbose", path=scheduler)

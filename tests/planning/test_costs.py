@@ -12,7 +12,7 @@ from kd_dist.planning.places import Site
 from kd_dist.planning.rows import RowCounts
 from kd_dist.planning.step_times import StepTimes
 from kd_dist.planning.works import Works
-from tests.conftest import LabelledWorld
+from tests.conftest import LabelledWorld, TinyWorld
 from tests.planning.test_rows import task_job
 
 TIMES = {"gpu": StepTimes("gpu"), "cpu": StepTimes("cpu")}
@@ -86,6 +86,29 @@ def test_stages_wait_for_one_another_on_a_cluster_and_for_all_on_one_machine(lab
         beside = every["alone"].hours
         assert found.hours(every) == pytest.approx(of_all if cores else of_all - beside, rel=0.3)
         assert (found.hours(every) == pytest.approx(of_all)) is bool(cores)
+
+
+def test_the_pass_of_a_teacher_that_serves_several_students_is_paid_once(tiny: TinyWorld) -> None:
+    def costs_of(students: str) -> Costs:
+        given = [
+            f"data.corpus={tiny.corpus}",
+            f"teacher.path={tiny.teacher}",
+            "train.steps=1000000",
+            "data.max_length=48",
+            students,
+        ]
+        job = load_checked_job("tinybert_general", given)
+        return Costs(job, RowCounts(job, {}), Site(True, None, 4, 100.0, 80.0, TIMES))
+
+    alone = costs_of(f"student.config={tiny.student}").of("distill")
+    found = costs_of(f"students={tiny.student}@1,{tiny.student}@2")
+    names = found.job.together["distill"]
+    first, second = (found.of(name) for name in names)
+    assert first.hours == alone.hours
+    assert second.hours == pytest.approx(alone.hours * 6 / 9, rel=0.01)  # no layers of a teacher
+    assert first.memory_gb == second.memory_gb > alone.memory_gb  # both are in it
+    every = {name: found.of(name) for name in found.job.stages}
+    assert found.hours(every) == pytest.approx(every["corpus"].hours + first.hours + second.hours)
 
 
 def test_shards_share_the_rows_of_the_teachers_outputs(labelled: LabelledWorld) -> None:

@@ -1,5 +1,6 @@
 """When a stage counts as complete, and what becomes the export of the run."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,7 +8,15 @@ from pathlib import Path
 
 from kd_dist import files
 from kd_dist.runs import completion
-from kd_dist.runs.completion import complete, drop_stale_markers, is_complete, mark_complete, shard_marker
+from kd_dist.runs.completion import (
+    companions,
+    complete,
+    drop_stale_markers,
+    is_complete,
+    mark_complete,
+    shard_marker,
+    unfinished_together,
+)
 from tests.conftest import ROOT
 
 
@@ -23,6 +32,27 @@ def test_export_of_the_result_stage_becomes_the_export_of_the_run(texts: Path) -
         (texts / "export" / "model").write_text(content, encoding="utf-8")
         complete(texts, seconds=1.0)
         assert (texts.parent / "export" / "model").read_text(encoding="utf-8") == content
+
+
+def test_the_export_of_a_run_has_one_for_each_student(texts: Path) -> None:
+    run_dir = texts.parent
+    job = files.read_json(run_dir / "job.json")
+    names = [f"distill_{size}" for size in ("small", "large")]
+    files.write_json(run_dir / "job.json", job | {"result": "distill", "together": {"distill": names}})
+    for name in names:
+        shutil.copytree(texts, run_dir / name)
+        (run_dir / name / "export").mkdir()
+        (run_dir / name / "export" / "model").write_text(name, encoding="utf-8")
+    assert companions(run_dir / names[0]) == [run_dir / names[1]]
+    assert companions(texts) == []
+    assert unfinished_together(run_dir / names[1]) == [run_dir / names[1], run_dir / names[0]]
+    for name in names:
+        complete(run_dir / name, seconds=1.0)
+    assert unfinished_together(run_dir / names[1]) == [run_dir / names[1]]
+    assert {path.name: (path / "model").read_text() for path in (run_dir / "export").iterdir()} == {
+        "small": "distill_small",
+        "large": "distill_large",
+    }
 
 
 DIE_AT_THE_SECOND_RENAME = """

@@ -44,3 +44,14 @@ def test_a_bar_shows_the_step_and_messages_as_they_are(capsys: pytest.CaptureFix
     assert "saved [bold]x[/bold]" in shown
     assert "5/20" in shown
     assert "1,234 samples/s" in shown
+
+
+def test_bars_of_one_process_share_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    bars = [Bar(_Status(name, total_steps=20)) for name in ("small", "large")]
+    for bar in bars:
+        bar.start()
+    bars[0].close()
+    bars[1].message("still there")
+    bars[1].close()
+    shown = capsys.readouterr().err
+    assert shown.index("still there") < shown.rindex("small") < shown.rindex("large")

@@ -301,3 +301,16 @@ def test_wandb_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run_to(tmp_path, 3)
     assert steps(tmp_path) == [1, 2, 3]
     assert not (stage_dir(tmp_path) / "wandb").exists()
+
+
+def test_students_of_one_process_have_runs_of_their_own(tmp_path: Path) -> None:
+    trackers = [tracker(tmp_path / name) for name in "ab"]
+    for each in trackers:
+        each.start(0)
+    for step in (1, 2):
+        for number, each in enumerate(trackers):
+            each.log(step, {"train/loss": 10.0 * number + step})
+    for each in trackers:
+        each.close()
+    rows = [of_kind(wandb_records(tmp_path / name), "history") for name in "ab"]
+    assert [[row["train/loss"] for row in of_run] for of_run in rows] == [[1.0, 2.0], [11.0, 12.0]]

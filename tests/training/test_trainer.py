@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
 
     step = Trainer._train_step
 
-    def poisoned_step(self: Trainer, rows: Any) -> Any:
+    def poisoned_step(self: Trainer, rows: Any) -> Generator[Any, None, Any]:
         forward = self._forward
 
         def poisoned(batch: Any, teacher_time: Any) -> Any:
@@ -71,7 +72,7 @@ def _poison(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
         with pytest.MonkeyPatch.context() as within:
             if self.step in steps and os.environ["RANK"] == "0":
                 within.setattr(self, "_forward", poisoned)
-            return step(self, rows)
+            return (yield from step(self, rows))
 
     patch.setattr(Trainer, "_train_step", poisoned_step)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from kd_dist.config.sections.base import Name, Section, Words, listed
+from kd_dist.config.sections.base import Name, Section, Words, listed, optional
 
 
 class Teacher(Section):
@@ -134,6 +134,9 @@ class Student(Section):
         default="projected",
         description="start of student.config. projected: the embeddings of donor.path or else the teacher, projected "
         "onto the principal directions of its word embeddings; random: random weights throughout",
+    )
+    seed: Annotated[int | None, BeforeValidator(optional)] = Field(
+        default=None, ge=0, description="seed of the initial weights; none: train.seed"
     )
     teacher_layers: Annotated[list[int] | None, BeforeValidator(listed)] = Field(
         default=None,
