@@ -113,10 +113,7 @@ def test_every_aim_of_a_script_is_read_from_what_it_writes() -> None:
         | {"mean_length": 20.0, "pinned": False},
     }  # fmt: skip
     figures = [figure for script in bench.SCRIPTS for figure in script.figures(read[script.name])]
-    assert len(figures) == 24
-=======
-    assert len(figures) == 16
->>>>>>> students
+    assert len(figures) == 25
     assert all(figure.aim.is_met(figure.value) for figure in figures if figure.aim)
 
 
