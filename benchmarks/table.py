@@ -16,11 +16,12 @@ from typing import Any
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.files import read_json
+from kd_dist.reporting.page import duration
 from kd_dist.runs.metrics import read_metrics
 
 RESULTS = REPOSITORY / "results"
 
-CLASSIFIERS = "data|model|score|kept|parameters|latency|samples per second|faster|configuration and figures"
+CLASSIFIERS = "data|model|score|kept|parameters|latency|samples per second|faster|training|configuration and figures"
 EARLY_EXIT = (
     "data|model|score|layers|operations: all, padded|fewer operations|latency|samples per second"
     "|faster|of what operations promise|configuration and figures"
@@ -106,6 +107,13 @@ def classifier_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def training_time(folder: Path, model: str) -> str:
+    """Return how long the stage took that trained a model of a run, where that was kept."""
+    file = folder / "training.json"
+    seconds = read_json(file).get(model) if file.exists() else None
+    return "" if seconds is None else duration(seconds)
+
+
 def early_exit_cells(row: dict[str, Any]) -> list[str]:
     """Return the cells of a model with branches at a speed, or calibrated; other models run through all layers."""
     name = {"teacher": "all layers, no branches"}.get(row["model"], NAMES[row["model"]])
@@ -146,9 +154,14 @@ def has_exits(folder: Path) -> bool:
 
 def model_rows(folder: Path) -> list[list[str]]:
     """Return a row for each model of a run, at each speed."""
-    cells = early_exit_cells if has_exits(folder) else classifier_cells
-    links = link(folder / "job.json", folder / "results.json")
-    return [[f"{folder.name}, {row['rows']:,} {row['split']} rows", *cells(row), links] for row in evaluated(folder)]
+    links, rows = link(folder / "job.json", folder / "results.json"), []
+    for row in evaluated(folder):
+        data = f"{folder.name}, {row['rows']:,} {row['split']} rows"
+        if has_exits(folder):
+            rows.append([data, *early_exit_cells(row), links])
+        else:
+            rows.append([data, *classifier_cells(row), training_time(folder, row["model"]), links])
+    return rows
 
 
 def model_tables(folders: list[Path]) -> list[list[str]]:
@@ -294,11 +307,6 @@ def epochs() -> list[str]:
         kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
         rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
     return table(EPOCHS, rows)
-
-
-def students() -> list[str]:
-    """Return the students that one teacher has taught with default settings, beside those without a teacher."""
-    return table(CLASSIFIERS, sum(map(model_rows, sorted(RESULTS.glob("toutiao5_*"))), []))
 
 
 def student_exit_rows() -> list[dict[str, Any]]:

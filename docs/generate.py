@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import dashboard, picture, shaken, table
+from benchmarks import dashboard, picture, shaken, students_table, table
 from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
@@ -80,12 +80,13 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "tracking": table.tracking,
     },
     "docs/what_distillation_buys.md": {"quality": table.quality, "epochs": table.epochs},
-    "docs/which_student.md": {"students": table.students},
+    "docs/which_student.md": {"students": students_table.students},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),
         "early-exit": lambda: result_table(exits=True),
         "exits": table.exit_scores,
         "student-exits": table.student_exits,
+        "hint-words": students_table.hint_words,
         "teacher-outputs": table.teacher_outputs,
         "size": table.size,
         "gpu": table.gpu,

@@ -167,6 +167,13 @@ def test_results_outside_the_repository_are_no_row_of_a_table(tmp_path):
         table.evaluated(REPOSITORY / "benchmarks")
 
 
+def test_the_time_of_training_is_shown_where_it_was_kept(tmp_path):
+    assert table.training_time(tmp_path, "student") == ""
+    (tmp_path / "training.json").write_text('{"student": 423.4}', encoding="utf-8")
+    assert table.training_time(tmp_path, "student") == "7 min 03 s"
+    assert table.training_time(tmp_path, "teacher") == ""
+
+
 def test_a_stage_is_tracked_at_every_step_and_nothing_else_takes_its_time(tmp_path):
     job = find_job("tinybert_general")
     run_dir = open_run(job, tmp_path, "a")

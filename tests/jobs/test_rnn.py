@@ -65,20 +65,21 @@ def test_a_length_of_its_own_is_noted() -> None:
     assert any("not trained for as long as the distilled one: alone.train.steps=5" in note for note in job.notes)
 
 
-@pytest.mark.parametrize("student_input", ["tokens", "words", "sentence"])
-def test_the_job_goes_from_files_to_a_served_classifier(
-    student_input: str, labelled: LabelledWorld, tmp_path: Path
-) -> None:
+def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld, tmp_path: Path) -> None:
+    """By tokens, on this machine; tests/slurm has words and sentences, on a cluster."""
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
     settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings += [f"data.unlabelled={texts}", f"teacher.path={labelled.teacher}", "guards.teacher=warn"]
-    settings += [f"student.config={write_recurrent_config(tmp_path)}", f"student.input={student_input}"]
-    settings += ["data.max_length=48", "train.steps=4"]
+    settings += [f"student.config={write_recurrent_config(tmp_path)}", "data.max_length=48", "train.steps=4"]
     command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "rnn", "--cluster", "local"]
     result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    run_dir = tmp_path / "runs" / "rnn" / "a"
+    check_run(tmp_path / "runs" / "rnn" / "a")
+
+
+def check_run(run_dir: Path) -> None:
+    """Check that students are measured beside their teacher, reported and exported, and that the export predicts."""
     rows = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     models = {row["model"]: row for row in rows if row["stage"] == "evaluation"}
     assert list(models) == ["teacher", "student_alone", "student"]
@@ -136,13 +137,10 @@ def test_ranks_and_interruptions_do_not_change_what_is_learned(labelled: Labelle
     assert any((one[name] != weights("bf16")[name]).any() for name in one)
 
 
-@pytest.mark.parametrize("student_input", ["words", "sentence"])
-def test_an_interruption_does_not_change_what_is_learned_from_words(
-    student_input: str, labelled: LabelledWorld, tmp_path: Path
-) -> None:
+def test_an_interruption_does_not_change_what_is_learned_from_words(labelled: LabelledWorld, tmp_path: Path) -> None:
     settings = [f"{stage}.data.tokens={labelled.tokens}" for stage in ("words", "outputs", "perturbed")]
     settings += [f"{stage}.teacher.path={labelled.teacher}" for stage in ("outputs", "distill")]
-    settings += [f"student.config={write_recurrent_config(tmp_path)}", f"student.input={student_input}"]
+    settings += [f"student.config={write_recurrent_config(tmp_path)}", "student.input=words"]
     settings += [f"train.steps={STEPS}", "perturb.copies=1", "train.global_batch_size=16"]
     job = load_job("rnn", settings)
     runs = {run_id: open_run(job, tmp_path, run_id) for run_id in ("one", "stopped")}

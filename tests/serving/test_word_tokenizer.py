@@ -16,7 +16,7 @@ from kd_dist.serving import stage
 from kd_dist.serving.check import check_in_isolation
 from kd_dist.serving.predictions import predict
 from kd_dist.serving.tokenizer import save_cleaning_tokenizer
-from tests.models.random_models import save_classifier
+from tests.models.random_models import random_classifier, save_classifier
 
 PIECES = [
     "[PAD]",
@@ -85,9 +85,14 @@ def test_here_the_preprocessing_goes_on_to_segment(plain: Path) -> None:
     assert HOW.encode(load_tokenizer(plain / "student"), TEXTS) == expected
 
 
-def test_a_pipeline_answers_raw_texts_as_we_do(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["bert", "nezha"])  # WoBERT, and WoNEZHA, whose export brings the model's code too
+def test_a_pipeline_answers_raw_texts_as_we_do(
+    kind: str, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as the pipeline sets it, for good
-    model = save_classifier(tmp_path / "model", plain, initializer_range=0.5)
+    model = tmp_path / "model"
+    random_classifier(kind, vocab_size=len(PIECES)).save_pretrained(model)
+    load_tokenizer(plain).save_pretrained(model)
     classifier = load_classifier(model, torch.device("cpu"))
     HOW.save(model)
     stage._copy(model, tmp_path / "export", classifier, HOW)

@@ -12,6 +12,8 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 from kd_dist.models.classifier import load_classifier
 from kd_dist.runs.metrics import read_metrics
 from tests.conftest import LabelledWorld, TinyWorld
+from tests.jobs.test_rnn import check_run
+from tests.models.recurrent_models import write_recurrent_config
 from tests.ranks import ROOT
 from tests.slurm.cluster import PrivateCluster, eventually
 
@@ -161,3 +163,21 @@ def test_fastbert_goes_on_after_a_killed_stage(
     rows = json.loads((pipeline.run_dir / "results.json").read_text())
     speeds = [row.get("speed") for row in rows if row["stage"] == "evaluation" and row["model"] == "fastbert"]
     assert speeds == [None, 0, 0.5, 1]
+
+
+def test_rnn_goes_from_texts_to_a_served_student_of_words_beside_one_of_sentences(
+    slurm: PrivateCluster, labelled: LabelledWorld, tmp_path: Path
+) -> None:
+    settings = [
+        f"teacher.path={labelled.teacher}",
+        f"student.config={write_recurrent_config(tmp_path)}",
+        "distill.student.input=words",
+        "alone.student.input=sentence",
+        "perturb.copies=0",
+        "train.steps=4",
+    ]
+    pipeline = Pipeline(slurm, labelled, tmp_path, "rnn", settings)
+    jobs, _ = pipeline.submit()
+    assert {stage: pipeline.ended(stage, job) for stage, job in jobs.items()} == dict.fromkeys(jobs, "COMPLETED")
+    assert {"words", "outputs", "distill", "alone"} <= jobs.keys()
+    check_run(pipeline.run_dir)
