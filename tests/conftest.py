@@ -1,6 +1,8 @@
 """A tiny world of real Chinese text: a tokenizer, a teacher with random weights, and a prepared corpus."""
 
+import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.fixture(autouse=True)
 def _no_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_process_group() -> Iterator[None]:
+    """What joins one runs in processes of its own (tests/ranks.py): commands of later tests would inherit its port."""
+    yield
+    assert "MASTER_PORT" not in os.environ
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from kd_dist.models.classifier import load_classifier
 from kd_dist.planning.checks import check_job
 from kd_dist.training import engine
 from tests.conftest import LabelledWorld, TinyWorld
+from tests.ranks import run_ranks
 
 MACHINE = {"versions": {"python": "3", "torch": "2"}, "cores": 2, "processor": "a processor"}
 
@@ -220,9 +222,14 @@ def test_a_training_run_is_timed_by_its_own_metrics(labelled: LabelledWorld, tmp
     assert ranks.speed(stage, sorted(ranks.os.sched_getaffinity(0))[:1]) > 0
 
 
-def test_students_are_timed_together_and_alone(tiny: TinyWorld, tmp_path: Path) -> None:
+def time_students(teacher: str, student: str, tokens: str, work: str) -> dict[str, Any]:
     engine.start()
-    found = students.measure(str(tiny.teacher), str(tiny.student), tiny.tokens, tmp_path, rounds=1)
+    return students.measure(teacher, student, Path(tokens), Path(work), rounds=1)
+
+
+def test_students_are_timed_together_and_alone(tiny: TinyWorld, tmp_path: Path) -> None:
+    paths = [str(path) for path in (tiny.teacher, tiny.student, tiny.tokens, tmp_path)]
+    found = run_ranks(1, "tests.test_bench:time_students", *paths)
     seconds = {name: of_form[0] for name, of_form in found["seconds"].items()}
     bound = 3 * seconds["alone"] - 2 * seconds["teacher"]  # T + 3 S
     assert found["over_the_bound"] == pytest.approx(seconds["together"] / bound)
