@@ -135,8 +135,8 @@ def set_up(stages: Mapping[Path, TrainStage], watchdog: Watchdog, crashed_step: 
     """
     loaded = load(*stages.values())
     newest = [distributed.from_rank_0(partial(newest_good, folder / "checkpoints")) for folder in stages]
-    stage, path = next(iter(stages.values())), next((path for path, _ in newest if path is not None), None)
-    size = _micro_batch_size(stage, path)  # for all: one pass of the teacher is for one micro-batch
+    first, path = next(iter(stages.values())), next((path for path, _ in newest if path is not None), None)
+    size = _micro_batch_size(first, path)  # for all: one pass of the teacher is for one micro-batch
     shared = {"watchdog": watchdog, "crashed_step": crashed_step, "kept": Kept() if len(stages) > 1 else None}
     return [
         _in_training(stage, folder, of_stage, size, newest=found, **shared)
