@@ -5,25 +5,29 @@ masked or left out, or made of the front of one row and the end of another, is m
 an opinion of it, and the student learns from that how the teacher reads words.
 
 Source: Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", section 3.3, which
-masks words, replaces them by others of the same part of speech, and samples n-grams. Deviations: tokens instead of
-words, so that every language and tokenizer will do; fronts and ends of two rows instead of n-grams and parts of speech.
+masks words, replaces them by others of the same part of speech, and samples n-grams. Deviations: a copy is perturbed in
+one way alone; tokens instead of words, so that every language and tokenizer will do; fronts and ends of two rows
+instead of n-grams; words are replaced where `perturb.replace_words` asks for it, in Chinese texts.
 """
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kd_dist.augmentation.same_kind import SameKind
+from kd_dist.augmentation.window import Window
 from kd_dist.config.sections.augmentation import Perturb
 from kd_dist.config.stages import PerturbedStage
 from kd_dist.data.arrow_rows import quiet, write_splits
 from kd_dist.data.permutation import mix, permuted
-from kd_dist.data.prepared_rows import PreparedRows, write_statistics
+from kd_dist.data.prepared_rows import TEXTS, PreparedRows, write_statistics
 from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.unlabelled import Recipe
 from kd_dist.files import replaced_folder
 
@@ -58,10 +62,13 @@ def perturb(source: PreparedRows, settings: Perturb, output_dir: Path) -> dict[s
 
     rows, recipe = source.dataset("train"), Recipe.of(str(source.folder), None)
     tokenizer = load_tokenizer(source.tokenizer_folder)
+    replacing = _Replacing(source, settings.replace_words) if settings.replace_words else None
     columns = [name for name in ("input_ids", "token_type_ids") if name in rows.column_names]
     fields = [rows.features.arrow_schema.field(name) for name in columns]
     schema = pa.schema([*fields, pa.field("truncated", pa.bool_())])
-    made = Perturbations(rows.select_columns(columns), tokenizer, recipe.preprocessing.max_length, settings.seed)
+    made = Perturbations(
+        rows.select_columns(columns), tokenizer, recipe.preprocessing.max_length, settings.seed, replacing
+    )
     with replaced_folder(output_dir) as (work, output), quiet():
         with pa.OSFile(str(work / "rows.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for block in made.blocks(min(settings.copies * len(rows), settings.max_rows)):
@@ -82,10 +89,18 @@ class Perturbations:
         tokenizer: The one that made them.
         max_length: Tokens of a copy, at most.
         seed: Of every choice.
+        replacing: Makes the copies whose words are replaced, of a row's number; None: there are none.
     """
 
-    def __init__(self, rows: Any, tokenizer: Any, max_length: int, seed: int) -> None:
-        self._rows, self._max_length, self._seed = rows, max_length, seed
+    def __init__(
+        self,
+        rows: Any,
+        tokenizer: Any,
+        max_length: int,
+        seed: int,
+        replacing: Callable[[int, random.Random], Row] | None = None,
+    ) -> None:
+        self._rows, self._max_length, self._seed, self._replacing = rows, max_length, seed, replacing
         self._mask = tokenizer.mask_token_id
         self._frame = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id}
 
@@ -96,16 +111,20 @@ class Perturbations:
             size = len(self._rows)
             order = permuted(wanted % size, size, self._seed)
             others = np.array([mix(self._seed, int(n)) % size for n in wanted])
-            pairs = zip(wanted.tolist(), self._at(order), self._at(others), strict=True)
-            yield [self._copy(row, other, random.Random(mix(self._seed, n, 1))) for n, row, other in pairs]
+            numbers = zip(wanted.tolist(), order.tolist(), strict=True)
+            pairs = zip(numbers, self._at(order), self._at(others), strict=True)
+            yield [self._copy(row, other, at, random.Random(mix(self._seed, n, 1))) for (n, at), row, other in pairs]
 
     def _at(self, numbers: np.ndarray) -> list[Row]:
         columns = self._rows[numbers]
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-    def _copy(self, row: Row, other: Row, chance: random.Random) -> Row:
-        """Return the row with its texts perturbed; the special tokens around them stay where they are."""
-        way = chance.choice([spliced, shortened] if self._mask is None else [spliced, shortened, self._masked])
+    def _copy(self, row: Row, other: Row, at: int, chance: random.Random) -> Row:
+        """Return row number `at` with its texts perturbed; the special tokens around them stay where they are."""
+        ways = [spliced, shortened] if self._mask is None else [spliced, shortened, self._masked]
+        if self._replacing is not None and not chance.randrange(len(ways) + 1):
+            return self._replacing(at, chance)
+        way = chance.choice(ways)
         replacements, pieces = iter(self._texts(other)), []
         for is_text, piece in self._pieces(row):
             pieces.append(way(piece, next(replacements, piece), chance) if is_text else piece)
@@ -124,6 +143,28 @@ class Perturbations:
 
     def _masked(self, text: Row, other: Row, chance: random.Random) -> Row:
         return text | {"input_ids": [self._mask if chance.random() < MASKED else t for t in text["input_ids"]]}
+
+
+class _Replacing:
+    """Make copies of rows in which words are replaced, from their texts.
+
+    Raises:
+        RunError: what `SameKind` raises.
+    """
+
+    def __init__(self, source: PreparedRows, probability: float) -> None:
+        rows = source.dataset("train")
+        self._texts = rows.select_columns([name for name in TEXTS if name in rows.column_names])
+        self._preprocessing = source.preprocessing
+        self._tokenizer = load_fast_tokenizer(str(source.tokenizer_folder))
+        seen = (text for row in self._texts for text in row.values())
+        self._words = SameKind(seen, Window(source), probability)
+
+    def __call__(self, at: int, chance: random.Random) -> Row:
+        texts = [self._words.replaced(text, chance) for text in self._texts[at].values()]
+        (encoding,) = self._preprocessing.encode(self._tokenizer, *([text] for text in texts))
+        types = {} if encoding.token_type_ids is None else {"token_type_ids": encoding.token_type_ids}
+        return {"input_ids": encoding.input_ids} | types
 
 
 def spliced(text: Row, other: Row, chance: random.Random) -> Row:

@@ -106,6 +106,40 @@ def test_a_tokenizer_without_a_mask_masks_nothing(labelled: LabelledWorld) -> No
     assert mask not in {token for block in made.blocks(200) for row in block for token in row["input_ids"]}
 
 
+def test_words_are_replaced_in_some_copies_where_that_is_asked_for(tmp_path: Path, tiny: TinyWorld, make: Make) -> None:
+    rows = [
+        f"{n % 2}\t{first}的{second}{n}\n"
+        for n in range(10)
+        for first in ("老师", "学生")
+        for second in ("医院", "学校")
+    ]
+    (tmp_path / "rows.tsv").write_text("".join(rows), encoding="utf-8")
+    data = LabelledData(train=[str(tmp_path / "rows.tsv")], columns=["label", "text"], max_length=24)
+    prepare(data, str(tiny.tokenizer), tmp_path / "rows", tmp_path / "texts.txt")
+    tokenizer = load_tokenizer(tiny.tokenizer)
+
+    def share_with_a_place_in_front(made: PreparedRows) -> float:
+        """Return the share of rows whose first noun is one that only ended rows; no other way makes such a row."""
+        texts = [tokenizer.decode(ids[1:-1]).replace(" ", "") for ids in made.dataset("train")["input_ids"]]
+        return sum(text.startswith(("医院的", "学校的")) for text in texts) / len(texts)
+
+    assert share_with_a_place_in_front(make(tmp_path / "rows", copies=20)) == 0
+    replaced = make(tmp_path / "rows", copies=20, replace_words=1.0, name="replaced")
+    assert 0.07 < share_with_a_place_in_front(replaced) < 0.18  # half of a quarter of the copies
+
+
+def test_words_of_both_texts_of_a_pair_are_replaced(pairs: Path, make: Make) -> None:
+    tokenizer = load_tokenizer(pairs / "tokenizer")
+    with_words = make(pairs, copies=4, replace_words=1.0).dataset("train")
+    without = make(pairs, copies=4, name="without").dataset("train")
+    assert with_words["input_ids"][:] != without["input_ids"][:]
+    for ids, types in zip(with_words["input_ids"], with_words["token_type_ids"], strict=True):
+        middle = ids.index(tokenizer.sep_token_id)
+        assert ids.count(tokenizer.sep_token_id) == 2
+        assert types == [0] * (middle + 1) + [1] * (len(ids) - middle - 1)
+        assert len(ids) <= 16
+
+
 def test_the_stage_writes_rows_that_follow_the_labelled_ones(
     labelled: LabelledWorld, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -14,6 +14,13 @@ class Perturb(Section):
     max_rows: int = Field(
         default=20_000, ge=1, description="perturbed rows, at most: many labelled rows need fewer copies, or none"
     )
+    replace_words: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="make some of the copies by exchanging words of Chinese text for others of the same part of speech "
+        "in the training rows, each word with this probability; 0: none",
+    )
     seed: int = Field(default=42, ge=0, description="seed of every change")
 
 
