@@ -6,11 +6,12 @@ from kd_dist.config.job import Job, drop_stages
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.sections.data import DistillationData
 from kd_dist.config.sections.models import Student, StudentWords, TokenizerSource
-from kd_dist.config.sections.training import Train
+from kd_dist.config.sections.training import Cadence, Train
 from kd_dist.config.stages import AnyStage, LabelledStage, TrainStage, WordsStage
 
 STUDENT = Student(config="bilstm")
 TRAIN = Train(epochs=10, min_steps=1200, global_batch_size=32)
+CADENCE = Cadence(evaluate_every_n_steps=50)  # a rare check misses the best step, which comes early
 UNLABELLED = ["@unlabelled/tokens", "@perturbed/tokens"]
 BY_WORDS = {"@labelled/tokens": "@words/tokens"} | dict.fromkeys(UNLABELLED, "@words/unlabelled")
 OF_WORDS = tuple(f"student.{key}" for key in StudentWords.model_fields)
@@ -20,9 +21,10 @@ def _distillation() -> dict[str, AnyStage]:
     """Return the stages of task distillation, of the prediction alone: a recurrent student has no layers to compare."""
     stages = task_stages(teacher=TEACHER, donor=TEACHER, tokens="@labelled/tokens", student=STUDENT)
     objective = SoftLabelsObjective(soft_weight=0.0, logits_weight=0.5, hard_weight=0.5)
+    both = {"student": STUDENT, "cadence": CADENCE}
     changed = {
-        "distill": stages["distill"].model_copy(update={"student": STUDENT, "objective": objective, "train": TRAIN}),
-        "alone": stages["alone"].model_copy(update={"student": STUDENT}),
+        "distill": stages["distill"].model_copy(update=both | {"objective": objective, "train": TRAIN}),
+        "alone": stages["alone"].model_copy(update=both),
     }
     words = WordsStage(data=DistillationData(tokens="@labelled/tokens", unlabelled_tokens=UNLABELLED))
     order = {name: stages[name] for name in ("unlabelled", "perturbed")} | {"words": words}
