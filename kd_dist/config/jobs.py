@@ -69,8 +69,8 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
     if resolved is not None and not is_rerun:
         try:
             resolved = _adapted(resolved)
-        except UserError as error:  # one problem among others
-            problems.append(str(error))
+        except UserError as error:  # checks would find fault with stages that the job leaves out when it is adapted
+            return None, [*problems, str(error)]
     if resolved is not None:
         problems += [f"{name}: {text}" for name, stage in resolved.stages.items() for text in stage.problems(name)]
         problems += together_problems(resolved)
