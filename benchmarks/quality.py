@@ -134,12 +134,13 @@ def table(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Table:
     for data, methods in scores.items():
         for method, models in methods.items():
             teacher, alone, student = (statistics.mean(models[name]) for name in MODELS)
-            cells = [_with_spread(models[name]) for name in MODELS]
+            cells = [with_spread(models[name]) for name in MODELS]
             shown.add_row(data, method, *cells, f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}")
     return shown
 
 
-def _with_spread(values: list[float]) -> str:
+def with_spread(values: list[float]) -> str:
+    """Return the mean of scores, and their standard deviation where they are several."""
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.4f}{spread}"
 

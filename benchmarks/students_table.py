@@ -9,10 +9,11 @@ STUDENTS = (
 )
 HINT_WORDS = "input|accuracy|of rows that mention a hint word|of the others|configuration and figures"
 
-DATA = ("thucnews", "toutiao5")
+DATA = ("chnsenticorp", "duee_multilabel", "thucnews", "toutiao5")
 NAMES = {  # by the end of the name of the folder
     "bigru": "BiGRU, tokens, checked every 50 steps",
     "bilstm": "BiLSTM, tokens",
+    "last": "BiLSTM, tokens, last states",
     "checked": "BiLSTM, tokens, checked every 50 steps",
     "minilm": "TinyBERT, 4 x 312, after `minilm`",
     "sentence": "BiLSTM, one vector a text",
@@ -25,11 +26,11 @@ NAMES = {  # by the end of the name of the folder
 def students() -> list[str]:
     """Return what the teacher of each set has taught students, beside what they learn without it."""
     rows = []
-    for folder in sorted(folder for data in DATA for folder in RESULTS.glob(f"{data}_*")):
+    for data, folder in [(name, folder) for name in DATA for folder in sorted(RESULTS.glob(f"{name}_*"))]:
         models = {row["model"]: row for row in evaluated(folder)}
         alone, student = models["student_alone"], models["student"]
-        data, _, name = folder.name.partition("_")
-        cells = [data, NAMES[name], score(alone), score(student), f"{student['quality_kept']:.1%}"]
+        name = NAMES[folder.name.removeprefix(f"{data}_")]
+        cells = [data, name, score(alone), score(student), f"{student['quality_kept']:.1%}"]
         cells += [f"{student['parameters'] / 1e6:.1f} M", f"{student['latency_ms']:.2f} ms"]
         cells += [f"{student['latency_ratio']:.0f}x", f"{student['throughput_ratio']:.0f}x"]
         links = link(folder / "job.json", folder / "results.json")

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
+from benchmarks.quality import MODELS, with_spread
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.files import read_json
@@ -40,7 +41,7 @@ EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer
 STUDENT_EXITS = (
     "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster|configuration and figures"
 )
-QUALITY = "data|method|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
+QUALITY = "data|method|seeds|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
 EPOCHS = "data|teacher|student alone|default|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
@@ -290,10 +291,10 @@ def quality() -> list[str]:
     file, rows = RESULTS / "quality.json", []
     for data, methods in read_json(file).items():
         for method, models in methods.items():
-            teacher, alone, student = (mean(models[name]) for name in ("teacher", "student_alone", "student"))
-            scores = [f"{score:.4f}" for score in (teacher, alone, student)]
+            teacher, alone, student = (mean(models[name]) for name in MODELS)
+            scores = [with_spread(models[name]) for name in MODELS]
             kept, gain = f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}"
-            rows.append([data, method, *scores, kept, gain, link(file)])
+            rows.append([data, method, str(len(models["student"])), *scores, kept, gain, link(file)])
     return table(QUALITY, rows)
 
 
