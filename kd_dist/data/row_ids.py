@@ -58,8 +58,7 @@ class RowTexts:
         found: dict[str, tuple[str, Texts]] = {}
         for where, row_id, values in _rows(files, [column, *text_columns]):
             if row_id in wanted and all(texts := clean_texts(values, text_columns, where)):
-                earlier, known = found.setdefault(row_id, (where, texts))
-                _refuse_another_text(row_id, (earlier, known), (where, texts))
+                _refuse_another_text(row_id, found.setdefault(row_id, (where, texts)), (where, texts))
         if wanted and not found:
             raise CorpusError(
                 f"no id in data.soft_labels is that of a text in data.id_texts: column {column!r} begins with "
