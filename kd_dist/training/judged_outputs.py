@@ -196,8 +196,8 @@ def _write_tokens(
     with replaced_folder(output_dir) as (work, output), quiet():
         write_units(map(list, texts), work / "units.arrow")
         made = write_texts(work, output, output_dir, recipe, tokenizer, stage.data.num_workers)
-        texts = map(str, find_id_texts(stage.data.id_texts))
-        statistics = {**made, **facts, "files": [*facts["scales"], *texts]}
+        files = [*facts["scales"], *map(str, find_id_texts(stage.data.id_texts))]
+        statistics = {**made, **facts, "files": files}
         write_statistics(output, statistics)
     return statistics
 
