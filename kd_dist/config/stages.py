@@ -177,6 +177,9 @@ class SoftLabelsStage(Stage):
     guards: Guards = Guards()
     resources: CpuResources = CpuResources()
 
+    def problems(self, name: str) -> list[str]:
+        return self.data.problems()
+
 
 class EnsembleStage(Stage):
     """Combine trained classifiers into one that gives their mean prediction (`export/`). Needs no GPU."""

@@ -1,6 +1,5 @@
 """Find files of judgements, and check that their columns are texts and classes."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from kd_dist.errors import CorpusError
 
 NO_CLASSES = "data.task=regression has no classes, which soft labels are for: give the judged number as the label"
 
+SET_ID_FIELD = "set data.id_field to the one that holds the id, in data.soft_labels and in data.id_texts alike"
+
 
 def find_judgements(patterns: Sequence[str]) -> list[Path]:
     """Find the files that `data.soft_labels` names.
@@ -21,18 +22,31 @@ def find_judgements(patterns: Sequence[str]) -> list[Path]:
     Raises:
         CorpusError: what `find_files` refuses, and files that do not name their columns.
     """
+    return _find_records(patterns, "which column is the text, and which a class")
+
+
+def find_id_texts(patterns: Sequence[str]) -> list[Path]:
+    """Find the files that `data.id_texts` names.
+
+    Raises:
+        CorpusError: what `find_files` refuses, and files that do not name their columns.
+    """
+    return _find_records(patterns, "which column is the id, and which the text")
+
+
+def _find_records(patterns: Sequence[str], question: str) -> list[Path]:
     files = find_files(patterns, RECORD_SUFFIXES)
     for file in files:
         if format_suffix(file) not in RECORD_SUFFIXES:
             raise CorpusError(
-                f"{file}: which column is the text, and which a class, must be known; give one of "
-                f"{', '.join(RECORD_SUFFIXES)} (plain or .gz), tsv and csv with a header"
+                f"{file}: {question}, must be known; give one of {', '.join(RECORD_SUFFIXES)} (plain or .gz), tsv and "
+                "csv with a header"
             )
     return files
 
 
 def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str]) -> None:
-    """Refuse a file whose first record does not have the texts, or has no class beside them.
+    """Refuse a file whose first record does not have the texts, or the id in their place, or has no class beside them.
 
     Args:
         file: the file.
@@ -40,25 +54,67 @@ def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str])
         text_columns: the names that the texts must have.
 
     Raises:
-        CorpusError: it is so, or the file has no record, or two columns of one name.
+        CorpusError: it is so, or the file has no record, a column without a name, or two columns of one name.
     """
     names = _column_names(file)
-    where = f"{file}, line 1" if format_suffix(file) in CELL_SUFFIXES else f"{file}"
+    if data.id_field:
+        _require_columns(file, names, [data.id_field], SET_ID_FIELD)
+    else:
+        _require_columns(file, names, text_columns, SET_TEXT_FIELD)
+    _refuse_repeated(file, names, names)
+    others = set(names) - {*filter(None, [data.id_field]), *text_columns, *data.ignored_columns}
+    if "" in others:
+        raise _nameless(file, names)
+    if not others:
+        raise CorpusError(
+            f"{_header(file)}: no column of a class beside {', '.join(map(repr, names))}; write the probability or "
+            "logit of each class into a column that is called like the class"
+        )
+
+
+def check_id_texts(file: Path, id_field: str, text_columns: Sequence[str]) -> None:
+    """Refuse a file whose first record does not have the id and the texts.
+
+    Raises:
+        CorpusError: it is so, or the file has no record, or two such columns of one name.
+    """
+    names = _column_names(file)
+    _require_columns(file, names, [id_field], SET_ID_FIELD)
+    _require_columns(file, names, text_columns, SET_TEXT_FIELD)
+    _refuse_repeated(file, names, [id_field, *text_columns])
+
+
+def _require_columns(file: Path, names: Sequence[str], wanted: Sequence[str], way_out: str) -> None:
     if not names:
-        raise CorpusError(f"{file}: there is no record in it; write one for each text that was judged")
-    for name in text_columns:
+        raise CorpusError(f"{file}: there is no record in it; write one for each text")
+    for name in wanted:
         if name not in names:
+            where = _header(file)
             if format_suffix(file) in CELL_SUFFIXES:
                 usual = usual_separator(file)
                 refuse_other_separator(file, usual, num_columns=2, where=where, way_out="write the file with these")
-            raise CorpusError(f"{where}: {no_column(name, names, SET_TEXT_FIELD)}")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise CorpusError(f"{where}: {names.count(twice[0])} columns are called {twice[0]!r}; give each its own name")
-    if not set(names) - {*text_columns, *data.ignored_columns}:
-        raise CorpusError(
-            f"{where}: no column of a class beside {', '.join(map(repr, names))}; write the probability or logit of "
-            "each class into a column that is called like the class"
-        )
+            if "" in names:
+                raise _nameless(file, names, f", and none is called {name!r}")
+            raise CorpusError(f"{where}: {no_column(name, names, way_out)}")
+
+
+def _refuse_repeated(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    for name in columns:
+        if (count := names.count(name)) > 1:
+            raise CorpusError(f"{_header(file)}: {count} columns are called {name!r}; give each its own name")
+
+
+def _nameless(file: Path, names: Sequence[str], more: str = "") -> CorpusError:
+    named = ", ".join(filter(None, names)) or "none"
+    return CorpusError(
+        f"{_header(file)}: column {names.index('') + 1} has no name{more}; those with a name are {named}; name it "
+        "there, or write the file without it (`index=False` in pandas, whose index has no name)"
+    )
+
+
+def _header(file: Path) -> str:
+    """Return where a message finds the names of the columns."""
+    return f"{file}, line 1" if format_suffix(file) in CELL_SUFFIXES else f"{file}"
 
 
 def _column_names(file: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Read judgements of texts, as a language model or an ensemble gives them: a probability or logit for each class.
 
-The judgements are in memory.
+The judgements are in memory, and so are the texts that they are of; other texts of `data.id_texts` are not.
 
 Shapes: N records of a file, C classes.
 """
@@ -21,7 +21,8 @@ from kd_dist.data.cleaning import clean
 from kd_dist.data.judgement_files import NO_CLASSES, check_columns, find_judgements
 from kd_dist.data.labels import Labels, by_clean_name
 from kd_dist.data.prepared_rows import TEXTS
-from kd_dist.data.readers import SET_TEXT_FIELD, Texts, read_records, text_of
+from kd_dist.data.readers import SET_TEXT_FIELD, Texts, clean_texts, read_records
+from kd_dist.data.row_ids import RowTexts
 from kd_dist.errors import CorpusError, nearest
 
 SUM_TOLERANCE = 0.02  # probabilities are mostly rounded, to two places or so
@@ -57,15 +58,18 @@ def read_judgements(data: SoftLabelsData, labels: Labels, pairs: bool) -> Judgem
         pairs: whether two texts are judged together.
 
     Raises:
-        CorpusError: what `find_judgements`, `check_columns` and `read_records` raise, a column that is no class, a cell
-            that is no number, no judgement at all, and a regression; the message names file and place.
+        CorpusError: what `find_judgements`, `check_columns`, `read_records` and `RowTexts` raise, a column that is no
+            class, a cell that is no number, no judgement at all, and a regression; the message names file and place.
     """
     if labels.task == "regression":
         raise CorpusError(NO_CLASSES)
-    reader = _Reader(data, labels, [data.text_field, TEXTS[1]][: 1 + pairs])
+    text_columns = [data.text_field, TEXTS[1]][: 1 + pairs]
     files = find_judgements(data.soft_labels)
     for file in files:
-        check_columns(file, data, reader.text_columns)
+        check_columns(file, data, text_columns)
+    row_texts = RowTexts.of(files, data.id_field, data.id_texts, text_columns) if data.id_field else None
+    reader = _Reader(data, labels, text_columns, row_texts)
+    for file in files:
         reader.read(file)
     if not reader.found:
         raise CorpusError(f"no judgement in {', '.join(map(str, files[:3]))}: {in_words(reader.counts)}")
@@ -76,6 +80,8 @@ def read_judgements(data: SoftLabelsData, labels: Labels, pairs: bool) -> Judgem
 
 LEFT_OUT = {
     "without_text": "without a text",
+    "without_id": "without an id",
+    "unknown_id": "with an id that no text in data.id_texts has",
     "without_number": "with an empty cell, NaN or infinity",
     "without_class": "without a class that is possible, or with the logit of one class alone",
 }
@@ -105,13 +111,14 @@ class _Reader:
     data: SoftLabelsData
     labels: Labels
     text_columns: list[str]
+    row_texts: RowTexts | None
     found: dict[Texts, list[np.ndarray]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     scales: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lacking_C = np.zeros(self.labels.num_labels, dtype=np.int64)
-        self._no_classes = {*self.text_columns, *self.data.ignored_columns}
+        self._no_classes = {*self.text_columns, *self.data.ignored_columns, self.data.id_field}
         self._classes = by_clean_name(self.labels.ids)
         self._columns: dict[tuple[str, ...], dict[str, int]] = {}
 
@@ -122,15 +129,22 @@ class _Reader:
         for place, values in read_records(file, None, SET_TEXT_FIELD):
             self.counts["records"] += 1
             where = f"{file}, {place}"
-            found = tuple(clean(text_of(values, name, where, SET_TEXT_FIELD)) for name in self.text_columns)
+            found, lacking = self._texts(values, where)
             row_C, is_complete = self._numbers(values, where)
-            if not all(found) or not is_complete:
-                self.counts["without_number" if all(found) else "without_text"] += 1
+            if lacking or not is_complete:
+                self.counts[lacking or "without_number"] += 1
                 continue
             texts.append(found)
             rows.append(row_C)
         if rows:
             self._add(file, texts, np.stack(rows))
+
+    def _texts(self, values: dict[str, Any], where: str) -> tuple[Texts, str]:
+        """Return the texts that a record judges, and the count that it belongs to if it has none."""
+        if self.row_texts:
+            return self.row_texts.find(values, where)
+        texts = clean_texts(values, self.text_columns, where)
+        return texts, "" if all(texts) else "without_text"
 
     def _numbers(self, values: dict[str, Any], where: str) -> tuple[np.ndarray, bool]:
         """Return (C) the numbers of a record, NaN for a class that it does not name, and whether all are usable."""

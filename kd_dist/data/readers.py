@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_dist.data.cells import read_table
+from kd_dist.data.cleaning import clean
 from kd_dist.data.discovery import (
     CELL_SUFFIXES,
     JSON_SUFFIXES,
@@ -110,6 +111,15 @@ def text_of(values: dict[str, Any], column: str, where: str, way_out: str) -> st
     if value is not None and not isinstance(value, str):
         raise CorpusError(f"{where}: {column!r} holds {type(value).__name__}, expected text")
     return value or ""  # null is usual in tables
+
+
+def clean_texts(values: dict[str, Any], columns: Sequence[str], where: str) -> Texts:
+    """Return the cleaned texts in columns of a record that is at `where`.
+
+    Raises:
+        CorpusError: what `text_of` raises.
+    """
+    return tuple(clean(text_of(values, name, where, SET_TEXT_FIELD)) for name in columns)
 
 
 def _split(line: str, num_texts: int, where: str) -> Texts:

@@ -119,7 +119,7 @@ def _setting(settings: list[tuple[str, str]]) -> str:
 
 def _corpora(job: Job) -> set[str]:
     """Return the text files outside the run that the job reads."""
-    keys = ("data.corpus", "data.train", "data.unlabelled", "data.soft_labels")
+    keys = ("data.corpus", "data.train", "data.unlabelled", "data.soft_labels", "data.id_texts")
     return {path for stage in job.stages.values() for key, path in stage.named_paths() if key in keys}
 
 

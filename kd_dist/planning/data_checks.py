@@ -1,11 +1,11 @@
 """Find input files that are missing or misnamed, from their names and how they begin."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kd_dist.config.job import Job
-from kd_dist.config.sections.data import LabelledData
+from kd_dist.config.sections.data import LabelledData, SoftLabelsData
 from kd_dist.config.stage import WIRE, Stage, wired_stage
 from kd_dist.config.stages import (
     CorpusStage,
@@ -25,7 +25,7 @@ from kd_dist.data.discovery import (
     unread_labelled_files,
     unread_note,
 )
-from kd_dist.data.judgement_files import check_columns, find_judgements
+from kd_dist.data.judgement_files import check_columns, check_id_texts, find_id_texts, find_judgements
 from kd_dist.data.labelled_rows import checked_separator
 from kd_dist.data.lines import refuse_other_kinds
 from kd_dist.data.prepared_rows import TEXTS
@@ -108,17 +108,29 @@ def unlabelled_problems(job: Job, stage: UnlabelledStage) -> list[str]:
 
 
 def judgement_problems(job: Job, stage: SoftLabelsStage) -> list[str]:
-    """Return what is wrong with the files of judgements."""
-    if not stage.data.soft_labels:
+    """Return what is wrong with the files of judgements, and with those of the texts whose ids they name."""
+    data, texts = stage.data, _judged_columns(job, stage)
+    if not data.soft_labels:
         return ["data.soft_labels is empty: name files of judged texts, for example data.soft_labels=judged.jsonl"]
-    patterns = _outside(stage.data.soft_labels)
+    problems = []
+    if data.id_field or not data.id_texts:  # else no column is known, as the stage says
+        problems += _record_problems("soft_labels", data, find_judgements, lambda it: check_columns(it, data, texts))
+    if id_field := data.id_field:
+        problems += _record_problems("id_texts", data, find_id_texts, lambda it: check_id_texts(it, id_field, texts))
+    return problems
+
+
+def _record_problems(
+    key: str, data: SoftLabelsData, find: Callable[[list[str]], list[Path]], check: Callable[[Path], None]
+) -> list[str]:
+    """Return what is wrong with the files that a setting names, as found and checked by these."""
     try:
-        files = find_judgements(patterns)
+        files = find(_outside(getattr(data, key)))
         refuse_other_kinds(files)
         for file in files:
-            check_columns(file, stage.data, _judged_columns(job, stage))
+            check(file)
     except CorpusError as error:
-        return [f"data.soft_labels: {error}"]
+        return [f"data.{key}: {error}"]
     return []
 
 
@@ -145,8 +157,8 @@ def _unread(stage: Stage) -> list[Path]:
         patterns = _outside(itertools.chain(data.train, data.validation, data.test))
         return unread_labelled_files(patterns)
     if isinstance(stage, SoftLabelsStage):
-        patterns = _outside(stage.data.soft_labels)
-        return unread_files(patterns, find_judgements(patterns))
+        judged, texts = _outside(stage.data.soft_labels), _outside(stage.data.id_texts)
+        return unread_files([*judged, *texts], [*find_judgements(judged), *find_id_texts(texts)])
     if isinstance(stage, CorpusStage | UnlabelledStage):
         patterns = _outside(stage.data.corpus if isinstance(stage, CorpusStage) else stage.data.unlabelled)
         return unread_files(patterns, find_files(patterns))

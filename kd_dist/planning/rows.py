@@ -20,7 +20,8 @@ from kd_dist.config.stages import (
     UnlabelledStage,
     WordsStage,
 )
-from kd_dist.data.judgement_files import find_judgements
+from kd_dist.data.counting import count_records
+from kd_dist.data.judgement_files import find_id_texts, find_judgements
 from kd_dist.data.prepared_rows import SPLITS, PreparedRows
 from kd_dist.data.preprocessing import DEFAULT_MAX_LENGTH
 from kd_dist.data.readers import find_plain_texts
@@ -98,7 +99,7 @@ class RowCounts:
         if found is None:
             length = self.max_length(stage)
             return Rows(number, lengths=(length,), characters=number * length)
-        return replace(found, train=number, characters=round(found.characters * number / max(found.total(), 1)))
+        return _rescaled(found, number)
 
     def source_of(self, stage: Any) -> Any:
         """Return the stage that decides how texts are tokenized for a stage; None if it is outside of the job."""
@@ -136,6 +137,11 @@ def rows_given(texts: Sequence[str], makers: Sequence[str]) -> dict[str, int]:
             )
         given[name] = int(number)
     return given
+
+
+def _rescaled(rows: Rows, number: int) -> Rows:
+    """Return rows of the same lengths, so many to train on."""
+    return replace(rows, train=number, characters=round(rows.characters * number / max(rows.total(), 1)))
 
 
 def _prepared(rows: PreparedRows) -> Rows:
@@ -187,10 +193,14 @@ def _unlabelled(counts: RowCounts, stage: UnlabelledStage) -> Rows | None:
 
 
 def _soft_labels(counts: RowCounts, stage: SoftLabelsStage) -> Rows | None:
-    if not _are_there(stage.data.soft_labels):
+    """Return the judgements; where they name rows by an id, as long as the texts that have one."""
+    data = stage.data
+    if not _are_there([*data.soft_labels, *data.id_texts]):
         return None
-    files = find_judgements(stage.data.soft_labels)
-    return plain_rows(files, [stage.data.text_field], counts.tokenizer_of(stage), counts.max_length(stage))
+    judged = find_judgements(data.soft_labels)
+    files = find_id_texts(data.id_texts) if data.id_field else judged
+    made = plain_rows(files, [data.text_field], counts.tokenizer_of(stage), counts.max_length(stage))
+    return _rescaled(made, count_records(judged, data.id_field)) if data.id_field else made
 
 
 def _perturbed(counts: RowCounts, stage: PerturbedStage) -> Rows | None:
@@ -218,7 +228,7 @@ FILES: dict[type[Stage], tuple[str, ...]] = {
     LabelledStage: SPLITS,
     CorpusStage: ("corpus",),
     UnlabelledStage: ("unlabelled",),
-    SoftLabelsStage: ("soft_labels",),
+    SoftLabelsStage: ("soft_labels", "id_texts"),
 }
 """The settings of stages that name files of texts; the rows of other stages follow from those of earlier ones."""
 

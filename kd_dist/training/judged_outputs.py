@@ -22,6 +22,7 @@ from kd_dist.config.stages import SoftLabelsStage
 from kd_dist.config.tasks import Task, main_metric
 from kd_dist.data.arrow_rows import quiet, write_units
 from kd_dist.data.examples import Examples, read_split
+from kd_dist.data.judgement_files import find_id_texts
 from kd_dist.data.judgements import Judgements, in_words, read_judgements
 from kd_dist.data.labels import Labels
 from kd_dist.data.prepared_rows import PreparedRows, write_statistics
@@ -195,7 +196,8 @@ def _write_tokens(
     with replaced_folder(output_dir) as (work, output), quiet():
         write_units(map(list, texts), work / "units.arrow")
         made = write_texts(work, output, output_dir, recipe, tokenizer, stage.data.num_workers)
-        statistics = {**made, **facts, "files": list(facts["scales"])}
+        files = [*facts["scales"], *map(str, find_id_texts(stage.data.id_texts))]
+        statistics = {**made, **facts, "files": files}
         write_statistics(output, statistics)
     return statistics
 

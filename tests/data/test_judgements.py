@@ -204,6 +204,57 @@ def test_texts_that_are_judged_twice(tmp_path: Path) -> None:
     assert found.scales[str(second)].startswith("logits")
 
 
+# ----------------------------------------------------------------------------------------------------------------- ids
+
+
+def test_rows_that_are_named_by_an_id_are_judged_by_their_text(tmp_path: Path) -> None:
+    judged = write(tmp_path / "a.csv", "text,id,finance,sport,Web 2.0\n别的,7,1,0,0\n,8,0,1,0\n")
+    rows = json_lines(tmp_path / "rows.jsonl", {"id": 8, "text": "坏", "label": "sport"}, {"id": "7", "text": " 好 "})
+    found = read(judged, id_field="id", id_texts=[str(rows)])
+    assert of(found, "好") == [1, 0, 0]  # whatever text stands beside the judgement
+    assert of(found, "坏") == [0, 1, 0]
+    assert in_words(found.counts) == "2 records"
+
+
+def test_pairs_are_named_by_an_id(tmp_path: Path) -> None:
+    judged = json_lines(tmp_path / "a.jsonl", {"id": 7, "sport": 1, "text_pair": "不"})
+    rows = write(tmp_path / "rows.csv", "id,title,text_pair\n7,好,坏\n")
+    found = read(judged, pairs=True, text_field="title", id_field="id", id_texts=[str(rows)])
+    assert of(found, "好", "坏") == [0, 1, 0]
+
+
+def test_records_whose_row_is_not_known_are_counted(tmp_path: Path) -> None:
+    records = [
+        {"id": 7, "sport": 1},
+        {"id": 8, "sport": 1},
+        {"id": None, "sport": 1},
+        {"sport": 1},
+        {"id": 9, "sport": 1},
+    ]
+    records += [{"id": 7, "sport": None}, {"id": "7", "sport": 1}]
+    rows = write(tmp_path / "rows.csv", "id,text\n7,好\n9,\n")
+    found = read(json_lines(tmp_path / "a.jsonl", *records), id_field="id", id_texts=[str(rows)])
+    assert list(found.probabilities) == [("好",)]
+    assert in_words(found.counts) == (
+        "7 records; left out: 2 without an id, 2 with an id that no text in data.id_texts has, 1 with an empty cell, "
+        "NaN or infinity; 1 of texts that were judged before, equally"
+    )
+
+
+def test_judgements_none_of_which_has_an_id_are_refused_with_their_count(tmp_path: Path) -> None:
+    judged = write(tmp_path / "a.csv", "id,sport\n,1\n")
+    rows = write(tmp_path / "rows.csv", "id,text\n7,好\n")
+    message = refusal(judged, id_field="id", id_texts=[str(rows)])
+    assert message == f"no judgement in {judged}: 1 records; left out: 1 without an id"
+
+
+def test_rows_with_the_same_text_are_a_text_that_was_judged_twice(tmp_path: Path) -> None:
+    judged = write(tmp_path / "a.csv", "id,finance,sport,Web 2.0\n7,1,0,0\n8,0,1,0\n")
+    found = read(judged, id_field="id", id_texts=[str(write(tmp_path / "rows.csv", "id,text\n7,好\n8,好\n"))])
+    assert of(found, "好") == [0.5, 0.5, 0]
+    assert found.counts["averaged"] == 1
+
+
 # ------------------------------------------------------------------------------------------------------------- mistakes
 
 

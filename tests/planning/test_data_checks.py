@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd_dist.planning.checks import load_checked_job
+from kd_dist.runs.fingerprints import input_files
 from tests.planning.refusals import classifier, model, problems
 
 
@@ -161,6 +162,75 @@ def test_files_beside_judgements_that_nobody_reads_are_noted(judged_rows: list[s
     (tmp_path / "judged" / "prompt.md").write_text("Which class?", encoding="utf-8")
     job = load_checked_job("soft_labels", [*judged_rows, f"data.soft_labels={tmp_path / 'judged'}"])
     assert any("outputs: files in the given folders" in note and "prompt.md" in note for note in job.notes)
+
+
+@pytest.fixture
+def judged_ids(judged_rows: list[str], tmp_path: Path) -> list[str]:
+    """Settings of the job `soft_labels` with judgements of ids, except what their texts are."""
+    (tmp_path / "judged.csv").write_text("id,a,b\n7,1,0\n", encoding="utf-8")
+    return [*judged_rows, f"data.soft_labels={tmp_path / 'judged.csv'}"]
+
+
+def test_ids_and_their_texts_are_asked_for_together(judged_ids: list[str], tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("id,text\n7,一\n", encoding="utf-8")
+    texts = f"data.id_texts={tmp_path / 'texts.csv'}"
+    message = problems(*judged_ids, "data.id_field=id", job="soft_labels", plan_only=False)
+    assert message.startswith(
+        "outputs: data.id_field=id names rows by an id, and nothing says what their texts are: set "
+    )
+    message = problems(*judged_ids, texts, job="soft_labels", plan_only=False)
+    assert message.startswith(f"outputs: {texts} has the texts of rows, and nothing says by which column")
+    assert message.endswith("set data.id_field, for example data.id_field=id")
+    load_checked_job("soft_labels", [*judged_ids, texts, "data.id_field=id"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no text file matches"),
+        ("idx,text\n7,一\n", "texts.csv, line 1: no column 'id'; the columns are idx, text; did you mean `idx`?"),
+        ("id,txt\n7,一\n", "texts.csv, line 1: no column 'text'; the columns are id, txt; did you mean `txt`?"),
+        (",text\n7,一\n", "texts.csv, line 1: column 1 has no name, and none is called 'id'"),
+        ("PK\x03\x04xl/workbook.xml", "this is a spreadsheet (.xlsx, .ods), not text"),
+    ],
+)
+def test_texts_of_ids_that_cannot_be_read_are_refused(
+    judged_ids: list[str], tmp_path: Path, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "texts.csv").write_text(content, encoding="utf-8")
+    settings = [f"data.id_texts={tmp_path / 'texts.csv'}", "data.id_field=id"]
+    message = problems(*judged_ids, *settings, job="soft_labels", plan_only=False)
+    assert message.startswith("outputs: data.id_texts: ")
+    assert said in message
+
+
+def test_mistakes_in_judgements_and_in_texts_are_told_together(judged_ids: list[str], tmp_path: Path) -> None:
+    settings = [f"data.id_texts={tmp_path / 'none.csv'}", "data.id_field=ids"]
+    message = problems(*judged_ids, *settings, job="soft_labels", plan_only=False)
+    assert "data.soft_labels: " in message
+    assert "judged.csv, line 1: no column 'ids'; the columns are id, a, b; did you mean `id`?" in message
+    assert "data.id_texts: no text file matches" in message
+
+
+def test_texts_of_ids_of_pairs_are_two(judged_ids: list[str], tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text("a\t一\t二\nb\t二\t三\n", encoding="utf-8")
+    (tmp_path / "texts.csv").write_text("id,text\n7,一\n", encoding="utf-8")
+    settings = [f"data.id_texts={tmp_path / 'texts.csv'}", "data.id_field=id", "data.columns=label,text,text_pair"]
+    message = problems(*judged_ids, *settings, job="soft_labels", plan_only=False)
+    assert "texts.csv, line 1: no column 'text_pair'; the columns are id, text" in message
+
+
+def test_files_beside_texts_of_ids_that_nobody_reads_are_noted(judged_ids: list[str], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.csv").write_text("id,text\n7,一\n", encoding="utf-8")
+    (tmp_path / "texts" / "prompt.md").write_text("Which class?", encoding="utf-8")
+    job = load_checked_job("soft_labels", [*judged_ids, f"data.id_texts={tmp_path / 'texts'}", "data.id_field=id"])
+    assert any("outputs: files in the given folders" in note and "prompt.md" in note for note in job.notes)
+    stage = job.stages["outputs"]
+    assert [str(tmp_path / "texts" / "a.csv"), str(tmp_path / "texts" / "prompt.md")] == [
+        row[0] for row in input_files(stage) if "/texts/" in row[0]
+    ]
 
 
 def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -113,6 +113,19 @@ def test_rows_that_are_given_count_more_than_files(labelled: LabelledWorld) -> N
     assert counts.of("perturbed").train == 8000
 
 
+def test_judgements_of_ids_are_as_long_as_the_texts(labelled: LabelledWorld, tmp_path: Path) -> None:
+    judged = "".join(json.dumps({"id": number, "sport": 1}) + "\n" for number in range(30))
+    (tmp_path / "judged.jsonl").write_text(judged, encoding="utf-8")
+    texts = "".join(json.dumps({"id": number, "text": "今" * 10}) + "\n" for number in range(50))
+    (tmp_path / "texts.jsonl").write_text(texts, encoding="utf-8")
+    settings = [f"data.soft_labels={tmp_path / 'judged.jsonl'}", f"data.id_texts={tmp_path / 'texts.jsonl'}"]
+    settings += [f"data.train={labelled.files / 'train.tsv'}", f"donor.path={labelled.teacher}", "data.id_field=id"]
+    job = load_checked_job("soft_labels", [*settings, f"student.config={labelled.student}", "data.max_length=48"])
+    rows = RowCounts(job, {}).of("outputs")
+    assert rows is not None
+    assert (rows.train, set(rows.lengths), rows.characters) == (30, {12}, 300)
+
+
 def test_prepared_rows_are_read(labelled: LabelledWorld) -> None:
     job = load_checked_job(
         "tinybert_general",

@@ -33,13 +33,17 @@ def run(tmp_path: Path, labelled: LabelledWorld) -> Run:
         file = write(tmp_path / "judged.jsonl", "".join(f"{json.dumps(one)}\n" for one in records))
         data = SoftLabelsData(soft_labels=[str(file)], tokens=str(tokens), num_workers=1)
         stage = SoftLabelsStage(data=data, guards=Guards(teacher="warn" if warn else "refuse"))
-        folder = tmp_path / "outputs"
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
-        run_entry(folder)
-        return folder
+        return run_stage(tmp_path, stage)
 
     return run
+
+
+def run_stage(tmp_path: Path, stage: SoftLabelsStage) -> Path:
+    folder = tmp_path / "outputs"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(stage.model_dump_json(), encoding="utf-8")
+    run_entry(folder)
+    return folder
 
 
 def rows_of(labelled: LabelledWorld, split: str) -> list[Row]:
@@ -78,6 +82,29 @@ def test_training_reads_the_judgement_of_each_row(labelled: LabelledWorld, run: 
     np.testing.assert_allclose(found[np.arange(60), labels], share, atol=1e-4)
     assert statistics(folder)["training_rows_judged"] == 60
     assert len(TokenRows(labelled.tokens, "train", 0, None, [folder / "tokens"])) == 60  # no text without a label
+
+
+def test_rows_may_be_named_by_an_id(
+    labelled: LabelledWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = rows_of(labelled, "train")
+    rows = [{"id": f"row {number}", "text": text} for number, (_, text) in enumerate(train)]
+    texts = write(tmp_path / "rows.jsonl", "".join(f"{json.dumps(one)}\n" for one in rows))
+    answers = [{"id": row["id"], **one} for row, one in zip(rows, judged(train), strict=True)]
+    answers = [{key: value for key, value in one.items() if key != "text"} for one in answers]
+    lost = [{"id": "row 60", "sport": 1}]
+    file = write(tmp_path / "judged.jsonl", "".join(f"{json.dumps(one)}\n" for one in [*answers[::-1], *lost]))
+    data = SoftLabelsData(
+        soft_labels=[str(file)], tokens=str(labelled.tokens), num_workers=1, id_field="id", id_texts=[str(texts)]
+    )
+    folder = run_stage(tmp_path, SoftLabelsStage(data=data))
+    found = probabilities(folder, labelled.tokens, "train")
+    labels = [0 if label == "finance" else 1 for label, _ in train]
+    np.testing.assert_allclose(found[np.arange(60), labels], 0.9, atol=1e-4)
+    assert statistics(folder)["files"] == [str(file), str(texts)]
+    said = capsys.readouterr().out
+    assert "61 records; left out: 1 with an id that no text in data.id_texts has" in said
+    assert "; 60 of 60 training rows were judged" in said
 
 
 def test_texts_without_a_label_are_learned_from_as_well(labelled: LabelledWorld, run: Run) -> None:

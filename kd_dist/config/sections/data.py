@@ -166,7 +166,7 @@ class PlainTokenData(Section):
 class SoftLabelsData(PlainTokenData):
     """Judgements of texts, from a language model or an ensemble, to learn from like a teacher's predictions."""
 
-    PATHS: ClassVar[tuple[str, ...]] = ("soft_labels", "tokens")
+    PATHS: ClassVar[tuple[str, ...]] = ("soft_labels", "id_texts", "tokens")
     soft_labels: Words = Field(
         default=[],
         description="files, folders or globs: tsv, csv, json (lines or one list), parquet, Arrow, plain or .gz; a "
@@ -174,6 +174,16 @@ class SoftLabelsData(PlainTokenData):
     )
     text_field: str = Field(
         default="text", description="column of the text; the second text of a pair is in `text_pair`"
+    )
+    id_field: Name = Field(
+        default=None,
+        description="column by which data.soft_labels names its rows in place of the text; data.id_texts has it too; "
+        "none: by the text",
+    )
+    id_texts: WordsOrNone = Field(
+        default=[],
+        description="files, folders or globs, as data.soft_labels, with columns for the id and the text; often those "
+        "of data.train",
     )
     ignored_columns: WordsOrNone = Field(
         default=[], description="columns of data.soft_labels that are neither texts nor classes, for example id,reason"
@@ -184,6 +194,21 @@ class SoftLabelsData(PlainTokenData):
         "probabilities: shares too, such as percentages and votes",
     )
     num_workers: int = Field(default=0, ge=0, description="tokenizer processes; 0: one per available core")
+
+    def problems(self) -> list[str]:
+        """Return why rows cannot be found by their ids."""
+        if self.id_field and not self.id_texts:
+            return [
+                f"data.id_field={self.id_field} names rows by an id, and nothing says what their texts are: set "
+                f"data.id_texts to files with the columns {self.id_field} and {self.text_field}, often those of "
+                "data.train"
+            ]
+        if self.id_texts and not self.id_field:
+            return [
+                f"data.id_texts={','.join(self.id_texts)} has the texts of rows, and nothing says by which column "
+                "data.soft_labels names them: set data.id_field, for example data.id_field=id"
+            ]
+        return []
 
 
 class DistillationData(PlainTokenData):
