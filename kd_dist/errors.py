@@ -56,6 +56,8 @@ USERS_MISTAKES = (Exception, KeyboardInterrupt)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # no file can be there: a text where a path belongs, or links in a circle
+
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -67,6 +69,8 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return "interrupted", 130
     if full := _full_disk(error):
         return f"{full}; free some space and start again", 1
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+        return f"{error.strerror}: {error.filename}; give the path of a file or folder", 2
     if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
         return f"{error.strerror}: {error.filename2 or error.filename}; make it writable for you and start again", 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch

@@ -14,7 +14,7 @@ def load_job(name: str, overrides: list[str], overlay: Path | None = None) -> Jo
     Raises:
         UserError: All problems in one message.
     """
-    job, problems = resolve_job(name, overrides, overlay)
+    job, problems, _ = resolve_job(name, overrides, overlay)
     if problems or job is None:
         raise UserError(join_problems(problems))
     return job

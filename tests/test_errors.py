@@ -24,6 +24,11 @@ from tests.conftest import ROOT
             1,
             "error: No space left on device: runs/a; free some space and start again\n",
         ),
+        (
+            OSError(errno.ELOOP, "Too many levels of symbolic links", "runs/a"),
+            2,
+            "error: Too many levels of symbolic links: runs/a; give the path of a file or folder\n",
+        ),
     ],
 )
 def test_mistakes_are_a_message_and_a_status(

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kd_dist.config.access_keys import refuse_access_keys
 from kd_dist.config.former_runs import modernized_job
@@ -40,7 +40,21 @@ def find_job(name: str) -> Job:
     return importlib.import_module(f"jobs.{name}").JOB
 
 
-def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> tuple[Job | None, list[str]]:
+class Resolved(NamedTuple):
+    """A job with settings applied as far as possible.
+
+    Attributes:
+        job: None where the settings do not make one.
+        problems: a message for each.
+        is_adapted: whether it has only the stages that the settings need.
+    """
+
+    job: Job | None
+    problems: list[str]
+    is_adapted: bool
+
+
+def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) -> Resolved:
     """Apply the overlay and the overrides as far as possible.
 
     Args:
@@ -48,9 +62,6 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         overrides: Settings of the form `key=value`; they take precedence over the overlay. Those of one stage take
             precedence over those of all stages, in whatever order, and so they do within the overlay.
         overlay: A YAML file of settings, or the job.json of a run, which is repeated.
-
-    Returns:
-        The job, or None where the settings do not make one, and a message for each problem.
 
     Raises:
         UserError: There is no such job, the overlay cannot be read, or a setting holds an access key.
@@ -66,17 +77,19 @@ def resolve_job(name: str, overrides: list[str], overlay: Path | None = None) ->
         in_file = list(flatten(by_stage, "", options_of(job)))
     job = with_students(job, [*in_file, *typed], problems)
     resolved = _with_settings(job, [*specific_last(in_file, job), *specific_last(typed, job)], problems)
+    is_adapted = True
     if resolved is not None and not is_rerun:
         try:
             resolved = _adapted(resolved)
-        except UserError as error:  # checks would find fault with stages that the job leaves out when it is adapted
-            return None, [*problems, str(error)]
+        except UserError as error:  # one problem among others
+            problems.append(str(error))
+            is_adapted = False
     if resolved is not None:
         problems += [f"{name}: {text}" for name, stage in resolved.stages.items() for text in stage.problems(name)]
         problems += together_problems(resolved)
         if wire_problems := resolved.wire_problems():
-            return None, problems + wire_problems
-    return resolved, problems
+            return Resolved(None, problems + wire_problems, is_adapted)
+    return Resolved(resolved, problems, is_adapted)
 
 
 def job_with_settings(name: str, overrides: list[str]) -> Job:

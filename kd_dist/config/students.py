@@ -19,6 +19,8 @@ MEANING = (
     "or folders of pretrained students; NAME@1,NAME@2 are initial weights of seed 1 and 2"
 )
 
+FOR_EXAMPLE = f"give for example {STUDENTS}=tinybert_4l_312,tinybert_6l_768"
+
 NAMED_BY_IT = ("config", "path", "teacher_layers", "seed")
 """The keys of a student that `students` sets."""
 
@@ -63,8 +65,10 @@ def _copies(job: Job, stage: str, value: Any, problems: list[str]) -> dict[str, 
     """Return a copy of the stage for each student, by its name."""
     copied = job.stages[stage]
     assert isinstance(copied, TrainStage)
-    named = [str(name) for name in listed(value) or []]
-    found: dict[str, TrainStage] = {}
+    named, found = listed(value) or [], dict[str, TrainStage]()
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        problems.append(f"{STUDENTS}={value} is no list of names: {FOR_EXAMPLE}")
+        return found
     for name in named:
         label, student = _student(name)
         copy = f"{stage}_{label}"
@@ -72,7 +76,7 @@ def _copies(job: Job, stage: str, value: Any, problems: list[str]) -> dict[str, 
             problems.append(f"{STUDENTS}: two are called `{label}`; one size starts in several ways as NAME@1,NAME@2")
         found[copy] = copied.model_copy(update={"student": student})
     if not named:
-        problems.append(f"{STUDENTS} names no student: give for example {STUDENTS}=tinybert_4l_312,tinybert_6l_768")
+        problems.append(f"{STUDENTS} names no student: {FOR_EXAMPLE}")
     return found
 
 

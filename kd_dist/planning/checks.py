@@ -62,13 +62,13 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
     Raises:
         UserError: Every problem, one per line.
     """
-    job, problems = resolve_job(name, overrides, overlay)
+    job, problems, is_adapted = resolve_job(name, overrides, overlay)
     if job is not None:
         told = tuple(_broken_models(job)) if problems else ()
         problems = [problem for problem in problems if not problem.endswith(told)]
         reads_files = not (plan_only and _corpora(find_job(name)) == _corpora(job))
         job = with_absolute_paths(job)
-        problems += _job_problems(job, reads_files)
+        problems += _job_problems(job, reads_files and is_adapted)  # a stage too many may have no files
     if problems or job is None:
         raise UserError(join_problems(problems))
     job = with_folder_notes(job)

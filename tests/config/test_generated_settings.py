@@ -63,7 +63,7 @@ TYPED = JOBS.flatmap(lambda job: st.tuples(st.just(job), st.lists(typed(job), ma
 def resolved(job: Job, overrides: list[str], overlay: Path | None = None) -> Job | None:
     """Return the job, or None where it is refused."""
     try:
-        found, problems = resolve_job(job.name, overrides, overlay)
+        found, problems, _ = resolve_job(job.name, overrides, overlay)
     except UserError:
         return None
     assert all(problem and "Traceback" not in problem for problem in problems)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from kd_dist.config.job import Job
-from kd_dist.config.jobs import resolve_job
 from tests.config.refusals import refusal
 from tests.loading import load_job
 
@@ -45,12 +44,3 @@ def test_job_json_of_another_job_is_refused(tmp_path: Path) -> None:
     assert refusal(overlay=path) == (
         f"--config {path} describes job `pretrain`, not `tinybert_general`: use --job pretrain"
     )
-
-
-def test_stages_that_adapting_would_leave_out_are_not_blamed_where_it_fails() -> None:
-    job, problems = resolve_job("tinybert_task", ["layers.train.steps=500", "bogus=1"])
-    assert job is None  # its stage `unlabelled` has no texts to read
-    assert [problem.split(",")[0] for problem in problems] == [
-        "unknown option `bogus`",
-        "the student without distillation is trained for as long as layers and distill together",
-    ]

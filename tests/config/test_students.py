@@ -22,7 +22,7 @@ def general(*settings: str) -> Job:
 
 
 def problems(*settings: str, job: str = "tinybert_general") -> list[str]:
-    return resolve_job(job, list(settings))[1]
+    return resolve_job(job, list(settings)).problems
 
 
 def test_each_student_has_a_stage_and_the_report_reads_all() -> None:
@@ -81,6 +81,14 @@ def test_a_run_is_repeated_with_its_students(tmp_path: Path) -> None:
     assert [again.stages[name].train.steps for name in (FIRST, SECOND)] == [6, 6]
     with pytest.raises(UserError, match="the run that --config repeats has its students already: leave it out"):
         load_job("tinybert_general", ["students=bert_base"], file)
+
+
+@pytest.mark.parametrize("value", ["true", "3", "[1, bert_base]", "{a: bert_base}", "[bert_base, [bert_base]]"])
+def test_what_a_file_gives_in_place_of_names_is_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(f"students: {value}\n", encoding="utf-8")
+    said = resolve_job("tinybert_general", [], tmp_path / "run.yaml").problems
+    assert len(said) == 1
+    assert "is no list of names: give for example students=tinybert_4l_312,tinybert_6l_768" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,23 @@ def test_problems_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         assert part in message
 
 
+@pytest.mark.parametrize("key", ["teacher.path", "data.corpus", "students", "student.config"])
+def test_a_text_where_a_path_belongs_is_refused(key: str, refused_here: Callable[..., str]) -> None:
+    message = refused_here("--job", "tinybert_general", "--cluster", "local", f"{key}={'今天' * 200}")
+    assert message.startswith("error: File name too long: ")
+    assert message.endswith("今天; give the path of a file or folder\n")
+
+
+def test_stages_that_a_job_would_leave_out_are_not_blamed_where_it_cannot_be_adapted(
+    tmp_path: Path, refused_here: Callable[..., str]
+) -> None:
+    (tmp_path / "rows.tsv").write_text("好\t今天很好\n坏\t今天不好\n" * 20, encoding="utf-8")
+    given = ["data.train=rows.tsv", classifier(tmp_path).replace("model.", "teacher."), "distill.train.steps=5"]
+    message = refused_here("--job", "tinybert_task", "--cluster", "local", "layers.train.epochs=1", *given)
+    assert message.startswith("error: the student without distillation is trained for as long as layers and distill")
+    assert "data.unlabelled" not in message  # that stage has nothing to read, and would not be there
+
+
 def test_corpus_is_checked_before_a_teacher_is_fetched(refused_here: Callable[..., str]) -> None:
     assert "no text file" in refused_here("--job", "tinybert_general", "--cluster", "local")
 
