@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kd_dist.config.access_keys import refuse_access_keys
 from kd_dist.config.former_runs import modernized_job
 from kd_dist.config.job import Job
+from kd_dist.config.lengths import with_more_steps_for_several_labels
 from kd_dist.config.overrides import (
     apply_overrides,
     flatten,
@@ -139,6 +140,12 @@ def _job_of_a_run(content: Mapping[str, Any], name: str, overlay: Path | None) -
 
 
 def _adapted(job: Job) -> Job:
-    """Return the job after the `adapt` function of its file, if there is one, has fitted its stages to the settings."""
+    """Return the job fitted to the settings: by what it learns, and by the `adapt` function of its file, if it has one.
+
+    Raises:
+        UserError: What `adapt` raises.
+    """
+    job, notes = with_more_steps_for_several_labels(job)
     adapt = getattr(importlib.import_module(f"jobs.{job.name}"), "adapt", None)
-    return adapt(job) if adapt is not None else job
+    job = adapt(job) if adapt is not None else job
+    return job.model_copy(update={"notes": [*job.notes, *notes]})
