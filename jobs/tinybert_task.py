@@ -1,6 +1,7 @@
 """TinyBERT's task distillation: distil a fine-tuned teacher into a small classifier on labelled text."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from kd_dist.config.job import Job, drop_stages
@@ -30,6 +31,7 @@ from kd_dist.config.stages import (
     UnlabelledStage,
 )
 from kd_dist.errors import UserError
+from kd_dist.model_files.model_folders import read_manifest
 
 DATA = LabelledData(train=["data/train.tsv"])
 CADENCE = Cadence(evaluate_every_n_steps=200)
@@ -142,7 +144,7 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
 
 
 def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Leave out layer distillation for a student without trained layers, unless a setting asks for it.
+    """Leave out layer distillation for a student without layers to compare, unless a setting asks for it.
 
     Such a student learns as well by prediction alone in the same time, or better (docs/what_distillation_buys.md).
 
@@ -159,15 +161,26 @@ def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[d
     assert isinstance(layers, TrainStage)
     assert layers.student is not None
     asked = any(key.startswith("layers.") or key in OF_LAYERS for key in given)
-    if asked or layers.student.path is not None or layers.student.teacher_layers is not None:
+    if asked or (reason := _nothing_to_compare(layers.student)) is None:
         return stages, []
     distill = stages["distill"]
     assert isinstance(distill, TrainStage)
     student = with_given(layers.student, distill.student, "distill.student.", given)
     donor = with_given(layers.donor, distill.donor, "distill.donor.", given)
     distill = distill.model_copy(update={"student": student, "donor": donor})
-    note = "no layer distillation: the student starts without trained layers (layers.train.epochs=4 asks for it)"
+    note = f"no layer distillation: the student starts {reason} (layers.train.epochs=4 asks for it)"
     return drop_stages(stages | {"distill": distill}, "layers"), [note]
+
+
+def _nothing_to_compare(student: Student) -> str | None:
+    """Return how a student starts whose layers are not to become those of the teacher; None for another one.
+
+    Layers that were taught relations alone have states of their own, and lose what they know before they have others.
+    """
+    if student.path is not None and read_manifest(Path(student.path).expanduser()).get("job") == "minilm":
+        return "with layers that were taught relations"
+    has_layers = student.path is not None or student.teacher_layers is not None
+    return None if has_layers else "without trained layers"
 
 
 def with_given(taken: Any, own: Any, prefix: str, given: Iterable[str]) -> Any:

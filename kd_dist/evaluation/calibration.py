@@ -24,7 +24,8 @@ from kd_dist.errors import RunError
 from kd_dist.evaluation.operations import Operations
 from kd_dist.evaluation.scores import num_not_finite, refuse_not_finite, scores_of
 from kd_dist.files import read_json, replaced_folder, write_json
-from kd_dist.models.classifier import Classifier, by_length, load_classifier, load_preprocessing, read_manifest
+from kd_dist.model_files.model_folders import read_manifest
+from kd_dist.models.classifier import Classifier, by_length, load_classifier, load_preprocessing
 from kd_dist.models.early_exit import FastBertForSequenceClassification
 from kd_dist.models.exit_rules import ExitRule, ExitTracker
 from kd_dist.models.uncertainty import predicted_classes, uncertainty

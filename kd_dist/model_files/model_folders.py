@@ -47,6 +47,12 @@ def has_classifier_head(path: str) -> bool:
     return not folder.is_dir() or any(name.endswith(CLASSIFIER) for name in _architectures(folder))
 
 
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest in the export of a run; empty for a model from elsewhere."""
+    manifest = directory / "manifest.json"
+    return read_json(manifest) if manifest.is_file() else {}
+
+
 def _possible_families(folder: Path) -> list[Family]:
     """Return the family of a model folder; those built like BERT where that is not known."""
     family = read_model_config(folder).get("model_type") if config_file(folder) else None

@@ -26,7 +26,6 @@ from kd_dist.data.preprocessing import (
 )
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import UserError, first_line
-from kd_dist.files import read_json
 from kd_dist.model_files.model_folders import label_names, no_classifier, num_positions, read_classifier_config, task_of
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, tokenizer_notes
 from kd_dist.models.classifier_output import ClassifierOutput
@@ -269,9 +268,3 @@ def plain_preprocessing(classifier: Classifier, pairs: bool) -> Preprocessing:
     """Return the default for a model from elsewhere: what its tokenizer is made for, and at most 128 tokens."""
     segment = segment_for(classifier.tokenizer)
     return Preprocessing(max_length=default_max_length(classifier.max_length), segment=segment, pairs=pairs)
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest in the export of a run; empty for a model from elsewhere."""
-    manifest = directory / "manifest.json"
-    return read_json(manifest) if manifest.is_file() else {}

@@ -3,7 +3,8 @@
 from typing import Any
 
 from kd_dist.data.preprocessing import Preprocessing
-from kd_dist.models.classifier import Classifier, read_manifest
+from kd_dist.model_files.model_folders import read_manifest
+from kd_dist.models.classifier import Classifier
 from kd_dist.serving.check import takes_raw_texts
 from kd_dist.serving.tokenizer import segments_words
 

@@ -1,5 +1,8 @@
 """Students with and without distillation are compared fairly, and the given teacher is checked."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from kd_dist.errors import UserError
@@ -108,6 +111,19 @@ def test_layers_are_distilled_where_the_student_has_some_or_a_setting_asks(
     assert (distill.donor is None) is has_layers
     assert any("no layer distillation" in note for note in job.notes) is not has_layers
     assert job.wire_problems() == []
+
+
+def test_layers_that_were_taught_relations_are_not_compared_unless_a_setting_asks(tmp_path: Path) -> None:
+    def stages(job: str, *settings: str) -> set[str]:
+        (tmp_path / "manifest.json").write_text(json.dumps({"job": job}), encoding="utf-8")
+        return set(load_job("tinybert_task", ["teacher.path=DIR", f"student.path={tmp_path}", *settings]).stages)
+
+    assert "layers" in stages("tinybert_general")
+    assert "layers" not in stages("minilm")
+    assert "layers" in stages("minilm", "layers.train.epochs=4")
+    job = load_job("tinybert_task", ["teacher.path=DIR", f"student.path={tmp_path}"])
+    assert job.stages["distill"].student.path == str(tmp_path)
+    assert any("starts with layers that were taught relations (" in note for note in job.notes)
 
 
 @pytest.mark.parametrize(
