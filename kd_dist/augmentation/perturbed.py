@@ -19,15 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from kd_dist.augmentation.same_kind import SameKind
-from kd_dist.augmentation.window import Window
+from kd_dist.augmentation.same_kind import ReplacedCopies
 from kd_dist.config.sections.augmentation import Perturb
 from kd_dist.config.stages import PerturbedStage
 from kd_dist.data.arrow_rows import quiet, write_splits
 from kd_dist.data.permutation import mix, permuted
-from kd_dist.data.prepared_rows import TEXTS, PreparedRows, write_statistics
+from kd_dist.data.prepared_rows import PreparedRows, write_statistics
 from kd_dist.data.tokenizer_folders import load_tokenizer
-from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.unlabelled import Recipe
 from kd_dist.files import replaced_folder
 
@@ -40,7 +38,11 @@ Row = dict[str, list[int]]
 
 
 def run(stage: PerturbedStage, stage_dir: Path, shard: int) -> None:
-    """Write `stage_dir`/tokens, which training reads. It replaces what an earlier run wrote."""
+    """Write `stage_dir`/tokens, which training reads. It replaces what an earlier run wrote.
+
+    Raises:
+        RunError: what `perturb` raises.
+    """
     started = time.monotonic()
     source = PreparedRows(Path(stage.data.tokens))
     statistics = perturb(source, stage.perturb, stage_dir / "tokens")
@@ -55,14 +57,17 @@ def perturb(source: PreparedRows, settings: Perturb, output_dir: Path) -> dict[s
     """Write perturbed training rows to `output_dir`, which is replaced (see `PreparedRows`), and return the statistics.
 
     The rows have no labels. Validation and test rows are those of `source`. The result depends on rows and settings
-    alone.
+    alone, and where words are replaced on what jieba takes for words.
+
+    Raises:
+        RunError: what `Recipe.of` and `ReplacedCopies` raise.
     """
     import datasets
     import pyarrow as pa
 
     rows, recipe = source.dataset("train"), Recipe.of(str(source.folder), None)
     tokenizer = load_tokenizer(source.tokenizer_folder)
-    replacing = _Replacing(source, settings.replace_words) if settings.replace_words else None
+    replacing = ReplacedCopies(source, settings.replace_words) if settings.replace_words else None
     columns = [name for name in ("input_ids", "token_type_ids") if name in rows.column_names]
     fields = [rows.features.arrow_schema.field(name) for name in columns]
     schema = pa.schema([*fields, pa.field("truncated", pa.bool_())])
@@ -89,7 +94,8 @@ class Perturbations:
         tokenizer: The one that made them.
         max_length: Tokens of a copy, at most.
         seed: Of every choice.
-        replacing: Makes the copies whose words are replaced, of a row's number; None: there are none.
+        replacing: Makes a copy whose words are replaced, of the number of a row, or None where it cannot; None: no copy
+            is made in this way.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class Perturbations:
         tokenizer: Any,
         max_length: int,
         seed: int,
-        replacing: Callable[[int, random.Random], Row] | None = None,
+        replacing: Callable[[int, random.Random], Row | None] | None = None,
     ) -> None:
         self._rows, self._max_length, self._seed, self._replacing = rows, max_length, seed, replacing
         self._mask = tokenizer.mask_token_id
@@ -122,8 +128,9 @@ class Perturbations:
     def _copy(self, row: Row, other: Row, at: int, chance: random.Random) -> Row:
         """Return row number `at` with its texts perturbed; the special tokens around them stay where they are."""
         ways = [spliced, shortened] if self._mask is None else [spliced, shortened, self._masked]
-        if self._replacing is not None and not chance.randrange(len(ways) + 1):
-            return self._replacing(at, chance)
+        takes_words = self._replacing is not None and not chance.randrange(len(ways) + 1)
+        if takes_words and self._replacing and (copy := self._replacing(at, chance)) is not None:
+            return copy
         way = chance.choice(ways)
         replacements, pieces = iter(self._texts(other)), []
         for is_text, piece in self._pieces(row):
@@ -143,28 +150,6 @@ class Perturbations:
 
     def _masked(self, text: Row, other: Row, chance: random.Random) -> Row:
         return text | {"input_ids": [self._mask if chance.random() < MASKED else t for t in text["input_ids"]]}
-
-
-class _Replacing:
-    """Make copies of rows in which words are replaced, from their texts.
-
-    Raises:
-        RunError: what `SameKind` raises.
-    """
-
-    def __init__(self, source: PreparedRows, probability: float) -> None:
-        rows = source.dataset("train")
-        self._texts = rows.select_columns([name for name in TEXTS if name in rows.column_names])
-        self._preprocessing = source.preprocessing
-        self._tokenizer = load_fast_tokenizer(str(source.tokenizer_folder))
-        seen = (text for row in self._texts for text in row.values())
-        self._words = SameKind(seen, Window(source), probability)
-
-    def __call__(self, at: int, chance: random.Random) -> Row:
-        texts = [self._words.replaced(text, chance) for text in self._texts[at].values()]
-        (encoding,) = self._preprocessing.encode(self._tokenizer, *([text] for text in texts))
-        types = {} if encoding.token_type_ids is None else {"token_type_ids": encoding.token_type_ids}
-        return {"input_ids": encoding.input_ids} | types
 
 
 def spliced(text: Row, other: Row, chance: random.Random) -> Row:

@@ -1,5 +1,6 @@
 """Perturbed rows are made of the tokens of labelled rows alone, keep their form, and depend on nothing but the seed."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kd_dist.augmentation import perturbed
+from kd_dist.augmentation import perturbed, same_kind
 from kd_dist.augmentation.perturbed import Perturbations, perturb
+from kd_dist.augmentation.same_kind import ReplacedCopies
 from kd_dist.config.sections.augmentation import Perturb
 from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.stages import PerturbedStage
@@ -16,6 +18,7 @@ from kd_dist.data.labelled import prepare
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
+from kd_dist.errors import RunError
 from tests.conftest import LabelledWorld, TinyWorld
 from tests.stages import run_entry
 
@@ -106,38 +109,101 @@ def test_a_tokenizer_without_a_mask_masks_nothing(labelled: LabelledWorld) -> No
     assert mask not in {token for block in made.blocks(200) for row in block for token in row["input_ids"]}
 
 
-def test_words_are_replaced_in_some_copies_where_that_is_asked_for(tmp_path: Path, tiny: TinyWorld, make: Make) -> None:
-    rows = [
-        f"{n % 2}\t{first}的{second}{n}\n"
-        for n in range(10)
-        for first in ("老师", "学生")
-        for second in ("医院", "学校")
-    ]
-    (tmp_path / "rows.tsv").write_text("".join(rows), encoding="utf-8")
-    data = LabelledData(train=[str(tmp_path / "rows.tsv")], columns=["label", "text"], max_length=24)
+PEOPLE, PLACES = ("老师", "学生", "孩子"), ("医院", "学校", "公园")
+
+MOVED = tuple(f"{place}的" for place in PLACES)  # a row begins so only if a place was drawn for its first noun
+
+
+def noun_rows(tmp_path: Path, tiny: TinyWorld, pairs: bool = False) -> Path:
+    """Write rows in which people come first and places last, each with a number of its own; of pairs both do."""
+    lines = []
+    for number, (person, place) in enumerate((person, place) for person in PEOPLE for place in PLACES):
+        text = f"{person}的{place}{number}"
+        lines += [f"{number % 2}\t{text}\t{text}" if pairs else f"{number % 2}\t{text}"] * 3
+    (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = ["label", "text", "text_pair"][: 2 + pairs]
+    data = LabelledData(train=[str(tmp_path / "rows.tsv")], columns=columns, max_length=40)
     prepare(data, str(tiny.tokenizer), tmp_path / "rows", tmp_path / "texts.txt")
-    tokenizer = load_tokenizer(tiny.tokenizer)
-
-    def share_with_a_place_in_front(made: PreparedRows) -> float:
-        """Return the share of rows whose first noun is one that only ended rows; no other way makes such a row."""
-        texts = [tokenizer.decode(ids[1:-1]).replace(" ", "") for ids in made.dataset("train")["input_ids"]]
-        return sum(text.startswith(("医院的", "学校的")) for text in texts) / len(texts)
-
-    assert share_with_a_place_in_front(make(tmp_path / "rows", copies=20)) == 0
-    replaced = make(tmp_path / "rows", copies=20, replace_words=1.0, name="replaced")
-    assert 0.07 < share_with_a_place_in_front(replaced) < 0.18  # half of a quarter of the copies
+    return tmp_path / "rows"
 
 
-def test_words_of_both_texts_of_a_pair_are_replaced(pairs: Path, make: Make) -> None:
-    tokenizer = load_tokenizer(pairs / "tokenizer")
-    with_words = make(pairs, copies=4, replace_words=1.0).dataset("train")
-    without = make(pairs, copies=4, name="without").dataset("train")
-    assert with_words["input_ids"][:] != without["input_ids"][:]
-    for ids, types in zip(with_words["input_ids"], with_words["token_type_ids"], strict=True):
+def texts_of(made: PreparedRows) -> list[list[str]]:
+    """Return the texts of each row, as the tokens spell them."""
+    tokenizer = load_tokenizer(made.tokenizer_folder)
+    rows = made.dataset("train")["input_ids"]
+    return [tokenizer.decode(ids[1:-1]).replace(" ", "").split(tokenizer.sep_token) for ids in rows]
+
+
+def share_moved(made: PreparedRows, place: int = 0) -> float:
+    texts = texts_of(made)
+    return sum(row[place].startswith(MOVED) for row in texts) / len(texts)
+
+
+def test_words_are_replaced_where_that_is_asked_for_as_often_as_it_is(
+    tmp_path: Path, tiny: TinyWorld, make: Make
+) -> None:
+    rows = noun_rows(tmp_path, tiny)
+    assert share_moved(make(rows, copies=60)) == 0
+    seldom, always = (share_moved(make(rows, copies=60, replace_words=p, name=str(p))) for p in (0.2, 1.0))
+    assert 0.07 < always < 0.18  # half of a quarter of the copies
+    assert 0.01 < seldom < 0.5 * always
+
+
+def test_the_words_that_stay_are_those_of_the_row(tmp_path: Path, tiny: TinyWorld) -> None:
+    source = PreparedRows(noun_rows(tmp_path, tiny))
+    copies, tokenizer = ReplacedCopies(source, probability=1.0), load_tokenizer(source.tokenizer_folder)
+    for at, text in enumerate(source.dataset("train")["text"]):
+        for seed in range(5):
+            row = copies(at, random.Random(seed))
+            assert row is None or tokenizer.decode(row["input_ids"][1:-1]).replace(" ", "").endswith(text[-1])
+
+
+def test_words_of_both_texts_of_a_pair_are_replaced(tmp_path: Path, tiny: TinyWorld, make: Make) -> None:
+    rows = noun_rows(tmp_path, tiny, pairs=True)
+    tokenizer = load_tokenizer(rows / "tokenizer")
+    assert share_moved(make(rows, copies=40), 1) == 0
+    made = make(rows, copies=40, replace_words=1.0, name="replaced")
+    assert all(0.06 < share_moved(made, place) < 0.2 for place in (0, 1))
+    for ids, types in zip(made.dataset("train")["input_ids"], made.dataset("train")["token_type_ids"], strict=True):
         middle = ids.index(tokenizer.sep_token_id)
-        assert ids.count(tokenizer.sep_token_id) == 2
         assert types == [0] * (middle + 1) + [1] * (len(ids) - middle - 1)
-        assert len(ids) <= 16
+
+
+def test_a_copy_whose_words_stay_is_perturbed_in_another_way(tmp_path: Path, tiny: TinyWorld, make: Make) -> None:
+    rows = noun_rows(tmp_path, tiny)
+    originals = {tuple(row) for row in PreparedRows(rows).dataset("train")["input_ids"]}
+
+    def unchanged(**settings: Any) -> int:
+        made = make(rows, copies=40, name=str(settings), **settings).dataset("train")["input_ids"]
+        return sum(tuple(row) in originals for row in made)
+
+    assert unchanged(replace_words=0.02) < 1.3 * unchanged() + 5
+
+
+def test_words_of_a_sorted_file_are_counted_throughout(
+    tmp_path: Path, tiny: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = PreparedRows(noun_rows(tmp_path, tiny))  # in the order of the file: the first person comes first
+    monkeypatch.setattr(same_kind, "MAX_ROWS", 6)
+    copies, tokenizer = ReplacedCopies(source, probability=1.0), load_tokenizer(source.tokenizer_folder)
+    rows = filter(None, (copies(0, random.Random(seed)) for seed in range(60)))
+    drawn = {tokenizer.decode(row["input_ids"][1:-1]).replace(" ", "")[:2] for row in rows}
+    assert drawn >= set(PEOPLE)
+
+
+def test_replaced_copies_are_no_held_out_rows(tmp_path: Path, tiny: TinyWorld) -> None:
+    source = PreparedRows(noun_rows(tmp_path, tiny))
+    held_out = {text for split in ("validation", "test") for text in source.dataset(split)["text"]}
+    copies, tokenizer = ReplacedCopies(source, probability=1.0), load_tokenizer(source.tokenizer_folder)
+    made = [copies(at, random.Random(seed)) for at in range(source.num_rows("train")) for seed in range(40)]
+    assert held_out
+    assert not held_out & {tokenizer.decode(row["input_ids"][1:-1]).replace(" ", "") for row in made if row}
+
+
+def test_rows_without_texts_cannot_have_words_replaced(labelled: LabelledWorld, make: Make) -> None:
+    alone = make(copies=1, name="alone")
+    with pytest.raises(RunError, match=r"perturb\.replace_words needs the texts of rows, and .*alone has tokens alone"):
+        ReplacedCopies(alone, probability=0.5)
 
 
 def test_the_stage_writes_rows_that_follow_the_labelled_ones(
