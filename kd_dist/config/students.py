@@ -66,7 +66,7 @@ def _copies(job: Job, stage: str, value: Any, problems: list[str]) -> dict[str, 
     copied = job.stages[stage]
     assert isinstance(copied, TrainStage)
     named, found = listed(value) or [], dict[str, TrainStage]()
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+    if not isinstance(named, list) or not all(isinstance(name, str) and name.strip() for name in named):
         problems.append(f"{STUDENTS}={value} is no list of names: {FOR_EXAMPLE}")
         return found
     for name in named:

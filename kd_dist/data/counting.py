@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_dist.data.discovery import JSON_SUFFIXES, format_suffix
+from kd_dist.data.discovery import JSON_SUFFIXES, TABLE_SUFFIXES, format_suffix
 from kd_dist.data.file_kinds import HEAD_BYTES
 from kd_dist.data.lines import BYTE_ORDER_MARK, open_input
 from kd_dist.data.tables import count_rows
@@ -47,7 +47,7 @@ def evenly(files: Sequence[Path], number: int) -> Sequence[Path]:
 def _records_of(file: Path, field: str, budget: int) -> tuple[int, float]:
     """Return the records in the beginning of a file, and the share of the file that this is."""
     suffix = format_suffix(file)
-    if suffix in (".parquet", ".arrow"):
+    if suffix in TABLE_SUFFIXES:
         return count_rows(file), 1.0
     records, read, last = 0, 0, b"\n"
     with open_input(file) as stream:

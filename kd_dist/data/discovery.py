@@ -13,7 +13,9 @@ JSON_SUFFIXES = (".jsonl", ".json")
 
 CELL_SUFFIXES = (".tsv", ".csv")
 
-NAMED_SUFFIXES = (*JSON_SUFFIXES, ".parquet", ".arrow")  # of files that always name their columns
+TABLE_SUFFIXES = (".parquet", ".arrow")
+
+NAMED_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)  # of files that always name their columns
 
 RECORD_SUFFIXES = (*CELL_SUFFIXES, *NAMED_SUFFIXES)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from kd_dist.config.sections.data import SoftLabelsData
 from kd_dist.data.cells import read_cells
-from kd_dist.data.discovery import CELL_SUFFIXES, RECORD_SUFFIXES, find_files, format_suffix
+from kd_dist.data.discovery import CELL_SUFFIXES, RECORD_SUFFIXES, TABLE_SUFFIXES, find_files, format_suffix
 from kd_dist.data.readers import SET_TEXT_FIELD, read_records
 from kd_dist.data.records import column_name, no_column
 from kd_dist.data.separators import refuse_other_separator, usual_separator
+from kd_dist.data.tables import narrow_float_columns
 from kd_dist.errors import CorpusError
 
 NO_CLASSES = "data.task=regression has no classes, which soft labels are for: give the judged number as the label"
@@ -54,13 +55,14 @@ def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str])
         text_columns: the names that the texts must have.
 
     Raises:
-        CorpusError: it is so, or the file has no record, a column without a name, or two columns of one name.
+        CorpusError: it is so, or the file has no record, a column without a name, two columns of one name, or ids that
+            are rounded.
     """
     names = _column_names(file)
     if data.id_field:
-        _require_columns(file, names, [data.id_field], SET_ID_FIELD)
+        _require_id(file, names, data.id_field)
     else:
-        _require_columns(file, names, text_columns, SET_TEXT_FIELD)
+        _require_texts(file, names, text_columns)
     _refuse_repeated(file, names, names)
     others = set(names) - {*filter(None, [data.id_field]), *text_columns, *data.ignored_columns}
     if "" in others:
@@ -75,13 +77,32 @@ def check_columns(file: Path, data: SoftLabelsData, text_columns: Sequence[str])
 def check_id_texts(file: Path, id_field: str, text_columns: Sequence[str]) -> None:
     """Refuse a file whose first record does not have the id and the texts.
 
+    Args:
+        file: the file.
+        id_field: the name of the column of the id.
+        text_columns: the names that the texts must have.
+
     Raises:
-        CorpusError: it is so, or the file has no record, or two such columns of one name.
+        CorpusError: it is so, or the file has no record, two such columns of one name, or ids that are rounded.
     """
     names = _column_names(file)
-    _require_columns(file, names, [id_field], SET_ID_FIELD)
-    _require_columns(file, names, text_columns, SET_TEXT_FIELD)
+    _require_id(file, names, id_field)
+    _require_texts(file, names, text_columns)
     _refuse_repeated(file, names, [id_field, *text_columns])
+
+
+def _require_id(file: Path, names: Sequence[str], id_field: str) -> None:
+    _require_columns(file, names, [id_field], SET_ID_FIELD)
+    if format_suffix(file) in TABLE_SUFFIXES and id_field in narrow_float_columns(file):
+        raise CorpusError(
+            f"{file}: {id_field!r} is a column of short floats, to which large ids are rounded; write ids as text or "
+            "as integers"
+        )
+
+
+def _require_texts(file: Path, names: Sequence[str], text_columns: Sequence[str]) -> None:
+    _require_columns(file, names, text_columns[:1], SET_TEXT_FIELD)
+    _require_columns(file, names, text_columns[1:], "the second text of a pair has this name here: rename its column")
 
 
 def _require_columns(file: Path, names: Sequence[str], wanted: Sequence[str], way_out: str) -> None:

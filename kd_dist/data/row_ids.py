@@ -3,7 +3,7 @@
 Only the texts that were judged are kept: the files that hold them may be much larger than the judgements.
 """
 
-import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ LARGEST_EXACT = 2**53  # a float does not tell this number from the next
 
 SHOWN = 40  # characters of a text
 
-_WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
+_AS_FLOAT = re.compile(r"-?\d+\.0+|-?\d(\.\d+)?e\+\d+")  # 7.0, and 1e+05, as R writes it
 
 
 @dataclass(frozen=True)
@@ -77,24 +77,27 @@ class RowTexts:
 def id_of(values: dict[str, Any], column: str, where: str) -> str:
     """Return the id of a record that is at `where` as a clean text, empty if it has none.
 
-    Whole numbers are the same id however they are written: a table whose column of numbers has gaps holds 7 as 7.0.
+    A whole number is the same id where a table holds it as a float, as one whose column of numbers has gaps does: 7 is
+    7.0, and 100000 is 1e+05.
 
     Raises:
         CorpusError: it is neither text nor a number, or a float so large that others were rounded to it.
     """
     value = values.get(column)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value != value:  # NaN, also as a Decimal
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise CorpusError(f"{where}: {column!r} holds {type(value).__name__}, expected an id, a text or a number")
-    if isinstance(value, float) and abs(value) >= LARGEST_EXACT:
+    text = clean(str(value))
+    if not isinstance(value, float) and not _AS_FLOAT.fullmatch(text):
+        return text
+    number = Decimal(text)
+    if not abs(number) < LARGEST_EXACT:
         raise CorpusError(
-            f"{where}: {column!r} holds {value:g} as a float, to which other numbers of this size are rounded; write "
+            f"{where}: {column!r} holds {text} as a float, to which other numbers of this size are rounded; write "
             "ids as text or as integers"
         )
-    text = clean(str(value))
-    whole = _WHOLE_NUMBER.fullmatch(text)
-    return whole[1] if whole else text
+    return str(int(number)) if number == int(number) else text
 
 
 def _rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -113,8 +116,16 @@ def _first_id(files: Sequence[Path], column: str) -> str:
 
 def _refuse_another_text(row_id: str, earlier: tuple[str, Texts], now: tuple[str, Texts]) -> None:
     if earlier[1] != now[1]:
-        ours, theirs = (" and ".join(repr(text[:SHOWN]) for text in texts) for _, texts in (now, earlier))
+        theirs, ours = next(pair for pair in zip(earlier[1], now[1], strict=True) if pair[0] != pair[1])
+        same = len(os.path.commonprefix([theirs, ours]))
         raise CorpusError(
-            f"{now[0]}: the id {row_id!r} has the text {ours}, but {theirs} in {earlier[0]}; give each text an id of "
-            "its own, or name only the files that were judged in data.id_texts"
+            f"{now[0]}: the id {row_id!r} has the text {_excerpt(ours, same)}, but {_excerpt(theirs, same)} in "
+            f"{earlier[0]}; give each text an id of its own, or name only the files that were judged in data.id_texts"
         )
+
+
+def _excerpt(text: str, differs_at: int) -> str:
+    """Return the part of a text in which it differs from another one."""
+    start = max(0, differs_at - SHOWN // 2)
+    shown = text[start : start + SHOWN]
+    return f"{'...' * (start > 0)}{shown!r}{'...' * (start + SHOWN < len(text))}"

@@ -43,6 +43,21 @@ def read_arrow(path: Path, columns: Sequence[str] | None, way_out: str) -> Itera
         yield from _records(batches, path, _checked(path, columns, schema.names, way_out))
 
 
+def narrow_float_columns(path: Path) -> set[str]:
+    """Return the columns of a parquet or Arrow file whose floats have fewer than 64 bits.
+
+    Raises:
+        CorpusError: a damaged file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    is_parquet = format_suffix(path) == ".parquet"
+    with open_input(path) as stream, _damage_explained(path, "parquet" if is_parquet else "Arrow"):
+        schema = pq.ParquetFile(stream).schema_arrow if is_parquet else _arrow_batches(stream)[0]
+    return {field.name for field in schema if pa.types.is_float16(field.type) or pa.types.is_float32(field.type)}
+
+
 def _arrow_batches(stream: Any) -> tuple[Any, Iterable[Any]]:
     """Return the schema of an Arrow file or stream, and its batches."""
     import pyarrow as pa

@@ -83,7 +83,9 @@ def test_a_run_is_repeated_with_its_students(tmp_path: Path) -> None:
         load_job("tinybert_general", ["students=bert_base"], file)
 
 
-@pytest.mark.parametrize("value", ["true", "3", "[1, bert_base]", "{a: bert_base}", "[bert_base, [bert_base]]"])
+@pytest.mark.parametrize(
+    "value", ["true", "3", "[1, bert_base]", "{a: bert_base}", "[bert_base, [bert_base]]", "['', bert_base]"]
+)
 def test_what_a_file_gives_in_place_of_names_is_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(f"students: {value}\n", encoding="utf-8")
     said = resolve_job("tinybert_general", [], tmp_path / "run.yaml").problems

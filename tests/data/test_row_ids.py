@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kd_dist.data.judgement_files import check_id_texts
 from kd_dist.data.row_ids import RowTexts, id_of
 from kd_dist.errors import CorpusError
 from tests.data.files import write
@@ -46,7 +47,9 @@ def test_other_ids_stay_what_they_are(value: Any, found: str) -> None:
     assert id_of({"id": value}, "id", "here") == found
 
 
-@pytest.mark.parametrize("values", [{}, {"id": None}, {"id": ""}, {"id": " \u200b"}, {"id": math.nan}])
+@pytest.mark.parametrize(
+    "values", [{}, {"id": None}, {"id": ""}, {"id": " \u200b"}, {"id": math.nan}, {"id": Decimal("NaN")}]
+)
 def test_records_without_an_id(values: dict[str, Any]) -> None:
     assert id_of(values, "id", "here") == ""
 
@@ -59,8 +62,28 @@ def test_what_cannot_be_an_id_names_its_place(value: Any) -> None:
 
 def test_a_float_that_stands_for_several_numbers_is_refused() -> None:
     assert id_of({"id": float(2**53 - 1)}, "id", "here") == str(2**53 - 1)
-    with pytest.raises(CorpusError, match="here: 'id' holds 1.23457e.18 as a float.*write ids as text or as integers"):
-        id_of({"id": 1234567890123456789.0}, "id", "here")
+    for value in (1234567890123456789.0, "1234567890123456800.0", math.inf):
+        with pytest.raises(CorpusError, match="here: 'id' holds .* as a float.*write ids as text or as integers"):
+            id_of({"id": value}, "id", "here")
+
+
+@pytest.mark.parametrize(("value", "found"), [("1e+05", "100000"), ("1.25e+02", "125"), ("1e5", "1e5"), ("+7", "+7")])
+def test_round_numbers_as_r_writes_them_are_numbers_and_other_text_stays(value: str, found: str) -> None:
+    assert id_of({"id": value}, "id", "here") == found
+
+
+def test_short_floats_are_refused_before_work(tmp_path: Path) -> None:
+    ids = pa.array([16777217.0, 1.0], pa.float32())  # reads as 16777216
+    pq.write_table(pa.table({"id": ids, "text": ["好", "坏"]}), tmp_path / "rows.parquet")
+    with pytest.raises(CorpusError, match="'id' is a column of short floats.*write ids as text or as integers"):
+        check_id_texts(tmp_path / "rows.parquet", "id", ["text"])
+
+
+def test_long_texts_of_one_id_are_shown_where_they_differ(tmp_path: Path) -> None:
+    judged = write(tmp_path / "judged.csv", "id,a\n1,1\n")
+    rows = write(tmp_path / "rows.csv", f"id,text\n1,{'今' * 90}天\n1,{'今' * 90}日\n")
+    said = refusal(judged, rows)
+    assert f"has the text ...'{'今' * 20}日', but ...'{'今' * 20}天' in" in said
 
 
 def test_columns_of_numbers_with_gaps_are_floats_in_tables(tmp_path: Path) -> None:
