@@ -70,7 +70,7 @@ def explained(error: BaseException) -> tuple[str, int] | None:
     if full := _full_disk(error):
         return f"{full}; free some space and start again", 1
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
-        return f"{error.strerror}: {error.filename}; give the path of a file or folder", 2
+        return f"{error.strerror}: {error.filename!s:.60}; give the path of a file or folder", 2
     if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
         return f"{error.strerror}: {error.filename2 or error.filename}; make it writable for you and start again", 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, by its name: login nodes must not import torch

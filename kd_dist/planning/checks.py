@@ -31,7 +31,7 @@ from kd_dist.data.graph_files import ADJACENCY
 from kd_dist.data.judgement_files import NO_CLASSES
 from kd_dist.data.prepared_rows import STATISTICS, PreparedRows
 from kd_dist.data.preprocessing import FILE_NAME
-from kd_dist.errors import UserError
+from kd_dist.errors import UNUSABLE, UserError
 from kd_dist.model_files.model_folders import has_classifier_head, make_classifier_hint
 from kd_dist.planning.architectures import architecture_problems, directory_problems, model_config, prepared_by
 from kd_dist.planning.data_checks import (
@@ -64,6 +64,8 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
     """
     job, problems, is_adapted = resolve_job(name, overrides, overlay)
     if job is not None:
+        if unusable := _unusable_paths(job):  # every other look at them would fail
+            raise UserError(join_problems([*problems, *unusable]))
         told = tuple(_broken_models(job)) if problems else ()
         problems = [problem for problem in problems if not problem.endswith(told)]
         reads_files = not (plan_only and _corpora(find_job(name)) == _corpora(job))
@@ -73,6 +75,24 @@ def load_checked_job(name: str, overrides: list[str], overlay: Path | None = Non
         raise UserError(join_problems(problems))
     job = with_folder_notes(job)
     return with_data_notes(job) if reads_files else job
+
+
+def _unusable_paths(job: Job) -> list[str]:
+    """Return a message for each path at which no file can be: a text in its place, or links in a circle."""
+    return [
+        f"{name}: {key}={path[:60]}{'...' * (len(path) > 60)}: {reason}; give the path of a file or folder"
+        for name, stage in job.stages.items()
+        for key, path in stage.named_paths()
+        if (reason := _why_unusable(path))
+    ]
+
+
+def _why_unusable(path: str) -> str | None:
+    try:
+        Path(path).expanduser().stat()
+    except OSError as error:
+        return error.strerror if error.errno in UNUSABLE else None
+    return None
 
 
 def check_job(job: Job, reads_files: bool = True) -> None:

@@ -52,11 +52,24 @@ def test_problems_of_every_kind_are_reported_at_once(tmp_path: Path) -> None:
         assert part in message
 
 
-@pytest.mark.parametrize("key", ["teacher.path", "data.corpus", "students", "student.config"])
-def test_a_text_where_a_path_belongs_is_refused(key: str, refused_here: Callable[..., str]) -> None:
-    message = refused_here("--job", "tinybert_general", "--cluster", "local", f"{key}={'今天' * 200}")
-    assert message.startswith("error: File name too long: ")
-    assert message.endswith("今天; give the path of a file or folder\n")
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("teacher.path", "distill: teacher.path="), ("data.corpus", "corpus: data.corpus="), ("student.config", "")],
+)
+def test_a_text_where_a_path_belongs_is_refused(key: str, said: str, refused_here: Callable[..., str]) -> None:
+    text = "今天" * 200
+    message = refused_here("--job", "tinybert_general", "--cluster", "local", f"{key}={text}", "trian.steps=3")
+    assert text[:61] not in message
+    assert f"{said}{text[:20]}" in message
+    assert "File name too long" in message
+    assert "give the path of a file or folder\n" in message
+    assert not said or "did you mean `train.steps`" in message
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path, refused_here: Callable[..., str]) -> None:
+    (tmp_path / "loop.tsv").symlink_to("loop.tsv")
+    message = refused_here("--job", "finetune", "--cluster", "local", "data.train=loop.tsv")
+    assert "labelled: data.train=loop.tsv: Too many levels of symbolic links; give the path" in message
 
 
 def test_stages_that_a_job_would_leave_out_are_not_blamed_where_it_cannot_be_adapted(
