@@ -64,6 +64,11 @@ METHODS: dict[str, list[str]] = {
     "no perturbed rows": ["perturb.copies=0"],
     "random start": ["student.init=random"],
     "four layers of the teacher": ["student.teacher_layers=3,6,9,12", "layers.train.epochs=0.5"],
+    "unlabelled, four layers of the teacher": [
+        "student.teacher_layers=3,6,9,12",
+        "layers.train.epochs=0.5",
+        "data.unlabelled={texts}",
+    ],
     "layers first, centred attention": ["layers.train.epochs=1", "objective.attention=centred"],
     "layers first, raw attention": ["layers.train.epochs=1", "objective.attention=raw"],
     "layers first, no attention": ["layers.train.epochs=1", "objective.attention=none"],

@@ -291,9 +291,10 @@ def quality() -> list[str]:
     file, rows = RESULTS / "quality.json", []
     for data, methods in read_json(file).items():
         for method, models in methods.items():
-            teacher, alone, student = (mean(models[name]) for name in MODELS)
-            scores = [with_spread(models[name]) for name in MODELS]
-            kept, gain = f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}"
+            means = {name: mean(scores) for name, scores in models.items()}
+            scores = [with_spread(models[name]) if name in models else "" for name in MODELS]
+            kept = f"{means['student'] / means['teacher']:.1%}"
+            gain = f"{100 * (means['student'] - means['student_alone']):+.1f}" if "student_alone" in means else ""
             rows.append([data, method, str(len(models["student"])), *scores, kept, gain, link(file)])
     return table(QUALITY, rows)
 

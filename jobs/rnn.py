@@ -46,7 +46,7 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Adapt the job as task distillation of TinyBERT is adapted, and give each student rows of what it reads."""
-    job = tinybert_task.adapt(job)
+    job = _with_probabilities(tinybert_task.adapt(job))
     readers = [name for name, stage in job.stages.items() if isinstance(stage, TrainStage) and stage.reads_words()]
     if readers:
         words = job.stages["words"]
@@ -58,6 +58,25 @@ def adapt(job: Job) -> Job:
     if any(key.removeprefix("words.") in OF_WORDS for key in job.given):
         return job  # whose check says that no student reads them
     return job.adapted(drop_stages(job.stages, "words"), job.notes)
+
+
+def _with_probabilities(job: Job) -> Job:
+    """Let the student learn probabilities where a text may have several labels, unless its objective is given.
+
+    The squared error of logits then spends itself on how absent the many absent labels are (docs/which_student.md).
+    """
+    labelled, distill = job.stages["labelled"], job.stages["distill"]
+    assert isinstance(labelled, LabelledStage)
+    assert isinstance(distill, TrainStage)
+    is_given = any(key.endswith(("objective.soft_weight", "objective.logits_weight")) for key in job.given)
+    if labelled.data.task != "multi_label" or is_given:
+        return job
+    objective = distill.objective.model_copy(update={"soft_weight": 0.5, "logits_weight": 0.0})
+    stages = job.stages | {"distill": distill.model_copy(update={"objective": objective})}
+    note = (
+        "a text may have several labels: learns the teacher's probabilities, not its logits (objective.logits_weight)"
+    )
+    return job.adapted(stages, [*job.notes, note])
 
 
 def _with_words(stage: AnyStage) -> AnyStage:

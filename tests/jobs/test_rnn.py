@@ -37,6 +37,14 @@ def test_layers_are_not_distilled_and_labels_and_logits_weigh_the_same() -> None
     assert stages["distill"].objective == SoftLabelsObjective(soft_weight=0, hard_weight=0.5, logits_weight=0.5)
 
 
+def test_of_several_labels_the_probabilities_are_learnt_unless_the_objective_is_given() -> None:
+    several = load_job("rnn", ["data.task=multi_label"])
+    assert several.stages["distill"].objective == SoftLabelsObjective(soft_weight=0.5, hard_weight=0.5)
+    assert any("learns the teacher's probabilities" in note for note in several.notes)
+    given = load_job("rnn", ["data.task=multi_label", "distill.objective.logits_weight=0.3"]).stages["distill"]
+    assert given.objective == SoftLabelsObjective(soft_weight=0, hard_weight=0.5, logits_weight=0.3)
+
+
 @pytest.mark.parametrize("student_input", ["words", "sentence"])
 def test_students_of_words_get_rows_of_words_and_the_teacher_those_of_tokens(student_input: str) -> None:
     job = load_job("rnn", ["teacher.path=DIR", f"student.input={student_input}", "data.unlabelled=x.txt"])
