@@ -13,7 +13,8 @@ DATA = ("chnsenticorp", "duee_multilabel", "thucnews", "toutiao5")
 NAMES = {  # by the end of the name of the folder
     "bigru": "BiGRU, tokens, checked every 50 steps",
     "bilstm": "BiLSTM, tokens",
-    "last": "BiLSTM, tokens, last states",
+    "last": "BiLSTM, tokens, last states, by logits",
+    "logits": "BiLSTM, tokens, by logits",
     "checked": "BiLSTM, tokens, checked every 50 steps",
     "minilm": "TinyBERT, 4 x 312, after `minilm`",
     "sentence": "BiLSTM, one vector a text",
