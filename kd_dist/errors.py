@@ -49,12 +49,20 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def excerpt(text: str, around: int = 0) -> str:
+    """Return the characters of a text around a place, quoted, with dots where there are more."""
+    start = max(0, around - EXCERPT // 2)
+    return f"{'...' * (start > 0)}{text[start : start + EXCERPT]!r}{'...' * (start + EXCERPT < len(text))}"
+
+
 # What `report` is called with: libraries say in exceptions of any kind that a disk is full. It raises what it cannot
 # explain again.
 USERS_MISTAKES = (Exception, KeyboardInterrupt)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+EXCERPT = 40  # characters of a text in a message
 
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # no file can be there: a text where a path belongs, or links in a circle
 

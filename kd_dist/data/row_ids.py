@@ -14,11 +14,9 @@ from typing import Any, Self
 from kd_dist.data.cleaning import clean
 from kd_dist.data.judgement_files import SET_ID_FIELD, check_id_texts, find_id_texts
 from kd_dist.data.readers import Texts, clean_texts, read_records
-from kd_dist.errors import CorpusError
+from kd_dist.errors import CorpusError, excerpt
 
 LARGEST_EXACT = 2**53  # a float does not tell this number from the next
-
-SHOWN = 40  # characters of a text
 
 _AS_FLOAT = re.compile(r"-?\d+\.0+|-?\d(\.\d+)?e\+\d+")  # 7.0, and 1e+05, as R writes it
 
@@ -119,13 +117,6 @@ def _refuse_another_text(row_id: str, earlier: tuple[str, Texts], now: tuple[str
         theirs, ours = next(pair for pair in zip(earlier[1], now[1], strict=True) if pair[0] != pair[1])
         same = len(os.path.commonprefix([theirs, ours]))
         raise CorpusError(
-            f"{now[0]}: the id {row_id!r} has the text {_excerpt(ours, same)}, but {_excerpt(theirs, same)} in "
+            f"{now[0]}: the id {row_id!r} has the text {excerpt(ours, same)}, but {excerpt(theirs, same)} in "
             f"{earlier[0]}; give each text an id of its own, or name only the files that were judged in data.id_texts"
         )
-
-
-def _excerpt(text: str, differs_at: int) -> str:
-    """Return the part of a text in which it differs from another one."""
-    start = max(0, differs_at - SHOWN // 2)
-    shown = text[start : start + SHOWN]
-    return f"{'...' * (start > 0)}{shown!r}{'...' * (start + SHOWN < len(text))}"

@@ -30,7 +30,7 @@ from kd_dist.data.readers import Texts
 from kd_dist.data.token_rows import TokenRows, row_keys
 from kd_dist.data.tokenizers import load_fast_tokenizer
 from kd_dist.data.unlabelled import Recipe, write_texts
-from kd_dist.errors import RunError
+from kd_dist.errors import RunError, excerpt
 from kd_dist.evaluation.guard import enforce, judge_value
 from kd_dist.evaluation.scores import predictions, scores_of
 from kd_dist.files import replaced_folder
@@ -43,8 +43,6 @@ SMOOTHING = 1e-4
 """The share of each judgement that goes to all classes alike, so that the logit of an impossible one is finite."""
 
 BETTER_JUDGEMENTS = "Look at a few of them, and whether each class is in the column of its name"
-
-SHOWN = 40  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ def _check(stage: SoftLabelsStage, facts: dict[str, Any], train: LabelledSplit, 
 
 
 def _beginning(texts: Sequence[str]) -> str:
-    return " and ".join(f"{text[:SHOWN]!r}{'...' * (len(text) > SHOWN)}" for text in texts)
+    return " and ".join(map(excerpt, texts))
 
 
 def _write_tokens(
