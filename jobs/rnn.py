@@ -9,7 +9,7 @@ from kd_dist.config.sections.models import Student, StudentWords, TokenizerSourc
 from kd_dist.config.sections.training import Cadence, Train
 from kd_dist.config.stages import AnyStage, LabelledStage, TrainStage, WordsStage
 
-STUDENT = Student(config="bilstm")
+STUDENT = Student(config="bilstm", init="projected")
 TRAIN = Train(epochs=10, min_steps=1200, global_batch_size=32)
 CADENCE = Cadence(evaluate_every_n_steps=50)  # a rare check misses the best step, which comes early
 UNLABELLED = ["@unlabelled/tokens", "@perturbed/tokens"]

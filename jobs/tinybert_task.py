@@ -244,8 +244,8 @@ def start_of_the_student_alone(stages: dict[str, AnyStage]) -> str:
     assert isinstance(alone, TrainStage)
     assert alone.student is not None
     start = alone.student.path or "random weights"
-    if projected := alone.projected_from():
-        start = f"the embeddings of {projected}, projected to its width"
+    if donor := alone.initialized_from():
+        start = f"the weights of {donor}, {alone.student.init}"
     elif alone.student.path is None and (layers := alone.student.teacher_layers):
         start = f"layers {layers} of {alone.donor_path()}"
     return f"the student without distillation starts from {start} (alone.student.path)"

@@ -319,11 +319,11 @@ class TrainStage(Stage):
         source = self.donor or self.teacher
         return source.path if source else None
 
-    def projected_from(self) -> str | None:
-        """Return the model whose projected embeddings the student starts from; None where it starts otherwise."""
+    def initialized_from(self) -> str | None:
+        """Return the model that `student.init` takes weights from; None where the student starts otherwise."""
         student = self.student
-        is_projected = student and student.path is None and student.teacher_layers is None and not self.reads_words()
-        return self.donor_path() if is_projected and student and student.init == "projected" else None
+        is_new = student and student.path is None and student.teacher_layers is None and not self.reads_words()
+        return self.donor_path() if is_new and student and student.init != "random" else None
 
     def reads_words(self) -> bool:
         """Return whether the rows are words of the student's own, which the teacher is not fed."""
@@ -339,7 +339,7 @@ class TrainStage(Stage):
             "model.path": self.model.path if self.model else None,
         }
         takes_layers = student and student.path is None and student.teacher_layers is not None
-        if takes_layers or self.projected_from():
+        if takes_layers or self.initialized_from():
             paths["donor.path" if self.donor else "teacher.path"] = self.donor_path()
         return {key: path for key, path in paths.items() if path is not None}
 

@@ -2,8 +2,7 @@
 
 The directions P are the eigenvectors of the covariance of the donor's word embeddings, as many as the student is wide.
 Word, position and token-type embeddings are multiplied by P; a student's state then stands for `state P'` of the donor,
-which is where projections to the donor's width start as well. Layers start from random weights: those of a 12 x 384
-encoder, projected likewise, were no reliable gain.
+which is where projections to the donor's width start as well.
 
 Shapes: V vocabulary, D donor's width, E student's width.
 """
@@ -50,15 +49,17 @@ def principal_directions(words_VD: Tensor, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def project(donor: PreTrainedModel, student: PreTrainedModel) -> Tensor:
+def project(donor: PreTrainedModel, student: PreTrainedModel, directions_DE: Tensor | None = None) -> Tensor:
     """Start a student's embeddings from a donor's, and return the directions (D, E).
 
     Args:
         donor: The encoder, or a model that has one.
         student: Likewise, of an architecture without an `obstacle`, or recurrent; it is changed in place.
+        directions_DE: None: the principal directions of the donor's words.
     """
     source, target = _tables(donor.base_model), _tables(student.base_model)
-    directions_DE = principal_directions(source["words"], embedding_width(student.config))
+    if directions_DE is None:
+        directions_DE = principal_directions(source["words"], embedding_width(student.config))
     for name in source.keys() & target.keys():
         common = min(len(source[name]), len(target[name]))
         target[name][:common] = source[name][:common] @ directions_DE

@@ -23,10 +23,10 @@ from kd_dist.config.stages import TrainStage
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.preprocessing import num_token_types
 from kd_dist.errors import UserError
+from kd_dist.models import projected, pruned
 from kd_dist.models.attention import capture_attention
 from kd_dist.models.loading import class_for, load_config, load_config_file, load_pretrained, print_note, without_pooler
 from kd_dist.models.padding import refuse_dependence_on_padding
-from kd_dist.models.projected import obstacle, project
 
 
 def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
@@ -45,11 +45,11 @@ def student_config(name: str, tokenizer: Any) -> PretrainedConfig:
 
 def build_encoder(stage: TrainStage, tokenizer: Any) -> PreTrainedModel:
     """Build an encoder without a pooler, which distillation of layers would leave untrained."""
-    return build_projected_encoder(stage, tokenizer)[0]
+    return build_initialized_encoder(stage, tokenizer)[0]
 
 
-def build_projected_encoder(stage: TrainStage, tokenizer: Any) -> tuple[PreTrainedModel, Tensor | None]:
-    """Build the same encoder, and return with it the directions (D, E) that its embeddings were projected onto.
+def build_initialized_encoder(stage: TrainStage, tokenizer: Any) -> tuple[PreTrainedModel, Tensor | None]:
+    """Build the same encoder, and return with it the matrix (D, E) by which it has its donor's embeddings.
 
     None where they have another origin; D is the donor's width.
     """
@@ -85,7 +85,7 @@ def output_layer(classifier: PreTrainedModel) -> nn.Linear:
 def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> tuple[PreTrainedModel, Tensor | None]:
     """Build the stage's student, or load the encoder of one without: pretrained, from a donor's weights, or random.
 
-    With it comes what `build_projected_encoder` returns.
+    With it comes what `build_initialized_encoder` returns.
     """
     directions_DE = None
     student = stage.student or Student(path=stage.encoder.path if stage.encoder else None)
@@ -101,8 +101,8 @@ def _build(mapping: Any, stage: TrainStage, tokenizer: Any, **settings: Any) -> 
         if student.input == "sentence":
             config.update({"input": "sentence", "sep_token_id": tokenizer.sep_token_id})
         model = _word_reader(mapping, stage, config) if stage.reads_words() else random_model(mapping, config)
-        if (donor := stage.projected_from()) is not None:
-            directions_DE = _project_from(donor, model)
+        if (donor := stage.initialized_from()) is not None:
+            directions_DE = _initialize(model, donor, student.init)
     _prepare(model)
     if stage.engine.activation_checkpointing:
         if not model.supports_gradient_checkpointing:
@@ -125,13 +125,22 @@ def _word_reader(mapping: Any, stage: TrainStage, config: PretrainedConfig) -> P
     return model
 
 
-def _project_from(path: str, student: PreTrainedModel) -> Tensor | None:
-    """Start a student from its donor's projected embeddings, or say why it starts from random weights."""
+def _initialize(student: PreTrainedModel, path: str, init: str) -> Tensor | None:
+    """Start a student from its donor's weights as far as `student.init` and their architectures allow.
+
+    What starts from random weights against `student.init` is said.
+    """
     config = load_config(path)
-    if problem := obstacle(config, student.config):
-        print_note(f"the student starts from random weights, not from the embeddings of {path}: {problem}")
+    if problem := projected.obstacle(config, student.config):
+        print_note(f"the student starts from random weights, not from those of {path}: {problem}")
         return None
-    return project(load_pretrained(MODEL_MAPPING, path, config).model, student)
+    donor = load_pretrained(MODEL_MAPPING, path, config).model
+    if init == "projected":
+        return projected.project(donor, student)
+    if problem := pruned.obstacle(config, student.config):
+        print_note(f"the student takes the embeddings of {path}, and no layers: {problem}")
+        return projected.project(donor, student)
+    return pruned.prune(donor, student)
 
 
 def random_model(mapping: Any, config: PretrainedConfig) -> PreTrainedModel:

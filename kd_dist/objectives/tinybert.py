@@ -19,7 +19,7 @@ from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.stages import TrainStage
 from kd_dist.models.attention import Attention
 from kd_dist.models.loading import load_config
-from kd_dist.models.students import build_projected_encoder
+from kd_dist.models.students import build_initialized_encoder
 from kd_dist.models.teacher import Batch, Encoded, Wanted, encode
 from kd_dist.objectives.base import Objective, Outcome
 from kd_dist.objectives.layer_losses import (
@@ -128,7 +128,7 @@ class TinyBert(Objective):
         return Outcome({term: torch.stack(values).sum() for term, values in sums.items()})
 
     def start_projections(self, directions_DE: Tensor) -> None:
-        """Start every projection from the matrix that the student's own weights were projected with."""
+        """Start every projection from the matrix by which the student has its donor's embeddings."""
         for projection in self.projections.values():
             assert isinstance(projection, nn.Linear)
             nn.init.zeros_(projection.bias)
@@ -176,7 +176,7 @@ def build(stage: TrainStage, tokenizer: Any) -> TinyBert:
     """Build the objective with its student, and with the projections of an earlier stage where there are any."""
     assert isinstance(stage.objective, TinyBertObjective)
     assert stage.teacher is not None
-    student, directions_DE = build_projected_encoder(stage, tokenizer)
+    student, directions_DE = build_initialized_encoder(stage, tokenizer)
     objective = TinyBert(student, load_config(stage.teacher.path), stage.objective)
     if directions_DE is not None and len(directions_DE) == objective.teacher_width:
         objective.start_projections(directions_DE)

@@ -25,7 +25,7 @@ def test_the_student_alone_has_the_same_architecture_start_and_length() -> None:
     distill, alone = stages["distill"], stages["alone"]
     assert alone.student == distill.student
     assert alone.train == distill.train.model_copy(update={"epochs": 14.0})  # of labelled rows without perturbed ones
-    assert (alone.projected_from(), distill.projected_from()) == ("DIR", "@check/model")
+    assert (alone.initialized_from(), distill.initialized_from()) == ("DIR", "@check/model")
     assert stages["check"].evaluate.models == {"teacher": "DIR"}
 
 
@@ -56,7 +56,7 @@ def test_students_of_words_get_rows_of_words_and_the_teacher_those_of_tokens(stu
     assert (distill.data.unlabelled_tokens, alone.data.unlabelled_tokens) == (["@words/unlabelled"], [])
     assert distill.data.teacher_outputs == "@outputs/outputs"
     assert job.stages["evaluation"].data.tokens == job.stages["serving"].data.tokens == "@labelled/tokens"
-    assert (alone.projected_from(), distill.projected_from()) == (None, None)
+    assert (alone.initialized_from(), distill.initialized_from()) == (None, None)
     assert distill.models_fed() == {}
     assert "distill and alone: words, whose embeddings start from random vectors (student.word_vectors)" in job.notes
 

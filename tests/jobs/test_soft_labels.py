@@ -15,10 +15,10 @@ def test_no_stage_needs_a_teacher() -> None:
     stages = job.stages
     assert list(stages) == ["labelled", "outputs", "distill", "alone", "evaluation", "serving", "report"]
     assert stages["distill"].teacher is None
-    assert stages["distill"].projected_from() == stages["alone"].projected_from() == "DIR"
+    assert stages["distill"].initialized_from() == stages["alone"].initialized_from() == "DIR"
     assert stages["labelled"].tokenizer.path == "DIR"
     assert stages["distill"].data.unlabelled_tokens == ["@outputs/tokens"]
-    assert job.notes[0].startswith("the student without distillation starts from the embeddings of DIR, projected")
+    assert job.notes[0].startswith("the student without distillation starts from the weights of DIR, pruned")
 
 
 def test_both_students_are_trained_for_equally_long() -> None:

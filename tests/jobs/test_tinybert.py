@@ -17,7 +17,7 @@ def test_general_distillation_needs_a_corpus() -> None:
     job = tinybert()
     assert not {"corpus", "general"} & set(job.stages)
     assert any("no general distillation" in note for note in job.notes)
-    assert job.stages["distill"].projected_from() == job.stages["alone"].projected_from() == "DIR"
+    assert job.stages["distill"].initialized_from() == job.stages["alone"].initialized_from() == "DIR"
     with_corpus = tinybert("data.corpus=more.txt")
     assert with_corpus.stages["corpus"].data.corpus == ["more.txt"]
     assert with_corpus.stages["layers"].student.path == "@general/export"

@@ -83,7 +83,7 @@ def test_the_note_names_the_weights_that_the_student_alone_starts_from() -> None
     def start(*settings: str) -> str:
         return load_job("tinybert_task", ["teacher.path=DIR", *settings]).notes[0]
 
-    assert "starts from the embeddings of DIR, projected to its width (" in start()
+    assert "starts from the weights of DIR, pruned (" in start()
     assert "starts from random weights (" in start("alone.student.init=random")
     assert "starts from STUDENT (" in start("alone.student.path=STUDENT")
     assert "starts from layers [3, 6] of DIR (" in start("alone.student.teacher_layers=3,6")

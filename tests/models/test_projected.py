@@ -74,7 +74,8 @@ def test_what_cannot_be_projected_is_named(donor: PretrainedConfig, student: Pre
 
 
 def test_a_student_and_its_projections_start_from_the_teachers_words(labelled: LabelledWorld) -> None:
-    method = built(stage(labelled, TinyBertObjective()))
+    student = Student(config=str(labelled.student), init="projected")
+    method = built(stage(labelled, TinyBertObjective(), student=student))
     words = AutoModel.from_pretrained(labelled.teacher).embeddings.word_embeddings.weight
     directions = principal_directions(words, method.student.config.hidden_size)
     torch.testing.assert_close(method.student.embeddings.word_embeddings.weight, (words @ directions)[: len(words)])
@@ -89,9 +90,9 @@ def test_random_weights_are_a_setting_and_a_donor_comes_before_the_teacher(label
     own = built(stage(labelled, TinyBertObjective(), student=student)).student.embeddings.word_embeddings.weight
     assert not torch.allclose(own, words @ principal_directions(words, own.shape[1]))
     described = stage(labelled, TinyBertObjective(), donor=Donor(path="another"))
-    assert described.projected_from() == "another"
+    assert described.initialized_from() == "another"
     assert described.models_fed()["donor.path"] == "another"
-    assert described.model_copy(update={"student": Student(teacher_layers=[1])}).projected_from() is None
+    assert described.model_copy(update={"student": Student(teacher_layers=[1])}).initialized_from() is None
 
 
 def test_a_student_that_is_too_wide_starts_from_random_weights_and_that_is_said(

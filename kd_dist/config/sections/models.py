@@ -74,7 +74,7 @@ class Donor(Section):
     MODELS = ("path",)
     path: str = Field(
         description="Hugging Face directory or hub name of the model whose weights the student starts from "
-        "(student.init=projected, student.teacher_layers)"
+        "(student.init, student.teacher_layers)"
     )
 
 
@@ -130,9 +130,10 @@ class Student(Section):
         default=None,
         description="pretrained student to start from; it replaces student.config. none: as student.init says",
     )
-    init: Literal["projected", "random"] = Field(
-        default="projected",
-        description="start of student.config. projected: the embeddings of donor.path or else the teacher, projected "
+    init: Literal["pruned", "projected", "random"] = Field(
+        default="pruned",
+        description="start of student.config. pruned: embeddings and first layers of donor.path or else the teacher, "
+        "pruned to the student's sizes, or projected where that cannot be; projected: the embeddings alone, projected "
         "onto the principal directions of its word embeddings; random: random weights throughout",
     )
     seed: Annotated[int | None, BeforeValidator(optional)] = Field(
