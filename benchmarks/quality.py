@@ -62,6 +62,7 @@ METHODS: dict[str, list[str]] = {
     "default": [],
     "unlabelled": ["data.unlabelled={texts}"],
     "no perturbed rows": ["perturb.copies=0"],
+    "projected embeddings": ["student.init=projected"],
     "random start": ["student.init=random"],
     "four layers of the teacher": ["student.teacher_layers=3,6,9,12", "layers.train.epochs=0.5"],
     "unlabelled, four layers of the teacher": [

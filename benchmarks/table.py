@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
-from benchmarks.quality import MODELS, with_spread
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.errors import UserError, exit_with_message
 from kd_dist.files import read_json
@@ -41,8 +40,6 @@ EXITS = "data|backbone|exit rule|all layers|no loss|3x fewer operations|5x fewer
 STUDENT_EXITS = (
     "model, backbone|exits|score|layers|fewer operations|latency|texts per second|faster|configuration and figures"
 )
-QUALITY = "data|method|seeds|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
-EPOCHS = "data|teacher|student alone|default|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
 PROBE = "start|linear probe|fine-tuned|configuration and figures"
 HIGHLIGHTS = "classifier|data|score|of the teacher's|texts per second|faster"
 
@@ -284,31 +281,6 @@ def general_distillation() -> list[str]:
     student = f"4 x 312, {result['parameters'] / 1e6:.1f} M parameters"
     speed, links = f"{result['samples_per_second']:.1f}", link(folder / "job.json", folder / "metrics.jsonl")
     return table(GENERAL_DISTILLATION, [[student, *terms, speed, f"{padding:.1%}", links]])
-
-
-def quality() -> list[str]:
-    """Return what a student gains by distillation with default settings, and with one of them changed."""
-    file, rows = RESULTS / "quality.json", []
-    for data, methods in read_json(file).items():
-        for method, models in methods.items():
-            means = {name: mean(scores) for name, scores in models.items()}
-            scores = [with_spread(models[name]) if name in models else "" for name in MODELS]
-            kept = f"{means['student'] / means['teacher']:.1%}"
-            gain = f"{100 * (means['student'] - means['student_alone']):+.1f}" if "student_alone" in means else ""
-            rows.append([data, method, str(len(models["student"])), *scores, kept, gain, link(file)])
-    return table(QUALITY, rows)
-
-
-def epochs() -> list[str]:
-    """Return what twice as many epochs change on validation rows, of the best checkpoint."""
-    file, rows = RESULTS / "quality_epochs.json", []
-    for data, found in read_json(file).items():
-        of_forms = [
-            "; ".join(f"{one['best']:.4f}" for one in found[form]) for form in ("student_alone", "default", "twice")
-        ]
-        kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
-        rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
-    return table(EPOCHS, rows)
 
 
 def student_exit_rows() -> list[dict[str, Any]]:

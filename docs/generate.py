@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import dashboard, picture, shaken, students_table, table
+from benchmarks import dashboard, picture, quality_tables, shaken, students_table, table
 from kd_dist.config.families import ALL_FAMILIES
 from kd_dist.config.job import Job
 from kd_dist.config.jobs import find_job, job_names
@@ -79,7 +79,11 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "shaken-costs": shaken.costs,
         "tracking": table.tracking,
     },
-    "docs/what_distillation_buys.md": {"quality": table.quality, "epochs": table.epochs},
+    "docs/what_distillation_buys.md": {
+        "quality": quality_tables.quality,
+        "quality_projected": quality_tables.projected,
+        "epochs": quality_tables.epochs,
+    },
     "docs/which_student.md": {"students": students_table.students},
     "docs/results.md": {
         "classifiers": lambda: result_table(exits=False),

@@ -144,7 +144,7 @@ def with_equal_training(stages: dict[str, AnyStage], given: Iterable[str]) -> tu
 
 
 def without_layers(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
-    """Leave out layer distillation for a student without layers to compare, unless a setting asks for it.
+    """Leave out layer distillation for a student that no stage or user has trained, unless a setting asks for it.
 
     Such a student learns as well by prediction alone in the same time, or better (docs/what_distillation_buys.md).
 
@@ -180,7 +180,7 @@ def _nothing_to_compare(student: Student) -> str | None:
     if student.path is not None and read_manifest(Path(student.path).expanduser()).get("job") == "minilm":
         return "with layers that were taught relations"
     has_layers = student.path is not None or student.teacher_layers is not None
-    return None if has_layers else "without trained layers"
+    return None if has_layers else f"from {student.init} weights"
 
 
 def with_given(taken: Any, own: Any, prefix: str, given: Iterable[str]) -> Any:

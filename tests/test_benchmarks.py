@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import dashboard, distillation_step, measuring, preparation, size, table, tracking
+from benchmarks import dashboard, distillation_step, gpu, measuring, preparation, size, table, tracking
 from kd_dist.config.jobs import find_job
 from kd_dist.config.objectives.tinybert import TinyBertObjective
 from kd_dist.config.paths import REPOSITORY
@@ -93,13 +93,14 @@ def test_another_reduction_of_the_loss_is_noticed(tmp_path, text_files, teacher,
 def test_what_wants_a_gpu_runs_small_without_one(tmp_path, text_files):
     titles, text = text_files
     command = [sys.executable, REPOSITORY / "benchmarks" / "gpu.py", "--small", "--titles", titles, "--text", text]
-    command += ["--work", tmp_path / "work", "--output", tmp_path / "output"]
+    command += ["--work", tmp_path / "work", "--output", tmp_path / "output", "--parts"]
+    command += [part for part in gpu.PARTS if part != "resuming"]  # tests/chaos resumes without a GPU
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=600)
     assert finished.returncode == 0, finished.stderr
     rows = json.loads((tmp_path / "output" / "gpu.json").read_text(encoding="utf-8"))["rows"]
-    right = [row for row in rows if row["measure"].startswith(("attention", "ZeRO", "bf16", "early exit: ", "weights"))]
-    assert [row["met"] for row in right] == ["yes"] * 7
+    right = [row for row in rows if row["measure"].startswith(("attention", "ZeRO", "bf16", "early exit: "))]
+    assert [row["met"] for row in right] == ["yes"] * 6
     assert (
         sum(row["measure"].endswith(("sequences per second", "of its floor")) and row["figure"] > 0 for row in rows)
         == 2

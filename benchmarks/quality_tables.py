@@ -1,0 +1,45 @@
+"""The tables of what distillation buys, made from results/quality*.json (`benchmarks/quality.py`)."""
+
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.quality import MODELS, with_spread
+from benchmarks.table import RESULTS, link, table
+from kd_dist.files import read_json
+
+QUALITY = "data|method|seeds|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
+EPOCHS = "data|teacher|student alone|once|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
+
+
+def quality() -> list[str]:
+    """Return what a student gains by distillation with default settings, and with one of them changed."""
+    return _quality(RESULTS / "quality.json")
+
+
+def projected() -> list[str]:
+    """Return the same of students whose layers start from random weights, unless the method says otherwise."""
+    return _quality(RESULTS / "quality_projected.json")
+
+
+def _quality(file: Path) -> list[str]:
+    rows = []
+    for data, methods in read_json(file).items():
+        for method, models in methods.items():
+            means = {name: mean(scores) for name, scores in models.items()}
+            scores = [with_spread(models[name]) if name in models else "" for name in MODELS]
+            kept = f"{means['student'] / means['teacher']:.1%}"
+            gain = f"{100 * (means['student'] - means['student_alone']):+.1f}" if "student_alone" in means else ""
+            rows.append([data, method, str(len(models["student"])), *scores, kept, gain, link(file)])
+    return table(QUALITY, rows)
+
+
+def epochs() -> list[str]:
+    """Return what twice as many epochs change on validation rows, of the best checkpoint."""
+    file, rows = RESULTS / "quality_epochs.json", []
+    for data, found in read_json(file).items():
+        of_forms = [
+            "; ".join(f"{one['best']:.4f}" for one in found[form]) for form in ("student_alone", "default", "twice")
+        ]
+        kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
+        rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
+    return table(EPOCHS, rows)
