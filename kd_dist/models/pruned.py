@@ -1,7 +1,9 @@
 """Start a student from its donor's first layers, pruned to the student's width, heads and neurons.
 
 Evenly spaced layers of the donor would not fit together before they are trained: each expects what those between them
-compute. Hidden dimensions are selected and not rotated, because a layer normalization scales each of them by itself.
+compute (Sajjad et al. 2020 drop the last ones for that reason). Weights are selected, as by Xu et al. 2024 ("Initializing
+Models with Larger Ones"), but the most important in place of evenly spaced ones. Hidden dimensions are not rotated,
+because a layer normalization scales each of them by itself.
 
 - Hidden dimensions, the same in all layers: those that have most of the variance, whose share a layer normalization
   states in its squared gains.
@@ -9,7 +11,7 @@ compute. Hidden dimensions are selected and not rotated, because a layer normali
   and what it adds keep their first singular directions.
 - Neurons: those with the largest product of the norms of their weights, in and out.
 
-Shapes: D donor's width, E student's width, K width of a donor's head, N of a student's, M neurons of the student.
+Shapes: D donor's width, E student's width, M neurons of the student.
 """
 
 from typing import Any

@@ -65,7 +65,7 @@ def architecture_problems(job: Job, stage: TrainStage) -> list[str]:
 
 
 def _donor_problems(job: Job, stage: TrainStage) -> list[str]:
-    """Return why a student cannot start from the embeddings of its donor."""
+    """Return why a student cannot start from the weights of its donor."""
     path = stage.initialized_from()
     if path is None or stage.donor is None:  # without a donor it is the teacher
         return []
