@@ -1,9 +1,9 @@
 """Start a student from its donor's first layers, pruned to the student's width, heads and neurons.
 
 Evenly spaced layers of the donor would not fit together before they are trained: each expects what those between them
-compute (Sajjad et al. 2020 drop the last ones for that reason). Weights are selected, as by Xu et al. 2024 ("Initializing
-Models with Larger Ones"), but the most important in place of evenly spaced ones. Hidden dimensions are not rotated,
-because a layer normalization scales each of them by itself.
+compute. To drop the last ones costs least (Sajjad et al. 2020). Weights are selected, as by Xu et al. 2024 (weight
+selection), but the most important in place of evenly spaced ones. Hidden dimensions are not rotated, because a layer
+normalization scales each of them by itself.
 
 - Hidden dimensions, the same in all layers: those that have most of the variance, whose share a layer normalization
   states in its squared gains.
