@@ -16,7 +16,7 @@ STUDENTS = "students"
 
 MEANING = (
     "several students, as a,b,c, that learn from one pass of the teacher: architectures, as student.config names them, "
-    "or folders of pretrained students; NAME@1,NAME@2 are initial weights of seed 1 and 2"
+    "or folders of pretrained students; NAME@1,NAME@2 start from random layers of seed 1 and 2 (student.init=projected)"
 )
 
 FOR_EXAMPLE = f"give for example {STUDENTS}=tinybert_4l_312,tinybert_6l_768"
@@ -85,6 +85,8 @@ def _student(name: str) -> tuple[str, Student]:
     origin, seed = (name, None) if Path(name).expanduser().exists() else split_seed(name)
     path = Path(origin).expanduser()
     student = Student(path=origin, seed=seed) if path.is_dir() else Student(config=origin, seed=seed)
+    if seed is not None:  # pruned layers are the same whatever the seed
+        student = student.model_copy(update={"init": "projected"})
     place = path.absolute()
     stem = place.parent.name if place.name == "export" else place.name.removesuffix(".json")
     label = stem if seed is None else f"{stem}_init{seed}"

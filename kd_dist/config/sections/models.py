@@ -137,7 +137,7 @@ class Student(Section):
         "onto the principal directions of its word embeddings; random: random weights throughout",
     )
     seed: Annotated[int | None, BeforeValidator(optional)] = Field(
-        default=None, ge=0, description="seed of the initial weights; none: train.seed"
+        default=None, ge=0, description="seed of the initial weights, as far as they are random; none: train.seed"
     )
     teacher_layers: Annotated[list[int] | None, BeforeValidator(listed)] = Field(
         default=None,
