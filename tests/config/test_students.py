@@ -55,8 +55,8 @@ def test_one_size_starts_from_several_seeds_and_a_folder_from_its_weights(tmp_pa
     job = general(f"students=bert_base@1,bert_base@2,{export},{tmp_path / 'mine.json'}")
     found = {name: job.stages[name].student for name in job.together["distill"]}
     assert found == {
-        "distill_bert_base_init1": Student(config="bert_base", seed=1),
-        "distill_bert_base_init2": Student(config="bert_base", seed=2),
+        "distill_bert_base_init1": Student(config="bert_base", init="projected", seed=1),
+        "distill_bert_base_init2": Student(config="bert_base", init="projected", seed=2),
         "distill_my_small": Student(path=str(export)),
         "distill_mine": Student(config=str(tmp_path / "mine.json")),
     }

@@ -148,7 +148,8 @@ def test_settings_of_students_are_compared_with_those_of_the_stage_that_they_are
     first, second = "distill_bert_base_init1", "distill_bert_base_init2"
     given, following = text.split("settings that differ")[1].split("===")[0].split("settings that follow:")
     assert f"  optim.weight_decay=0.5  in {first}, {second}\n" in given
-    assert f"  student.config=bert_base  in {first}, {second}\n  student.seed=1  in {first}\n" in following
+    assert f"  student.config=bert_base  in {first}, {second}\n" in following
+    assert f"  student.init=projected  in {first}, {second}\n  student.seed=1  in {first}\n" in following
     assert "cadence." not in given + following
 
 
