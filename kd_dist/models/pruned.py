@@ -26,7 +26,6 @@ from kd_dist.models import projected
 
 SIZES = {
     "num_hidden_layers": "layers",
-    "hidden_size": "hidden dimensions",
     "num_attention_heads": "heads",
     "intermediate_size": "neurons",
 }
