@@ -19,6 +19,7 @@ import argparse
 import statistics
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -136,13 +137,25 @@ class Grid:
 
 def table(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Table:
     """Return mean and spread of every model, what the student keeps of the teacher, and its gain over itself alone."""
-    shown = Table("data", "method", *MODELS, "kept", "gain, points")
+    shown = Table("data", "method", "seeds", *MODELS, "kept", "gain, points")
+    for cells in compared(scores):
+        shown.add_row(*cells)
+    return shown
+
+
+def compared(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Iterator[list[str]]:
+    """Yield data, method, number of seeds, the score of each model, what is kept of the teacher's, and the gain.
+
+    Args:
+        scores: data -> method -> model -> score of each seed; the student alone may be missing.
+    """
     for data, methods in scores.items():
         for method, models in methods.items():
-            teacher, alone, student = (statistics.mean(models[name]) for name in MODELS)
-            cells = [with_spread(models[name]) for name in MODELS]
-            shown.add_row(data, method, *cells, f"{student / teacher:.1%}", f"{100 * (student - alone):+.1f}")
-    return shown
+            means = {name: statistics.mean(found) for name, found in models.items()}
+            shown = [with_spread(models[name]) if name in models else "" for name in MODELS]
+            kept = f"{means['student'] / means['teacher']:.1%}"
+            gain = f"{100 * (means['student'] - means['student_alone']):+.1f}" if "student_alone" in means else ""
+            yield [data, method, str(len(models["student"])), *shown, kept, gain]
 
 
 def with_spread(values: list[float]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.quality import MODELS, with_spread
+from benchmarks.quality import compared
 from benchmarks.table import RESULTS, link, table
 from kd_dist.files import read_json
 
@@ -22,15 +22,7 @@ def projected() -> list[str]:
 
 
 def _quality(file: Path) -> list[str]:
-    rows = []
-    for data, methods in read_json(file).items():
-        for method, models in methods.items():
-            means = {name: mean(scores) for name, scores in models.items()}
-            scores = [with_spread(models[name]) if name in models else "" for name in MODELS]
-            kept = f"{means['student'] / means['teacher']:.1%}"
-            gain = f"{100 * (means['student'] - means['student_alone']):+.1f}" if "student_alone" in means else ""
-            rows.append([data, method, str(len(models["student"])), *scores, kept, gain, link(file)])
-    return table(QUALITY, rows)
+    return table(QUALITY, [[*cells, link(file)] for cells in compared(read_json(file))])
 
 
 def epochs() -> list[str]:

@@ -309,8 +309,8 @@ def exit_files() -> list[Path]:
     return sorted(RESULTS.glob("exits_*/exits.json"))
 
 
-def exit_scores() -> list[str]:
-    """Return what exits give on test rows with each kind of backbone, as the mean over its seeds."""
+def exit_scores(only: str | None = None) -> list[str]:
+    """Return what exits give on test rows with each kind of backbone, mean over seeds; by one rule if it is named."""
     rows = []
     for file in exit_files():
         models = read_json(file)["models"]
@@ -321,6 +321,7 @@ def exit_scores() -> list[str]:
             rows += [
                 [name, backbone, rule, *_exit_cells([rules[rule] for rules in of_seeds]), link(file)]
                 for rule in of_seeds[0]
+                if only in (None, rule)
             ]
     return table(EXITS, rows)
 

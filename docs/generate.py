@@ -83,6 +83,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "quality": quality_tables.quality,
         "quality_projected": quality_tables.projected,
         "epochs": quality_tables.epochs,
+        "backbones": lambda: table.exit_scores("one threshold a layer"),
     },
     "docs/which_student.md": {"students": students_table.students},
     "docs/results.md": {

@@ -74,6 +74,8 @@ class Supervisor:
 
     def _start_database(self) -> None:
         data = ["--no-defaults", "--user=root", f"--datadir={self.root}/mysql", "--innodb-log-file-size=8M"]
+        # It names temporary tables by its process id, which another cluster's has in a namespace of its own.
+        data.append(f"--tmpdir={self.root}/run")
         with self._log("mariadb-install").open("ab") as log:
             create = ["mariadb-install-db", *data, "--auth-root-authentication-method=normal", "--skip-test-db"]
             subprocess.run(create, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
