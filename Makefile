@@ -14,7 +14,7 @@ demo: .venv/installed
 
 # Tests run on all cores, one thread each, and those of the cluster after them: SLURM's clocks want a machine to themselves.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist worksteal
 	$(BIN)/python -m pytest tests/slurm
 
 # More of them, and others: make chaos KILLS=200 SEED=2
