@@ -14,12 +14,12 @@ demo: .venv/installed
 
 # Tests run on all cores, one thread each, and those of the cluster after them: SLURM's clocks want a machine to themselves.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/slurm --numprocesses auto --maxprocesses 8 --dist loadfile
 	$(BIN)/python -m pytest tests/slurm
 
 # More of them, and others: make chaos KILLS=200 SEED=2
 chaos: .venv/installed
-	$(BIN)/python -m pytest tests/chaos -m chaos --kills $(KILLS) --chaos-seed $(SEED)
+	$(BIN)/python -m pytest tests/chaos tests/slurm -m chaos --kills $(KILLS) --chaos-seed $(SEED)
 
 # Every figure that has an aim, in one table: on an idle machine, in a quarter of an hour.
 bench: .venv/installed

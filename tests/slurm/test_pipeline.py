@@ -165,6 +165,7 @@ def test_fastbert_goes_on_after_a_killed_stage(
     assert speeds == [None, 0, 0.5, 1]
 
 
+@pytest.mark.chaos  # a minute for what tests/jobs/test_rnn.py shows without a cluster
 def test_rnn_goes_from_texts_to_a_served_student_of_words_beside_one_of_sentences(
     slurm: PrivateCluster, labelled: LabelledWorld, tmp_path: Path
 ) -> None:
