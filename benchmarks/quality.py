@@ -77,6 +77,7 @@ METHODS: dict[str, list[str]] = {
     "bilstm": ["student.config=bilstm"],
     "bigru": ["student.config=bigru"],
 }
+Scores = dict[str, dict[str, dict[str, list[float]]]]  # data -> method -> model -> one score a seed
 RECURRENT = ("bilstm", "bigru")  # students of the job `rnn`
 MODELS = ("teacher", "student_alone", "student")
 
@@ -90,7 +91,7 @@ class Grid:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self.scores: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(dict)
+        self.scores: Scores = defaultdict(dict)
 
     def run(self, name: str, rows: int) -> None:
         """Fine-tune the teacher of a set of this size, distil it by every method, and collect the scores."""
@@ -135,7 +136,7 @@ class Grid:
         return dict(found)
 
 
-def table(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Table:
+def table(scores: Scores) -> Table:
     """Return mean and spread of every model, what the student keeps of the teacher, and its gain over itself alone."""
     shown = Table("data", "method", "seeds", *MODELS, "kept", "gain, points")
     for cells in compared(scores):
@@ -143,11 +144,11 @@ def table(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Table:
     return shown
 
 
-def compared(scores: dict[str, dict[str, dict[str, list[float]]]]) -> Iterator[list[str]]:
+def compared(scores: Scores) -> Iterator[list[str]]:
     """Yield data, method, number of seeds, the score of each model, what is kept of the teacher's, and the gain.
 
     Args:
-        scores: data -> method -> model -> score of each seed; the student alone may be missing.
+        scores: those of a grid; the student alone may be missing.
     """
     for data, methods in scores.items():
         for method, models in methods.items():
