@@ -25,6 +25,24 @@ def _quality(file: Path) -> list[str]:
     return table(QUALITY, [[*cells, link(file)] for cells in compared(read_json(file))])
 
 
+def settings() -> list[str]:
+    """Return what a setting changes on validation rows, at the best checkpoint, from pruned students."""
+    file = RESULTS / "quality_validation.json"
+    by_data: dict[str, dict[str, dict[str, float]]] = read_json(file)  # data -> setting -> seed -> accuracy
+    rows = []
+    for setting in dict.fromkeys(name for found in by_data.values() for name in found):
+        of_sets = [found.get(setting, {}) for found in by_data.values()]
+        gains = [
+            accuracy - found["default"][seed]
+            for found in by_data.values()
+            for seed, accuracy in found.get(setting, {}).items()
+        ]
+        means = [f"{mean(found.values()):.4f}" if found else "" for found in of_sets]
+        gain = "" if setting == "default" else f"{100 * mean(gains):+.1f}"
+        rows.append([setting, *means, str(len(gains)), gain, link(file)])
+    return table("|".join(["setting", *by_data, "runs", "gain, points", "figures"]), rows)
+
+
 def epochs() -> list[str]:
     """Return what twice as many epochs change on validation rows, of the best checkpoint."""
     file, rows = RESULTS / "quality_epochs.json", []

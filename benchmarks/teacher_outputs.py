@@ -30,6 +30,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError, UserError, exit_with_message
+from kd_dist.model_files.model_folders import task_of
 from kd_dist.models.teacher import Batch, Teacher
 from kd_dist.objectives.base import build
 from kd_dist.runs.layout import read_stage
@@ -61,7 +62,7 @@ class Distillation:
         label2id = PreparedRows(self.tokens).label2id
         self.teacher = Teacher(stage.teacher.path, wanted, precision="fp32", device=DEVICE, label2id=label2id)
         config = self.objective.student.config
-        rate = stage.learning_rate(config.hidden_size, config.model_type)
+        rate = stage.learning_rate(config.hidden_size, config.model_type, task_of(config.to_dict()))
         self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=rate, fused=True)
         self.plan = BatchPlan(
             self.plain.lengths,

@@ -37,6 +37,7 @@ from kd_dist.config.sections.objective import ObjectiveSection, objective_sectio
 from kd_dist.config.sections.resources import CpuResources, GpuResources, ShardResources, TaskResources
 from kd_dist.config.sections.training import Cadence, Engine, Optim, Precision, Selection, Tracking, Train
 from kd_dist.config.stage import Stage
+from kd_dist.config.tasks import Task
 
 OBJECTIVES = frozenset(section.model_fields["name"].default for section in objective_sections())
 
@@ -294,13 +295,19 @@ class TrainStage(Stage):
         numbers = range(self.resources.nodes, self.resources.fewest_nodes() - 1, -1)
         return [nodes for nodes in numbers if not self.train.problems("", nodes * self.resources.gpus_per_node)]
 
-    def learning_rate(self, width: int, model_type: str) -> float:
-        """Return the peak learning rate of a model: the given one, that of recurrent models, or the objective's."""
+    def learning_rate(self, width: int, model_type: str, task: Task) -> float:
+        """Return the peak learning rate of a model: the given one, that of recurrent models, or the objective's.
+
+        Args:
+            width: Hidden size of the model.
+            model_type: As its config.json names it.
+            task: What the labels are; of a model without any, single_label.
+        """
         if self.optim.learning_rate is not None:
             return self.optim.learning_rate
         if model_type == RECURRENT:
             return RECURRENT_RATE
-        return self.objective.learning_rate(width, self.student is not None)
+        return self.objective.learning_rate(width, self.student is not None, task)
 
     def initial_seed(self) -> int:
         """Return the seed of the initial weights: the student's own, or that of everything else."""

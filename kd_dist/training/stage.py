@@ -18,7 +18,7 @@ from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.data.token_rows import TokenRows
 from kd_dist.data.tokenizer_folders import load_tokenizer
 from kd_dist.errors import RunError
-from kd_dist.model_files.model_folders import num_positions
+from kd_dist.model_files.model_folders import num_positions, task_of
 from kd_dist.model_files.vocabularies import added_tokens, embedding_problem, reading_problem
 from kd_dist.models.device import memory_gb, own_device
 from kd_dist.models.loading import load_config
@@ -191,7 +191,7 @@ def _micro_batch_size(stage: TrainStage, newest: Path | None) -> int:
 def build_engine(stage: TrainStage, objective: Objective, total_steps: int, micro_batch_size: int) -> Engine:
     """Return the engine that trains an objective for so many steps. Collective."""
     config = objective.student.config
-    rate = stage.learning_rate(config.hidden_size, config.model_type)
+    rate = stage.learning_rate(config.hidden_size, config.model_type, task_of(config.to_dict()))
     return Engine(
         objective,
         stage.engine,

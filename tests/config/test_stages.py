@@ -100,7 +100,7 @@ def test_every_entry_is_a_function_of_stage_folder_and_shard() -> None:
 
 def test_a_recurrent_model_has_a_learning_rate_of_its_own() -> None:
     stage = training(objective=SoftLabelsObjective())
-    assert [stage.learning_rate(width, "recurrent") for width in (128, 768)] == [1e-3, 1e-3]
-    assert stage.learning_rate(768, "bert") < 1e-4
+    assert [stage.learning_rate(width, "recurrent", "single_label") for width in (128, 768)] == [1e-3, 1e-3]
+    assert stage.learning_rate(768, "bert", "single_label") < 1e-4
     given = training(optim=Optim(learning_rate=0.5))
-    assert given.learning_rate(256, "recurrent") == given.learning_rate(256, "bert") == 0.5
+    assert [given.learning_rate(256, name, "multi_label") for name in ("recurrent", "bert")] == [0.5, 0.5]

@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kd_dist.config.jobs import find_job
-from tests.ranks import ROOT
+from tests.jobs.runs import run_job
 
 FULL_RUN = "KD_DIST_FULL_DEMO"
 
@@ -30,10 +28,7 @@ def test_the_student_alone_is_trained_for_as_many_steps_and_starts_from_the_same
 
 def run_demo(folder: Path, *settings: str) -> tuple[Path, dict[str, dict[str, Any]]]:
     """Run the demo in a folder; return the run and what its evaluation says of each model."""
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "demo", "--cluster", "local"]
-    result = subprocess.run([*command, "--run-id", "a", *settings], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    run_dir = folder / "runs" / "demo" / "a"
+    run_dir, _ = run_job("demo", folder, *settings)
     rows = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return run_dir, {row["model"]: row for row in rows if row["stage"] == "evaluation" and row.get("speed") is None}
 
@@ -42,8 +37,8 @@ def test_the_job_ends_with_a_classifier(tmp_path: Path) -> None:
     # Few rows and few steps: the same stages, and nobody can learn from these.
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
-    smaller = [f"unlabelled.data.unlabelled={texts}", "data.max_rows=30", "train.steps=4", "guards.teacher=warn"]
-    run_dir, models = run_demo(tmp_path, *smaller)
+    smaller = [f"unlabelled.data.unlabelled={texts}", "data.max_rows=30", "train.steps=4", "evaluate.speed=false"]
+    run_dir, models = run_demo(tmp_path, *smaller, "guards.teacher=warn")
     assert list(models) == ["teacher", "student_alone", "student", "fastbert"]
     assert json.loads((run_dir / "unlabelled" / "tokens" / "statistics.json").read_text())["train_rows"] == 40
     assert (run_dir / "export").resolve() == (run_dir / "serving" / "export").resolve()

@@ -1,8 +1,6 @@
 """`granularity` trains one encoder on words and on characters, and measures both on the same texts."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,9 @@ import pytest
 from kd_dist.config.seeds import with_seeds
 from kd_dist.data.prepared_rows import PreparedRows
 from kd_dist.errors import UserError
+from tests.jobs.runs import run_job
 from tests.loading import load_job
 from tests.model_folders import write_vocabulary
-from tests.ranks import ROOT
 
 CLASSES = {"finance": "国家经济的发展", "sport": "今天的比赛精彩"}
 
@@ -49,7 +47,6 @@ def test_a_given_tokenizer_needs_no_vocabulary(tmp_path: Path) -> None:
 def test_the_job_goes_from_files_to_a_page(tmp_path: Path) -> None:
     rows = [f"{label}\t{text}{number}" for number in range(20) for label, text in CLASSES.items()]
     (tmp_path / "rows.tsv").write_text("\n".join(rows), encoding="utf-8")
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "granularity", "--cluster", "local"]
     settings = [
         "data.train=rows.tsv",
         "train.steps=2",
@@ -57,9 +54,7 @@ def test_the_job_goes_from_files_to_a_page(tmp_path: Path) -> None:
         "data.max_length=32",
         "evaluate.speed=false",
     ]
-    done = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    run_dir = tmp_path / "runs" / "granularity" / "a"
+    run_dir, _ = run_job("granularity", tmp_path, *settings)
     found = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     models = {row["model"]: row for row in found if row["stage"] == "evaluation"}
     assert list(models) == ["words", "characters"]

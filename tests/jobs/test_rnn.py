@@ -1,8 +1,6 @@
 """`rnn` distils a teacher into a recurrent classifier from files to report, whatever interrupts it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,10 @@ from safetensors.torch import load_file
 from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.runs.layout import open_run
 from tests.conftest import LabelledWorld
+from tests.jobs.runs import check_predictions, run_job
 from tests.loading import load_job
 from tests.models.recurrent_models import write_recurrent_config
-from tests.ranks import ROOT, assert_same, run_ranks
+from tests.ranks import assert_same, run_ranks
 from tests.stages import run_entry
 
 STEPS = 8
@@ -80,10 +79,8 @@ def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld,
     settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings += [f"data.unlabelled={texts}", f"teacher.path={labelled.teacher}", "guards.teacher=warn"]
     settings += [f"student.config={write_recurrent_config(tmp_path)}", "data.max_length=48", "train.steps=4"]
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "rnn", "--cluster", "local"]
-    result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    check_run(tmp_path / "runs" / "rnn" / "a")
+    run_dir, _ = run_job("rnn", tmp_path, *settings)
+    check_run(run_dir)
 
 
 def check_run(run_dir: Path) -> None:
@@ -96,10 +93,7 @@ def check_run(run_dir: Path) -> None:
     assert (run_dir / "export" / "recurrent.py").exists()
     assert (run_dir / "export" / "onnx" / "model.onnx").exists()
     assert "The distilled student" in (run_dir / "report" / "index.html").read_text(encoding="utf-8")
-    predict = [sys.executable, str(ROOT / "kd_dist" / "predict.py"), "--model", str(run_dir / "export")]
-    done = subprocess.run(predict, input="今天的比赛\n国家经济\n", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[0] in ("finance", "sport") for line in done.stdout.splitlines()] == [True, True]
+    check_predictions(run_dir / "export")
 
 
 # ------------------------------------------------------------------------------------------ what runs on the ranks

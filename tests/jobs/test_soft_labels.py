@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import LabelledWorld
+from tests.jobs.runs import run_job
 from tests.loading import load_job
 from tests.ranks import ROOT
 
@@ -35,11 +36,8 @@ def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld,
     settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings += [f"data.soft_labels={judged}", f"donor.path={labelled.teacher}", f"student.config={labelled.student}"]
     settings += ["data.max_length=48", "train.steps=4"]
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "soft_labels", "--cluster", "local"]
-    result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "50 of 60 training rows were judged (83.3%)" in result.stdout
-    run_dir = tmp_path / "runs" / "soft_labels" / "a"
+    run_dir, done = run_job("soft_labels", tmp_path, *settings)
+    assert "50 of 60 training rows were judged (83.3%)" in done.stdout
     found = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     assert [row["model"] for row in found if row["stage"] == "evaluation"] == ["student_alone", "student"]
     assert (run_dir / "export" / "onnx" / "model.onnx").exists()

@@ -1,14 +1,12 @@
 """`textgcn` goes from labelled files to a served classifier."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from kd_dist.config.seeds import with_seeds
 from tests.conftest import LabelledWorld
+from tests.jobs.runs import check_predictions, run_job
 from tests.loading import load_job
-from tests.ranks import ROOT
 
 
 def test_seeds_repeat_the_training_alone() -> None:
@@ -21,11 +19,8 @@ def test_seeds_repeat_the_training_alone() -> None:
 def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld, tmp_path: Path) -> None:
     settings = [f"data.{split}={labelled.files / split}.tsv" for split in ("train", "validation", "test")]
     settings += ["data.max_length=48", "train.epochs=30", "network.hidden_size=8"]
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), "--job", "textgcn", "--cluster", "local"]
-    result = subprocess.run([*command, "--run-id", "a", *settings], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "Warning" not in result.stderr
-    run_dir = tmp_path / "runs" / "textgcn" / "a"
+    run_dir, done = run_job("textgcn", tmp_path, *settings)
+    assert "Warning" not in done.stderr
     rows = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     assert [(row["stage"], row["split"]) for row in rows] == [
         ("textgcn", "validation"), ("textgcn", "test"), ("evaluation", "test")
@@ -35,7 +30,4 @@ def test_the_job_goes_from_files_to_a_served_classifier(labelled: LabelledWorld,
     assert of_new["parameters"] == of_nodes["parameters"]
     assert "textgcn" in (run_dir / "report" / "index.html").read_text(encoding="utf-8")
     assert (run_dir / "export" / "onnx" / "model.onnx").exists()
-    predict = [sys.executable, str(ROOT / "kd_dist" / "predict.py"), "--model", str(run_dir / "export")]
-    done = subprocess.run(predict, input="今天的比赛\n国家经济\n", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[0] in ("finance", "sport") for line in done.stdout.splitlines()] == [True, True]
+    check_predictions(run_dir / "export")

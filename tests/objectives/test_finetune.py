@@ -15,6 +15,7 @@ from kd_dist.config.sections.data import LabelledData
 from kd_dist.config.sections.models import Student
 from kd_dist.data.labelled import prepare
 from kd_dist.data.token_rows import TokenRows
+from kd_dist.model_files.model_folders import task_of
 from tests.conftest import LabelledWorld
 from tests.objectives.builders import built, stage
 
@@ -67,6 +68,12 @@ def test_a_new_head_for_several_labels_starts_at_how_often_they_occur(
     model.save_pretrained(tmp_path)
     again = built(stage(several, objective, student=Student(path=str(tmp_path)))).student
     assert torch.equal(again.classifier.bias, trained)
+
+
+def test_the_model_says_what_its_labels_are(labelled: LabelledWorld, several: LabelledWorld) -> None:
+    """Its learning rate follows from that."""
+    tasks = [task_of(built(stage(rows, FinetuneObjective())).student.config.to_dict()) for rows in (labelled, several)]
+    assert tasks == ["single_label", "multi_label"]
 
 
 def test_a_new_head_for_one_label_prefers_none(labelled: LabelledWorld) -> None:

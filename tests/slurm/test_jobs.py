@@ -113,45 +113,41 @@ def _states(slurm: PrivateCluster, job: str) -> list[str]:
     return [row["State"] for row in slurm.sacct(job, duplicates=True)]
 
 
-def test_a_warning_before_the_time_limit_requeues_the_run(launcher: Launcher) -> None:
-    run_dir, jobs = launcher.start("warned", 2, 1)
-    assert eventually(lambda: at_step(run_dir / "distill", 10), timeout=300), launcher.logs(run_dir / "distill")
-    launcher.slurm.run(["scancel", "--signal=USR2", jobs["distill"]])
-    launcher.finish(run_dir, jobs)
-    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
-    assert "resumed at step" in launcher.logs(run_dir / "distill")
-
-    status = launcher.command("--status", str(run_dir))
-    assert status.stdout.count("COMPLETED") == 3
-    again = launcher.command(
-        "--job", "tinybert_general", "--cluster", str(launcher.profile), "--run-id", "warned", "--runs-dir", "runs",
-        *launcher.settings, "resources.nodes=2",
-    )  # fmt: skip
-    assert again.stdout.count("complete, skipped") == 3
-
-
-def test_a_crash_after_a_checkpoint_is_requeued_and_goes_on(launcher: Launcher) -> None:
-    run_dir, jobs = launcher.start("crashed", 2, 1)
+def test_a_run_that_is_warned_of_its_time_limit_and_then_crashes_is_requeued_each_time(launcher: Launcher) -> None:
+    run_dir, jobs = launcher.start("disturbed", 2, 1)
     distill = run_dir / "distill"
+    assert eventually(lambda: at_step(distill, 10), timeout=300), launcher.logs(distill)
+    launcher.slurm.run(["scancel", "--signal=USR2", jobs["distill"]])
     assert eventually(lambda: at_step(distill, 60), timeout=300), launcher.logs(distill)
+    log = launcher.logs(distill)
+    assert "resumed at step" in log
+    assert "crashed" not in log  # a warning is none
     os.kill(process_of_rank(1, jobs["distill"]), signal.SIGKILL)
     launcher.finish(run_dir, jobs)
-    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
+    assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "2"
     log = launcher.logs(distill)
     assert re.search(r"stage distill crashed at step \d+: it is started again, 1 of at most 3 times", log), log
     assert "resumed at step 50" in log
     assert re.search(r"the last try crashed at step \d+, which has the rows \d+, .* of /", log), log
 
+    status = launcher.command("--status", str(run_dir))
+    assert status.stdout.count("COMPLETED") == 3
+    again = launcher.command(
+        "--job", "tinybert_general", "--cluster", str(launcher.profile), "--run-id", "disturbed", "--runs-dir", "runs",
+        *launcher.settings, "resources.nodes=2",
+    )  # fmt: skip
+    assert again.stdout.count("complete, skipped") == 3
+
 
 def test_a_rank_that_is_stuck_on_its_node_is_named_and_the_job_requeued(launcher: Launcher) -> None:
-    run_dir, jobs = launcher.start("stuck", 2, 1, "engine.hang_minutes=0.3")
+    run_dir, jobs = launcher.start("stuck", 2, 1, "engine.hang_minutes=0.2")
     distill = run_dir / "distill"
     assert eventually(lambda: at_step(distill, 10), timeout=300), launcher.logs(distill)
     os.kill(process_of_rank(1, jobs["distill"]), signal.SIGSTOP)
     launcher.finish(run_dir, jobs)
     assert launcher.slurm.show_job(jobs["distill"])["Restarts"] == "1"
     log = launcher.logs(distill)
-    assert re.search(r"error: rank 0 hangs: step \d+ has taken 0.3 minutes; it is in ", log), log
+    assert re.search(r"error: rank 0 hangs: step \d+ has taken 0.2 minutes; it is in ", log), log
     assert "rank 1: no answer: it is stopped or gone" in log
     assert re.search(r"stage distill hung at step \d+: it is started again, 1 of at most 3 times", log), log
 

@@ -65,7 +65,7 @@ class FastBertObjective(ObjectiveSection):
         last_alone = self.backbone == "alternating" and step % 2 == 1
         return {"branches": 0.0, "branch_labels": 0.0, "label": 1.0} if last_alone else self.weights()
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
         return 1e-3  # of branches, whose width does not depend on the encoder's
 
     def problems(self, stage: Any) -> list[str]:

@@ -32,8 +32,11 @@ class FinetuneObjective(ObjectiveSection):
             "to none"
         ]
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
-        return rate_for(width, 8e-5 if has_student else 4e-5)
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
+        # An encoder that learns several labels at the gentler rate was behind its own student
+        # (docs/what_distillation_buys.md).
+        is_gentle = not has_student and task != "multi_label"
+        return rate_for(width, 4e-5 if is_gentle else 8e-5)
 
     def result_name(self, has_student: bool) -> str:
         return "student_alone" if has_student else "teacher"

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import optional
 from kd_dist.config.sections.objective import ModelConfig, ObjectiveSection, rate_for
+from kd_dist.config.tasks import Task
 
 MOST_HEADS = 48  # what the paper gives a teacher of BERT-base's size
 
@@ -39,7 +40,7 @@ class RelationsObjective(ObjectiveSection):
         common = math.gcd(teacher_width, student_width)
         return self.relation_heads or max(heads for heads in range(1, MOST_HEADS + 1) if common % heads == 0)
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
         return rate_for(width, 2e-4)
 
     def problems(self, stage: Any) -> list[str]:

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from kd_dist.config.sections.objective import Compat, ObjectiveSection, Parts, rate_for
+from kd_dist.config.tasks import Task
 
 
 class SoftLabelsObjective(ObjectiveSection):
@@ -33,5 +34,5 @@ class SoftLabelsObjective(ObjectiveSection):
     def weights(self) -> dict[str, float]:
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
         return rate_for(width, 8e-5)

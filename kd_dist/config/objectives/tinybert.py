@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from kd_dist.config.sections.base import listed
 from kd_dist.config.sections.objective import Compat, ModelConfig, ObjectiveSection, Parts, rate_for
+from kd_dist.config.tasks import Task
 
 
 class TinyBertObjective(ObjectiveSection):
@@ -65,7 +66,7 @@ class TinyBertObjective(ObjectiveSection):
             return self.layer_map
         return [layer * teacher_layers // student_layers for layer in range(1, student_layers + 1)]
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
         return rate_for(width, 2e-4)
 
     def problems(self, stage: Any) -> list[str]:

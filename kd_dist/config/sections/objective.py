@@ -82,12 +82,13 @@ class ObjectiveSection(Section):
         """Return whether rows must hold word boundaries (`data.word_starts`)."""
         return False
 
-    def learning_rate(self, width: int, has_student: bool) -> float:
+    def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
         """Return the peak learning rate for a model of this width, where none is given: the wider, the lower.
 
         Args:
             width: Hidden size of the model that is trained.
             has_student: Whether it is a student; otherwise it is a pretrained encoder that is fine-tuned.
+            task: What the labels are; of a model without any, single_label.
         """
         return rate_for(width, 1e-4)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -44,11 +45,17 @@ def test_finding_the_sections_loads_no_torch() -> None:
 @pytest.mark.parametrize("section", objective_sections(), ids=lambda section: section.__name__)
 def test_the_default_learning_rate_falls_with_the_width_and_is_never_extreme(section: type[ObjectiveSection]) -> None:
     method = section()  # type: ignore[call-arg]
-    rates = [method.learning_rate(width, has_student=True) for width in (24, 312, 768, 1024)]
+    rates = [method.learning_rate(width, has_student=True, task="single_label") for width in (24, 312, 768, 1024)]
     assert rates == sorted(rates, reverse=True)
     assert all(1e-5 < rate <= 1e-3 for rate in rates)
 
 
 def test_a_pretrained_encoder_is_tuned_more_gently_than_a_student() -> None:
-    finetune = FinetuneObjective()
-    assert finetune.learning_rate(384, has_student=False) < finetune.learning_rate(384, has_student=True)
+    rate = partial(FinetuneObjective().learning_rate, 384)
+    assert rate(has_student=False, task="single_label") < rate(has_student=True, task="single_label")
+    assert rate(has_student=False, task="regression") == rate(has_student=False, task="single_label")
+
+
+def test_an_encoder_learns_several_labels_as_fast_as_a_student_does() -> None:
+    rate = partial(FinetuneObjective().learning_rate, 384, task="multi_label")
+    assert rate(has_student=False) == rate(has_student=True) == 1.6e-4
