@@ -118,7 +118,9 @@ class Optim(Section):
     """AdamW and its learning-rate schedule."""
 
     learning_rate: Annotated[float | None, BeforeValidator(optional)] = Field(
-        default=None, gt=0, description="peak learning rate of AdamW; none: by the objective and the model's width"
+        default=None,
+        gt=0,
+        description="peak learning rate of AdamW; none: by the objective, the model's width and the task",
     )
     warmup_fraction: float = Field(
         default=0.1, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
