@@ -37,8 +37,8 @@ def test_the_job_ends_with_a_classifier(tmp_path: Path) -> None:
     # Few rows and few steps: the same stages, and nobody can learn from these.
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"第{number}本书很好,值得一读。\n" for number in range(40)), encoding="utf-8")
-    smaller = [f"unlabelled.data.unlabelled={texts}", "data.max_rows=30", "train.steps=4", "evaluate.speed=false"]
-    run_dir, models = run_demo(tmp_path, *smaller, "guards.teacher=warn")
+    smaller = [f"unlabelled.data.unlabelled={texts}", "data.max_rows=30", "train.steps=4", "guards.teacher=warn"]
+    run_dir, models = run_demo(tmp_path, *smaller)
     assert list(models) == ["teacher", "student_alone", "student", "fastbert"]
     assert json.loads((run_dir / "unlabelled" / "tokens" / "statistics.json").read_text())["train_rows"] == 40
     assert (run_dir / "export").resolve() == (run_dir / "serving" / "export").resolve()
