@@ -46,7 +46,7 @@ def _with_exits(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
     measured = evaluation.evaluate.models | {"fastbert": "@calibration/export"}
     evaluate = evaluation.evaluate.model_copy(update={"models": measured})
     exits: dict[str, AnyStage] = {
-        "self_distill": STAGE1.model_copy(update={"train": Train(epochs=1, global_batch_size=32), "cadence": CADENCE}),
+        "self_distill": STAGE1.model_copy(update={"train": Train(steps=200, global_batch_size=32), "cadence": CADENCE}),
         "calibration": CalibrateStage(
             model=Model(path="@self_distill/export"), data=PlainTokenData(tokens="@labelled/tokens")
         ),
@@ -83,7 +83,7 @@ JOB = Job(
         "finetune": FINETUNE.model_copy(
             update={
                 "encoder": Encoder(path=PRETRAINED),
-                "train": Train(steps=300, global_batch_size=32),
+                "train": Train(steps=200, global_batch_size=32),
                 "optim": Optim(learning_rate=1e-4),
                 "cadence": CADENCE,
             }
