@@ -51,7 +51,7 @@ def test_way_out_of_a_batch_that_does_not_divide_among_ranks_works(job: str, bat
     for ranks in range(1, 17):
         settings = [f"resources.gpus_per_node={ranks}", *batch]
         problems = resolve_job(job, settings).problems
-        told = (f"do not divide among {ranks} ranks", "is not a multiple of train.micro_batch_size=16")  # of the demo
+        told = (f"do not divide among {ranks} ranks", "is not a multiple of train.micro_batch_size=32")  # of the demo
         ways = [WAY_OUT.findall(problem) for problem in problems if any(words in problem for words in told)]
         assert len(ways) == len(problems)
         assert all(ways)
