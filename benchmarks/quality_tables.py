@@ -21,6 +21,11 @@ def projected() -> list[str]:
     return _quality(RESULTS / "quality_projected.json")
 
 
+def demo() -> list[str]:
+    """Return what the demo's student gains on reviews that the demo leaves aside, and with other starts and lengths."""
+    return _quality(RESULTS / "quality_demo.json")
+
+
 def _quality(file: Path) -> list[str]:
     return table(QUALITY, [[*cells, link(file)] for cells in compared(read_json(file))])
 

@@ -82,6 +82,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
     "docs/what_distillation_buys.md": {
         "quality": quality_tables.quality,
         "quality_projected": quality_tables.projected,
+        "quality_demo": quality_tables.demo,
         "settings_tried": quality_tables.settings,
         "epochs": quality_tables.epochs,
         "backbones": lambda: table.exit_scores("one threshold a layer"),
