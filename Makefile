@@ -44,6 +44,8 @@ clean:
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --index-url ,$(TORCH_INDEX)) $(shell grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check $(addprefix --index-url ,$(TORCH_INDEX)) $(shell grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
+	@# pip compiles on one core. Like pip, ignore the files that packages bring for a newer Python.
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@

@@ -86,8 +86,8 @@ class Train(Section):
             problem = f"train.global_batch_size={total} is not a multiple of train.micro_batch_size={micro}"
         elif (total // micro) % world_size:
             problem = (
-                f"train.global_batch_size={total} is {total // micro} micro-batches of {micro} sequences, which do not "
-                f"divide among {world_size} ranks"
+                f"the {total} sequences of train.global_batch_size, in micro-batches of {micro}, do not divide among "
+                f"{world_size} ranks"
             )
         else:
             return []
