@@ -10,7 +10,7 @@ from jobs.tinybert_task import (
     with_equal_training,
     with_given,
     without_layers,
-    without_missing_rows,
+    without_unwanted_rows,
 )
 from kd_dist.config.job import Job, drop_stages, replace_wire
 from kd_dist.config.objectives.tinybert import TinyBertObjective
@@ -55,9 +55,10 @@ def adapt(job: Job) -> Job:
     """Leave out the stages that the settings make unnecessary or impossible, and note why."""
     stages, notes = _adapt_general(job.stages, job.given)
     stages, notes = _adapt_augmentation(stages, notes, job.given)
-    stages, note = without_layers(without_missing_rows(stages), job.given)
-    stages, more = with_equal_training(stages, job.given)
-    return job.adapted(stages, [*notes, start_of_the_student_alone(stages), *note, *more])
+    stages, of_rows = without_unwanted_rows(stages, job.given)
+    stages, of_layers = without_layers(stages, job.given)
+    stages, of_length = with_equal_training(stages, job.given)
+    return job.adapted(stages, [*notes, start_of_the_student_alone(stages), *of_rows, *of_layers, *of_length])
 
 
 def _adapt_general(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:

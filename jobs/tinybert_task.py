@@ -198,13 +198,31 @@ def with_given(taken: Any, own: Any, prefix: str, given: Iterable[str]) -> Any:
     return taken.model_copy(update={key: getattr(own, key) for key in keys})
 
 
-def without_missing_rows(stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
-    """Leave out the rows without labels where `data.unlabelled` names no texts, and where no row is to be perturbed."""
-    unlabelled, perturbed = stages["unlabelled"], stages["perturbed"]
+def without_unwanted_rows(stages: dict[str, AnyStage], given: Iterable[str]) -> tuple[dict[str, AnyStage], list[str]]:
+    """Leave out rows without labels that are not there, or do not help.
+
+    Those of texts where `data.unlabelled` names none, and perturbed ones where no row is to be perturbed, or where a
+    text may have several labels: the teacher then misses the rare ones (docs/what_distillation_buys.md).
+
+    Args:
+        stages: The stages, with `labelled`, `unlabelled` and `perturbed` among them.
+        given: The keys that the user set; perturbed rows that they ask for are kept.
+
+    Returns:
+        The stages, and a note where several labels are the reason.
+    """
+    labelled, unlabelled, perturbed = (stages[name] for name in ("labelled", "unlabelled", "perturbed"))
+    assert isinstance(labelled, LabelledStage)
     assert isinstance(unlabelled, UnlabelledStage)
     assert isinstance(perturbed, PerturbedStage)
-    missing = [] if unlabelled.data.unlabelled else ["unlabelled"]
-    return without_rows(stages, *missing, *([] if perturbed.perturb.copies else ["perturbed"]))
+    asked = any("perturb." in key for key in given)
+    needless = labelled.data.task == "multi_label" and not asked
+    names = [] if unlabelled.data.unlabelled else ["unlabelled"]
+    names += ["perturbed"] if needless or not perturbed.perturb.copies else []
+    note = (
+        f"no perturbed rows: a text may have several labels (perturb.copies={perturbed.perturb.copies} asks for them)"
+    )
+    return without_rows(stages, *names), [note] if needless else []
 
 
 def without_rows(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:
@@ -268,9 +286,10 @@ JOB = Job(
 
 def adapt(job: Job) -> Job:
     """Train both students for equally long, and check the teacher that the user gave."""
-    stages, notes = without_layers(without_missing_rows(_with_checked_teacher(job)), job.given)
-    stages, more = with_equal_training(stages, job.given)
-    return job.adapted(stages, [start_of_the_student_alone(stages), *notes, *more])
+    stages, of_rows = without_unwanted_rows(_with_checked_teacher(job), job.given)
+    stages, of_layers = without_layers(stages, job.given)
+    stages, of_length = with_equal_training(stages, job.given)
+    return job.adapted(stages, [start_of_the_student_alone(stages), *of_rows, *of_layers, *of_length])
 
 
 def _with_checked_teacher(job: Job) -> dict[str, AnyStage]:

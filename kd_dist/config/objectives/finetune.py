@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import ObjectiveSection, Parts, rate_for
+from kd_dist.config.sections.objective import ObjectiveSection, Parts, classifier_rate_for
 from kd_dist.config.tasks import Task
 
 
@@ -33,10 +33,7 @@ class FinetuneObjective(ObjectiveSection):
         ]
 
     def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
-        # An encoder that learns several labels at the gentler rate was behind its own student
-        # (docs/what_distillation_buys.md).
-        is_gentle = not has_student and task != "multi_label"
-        return rate_for(width, 4e-5 if is_gentle else 8e-5)
+        return classifier_rate_for(width, 8e-5 if has_student else 4e-5, task)
 
     def result_name(self, has_student: bool) -> str:
         return "student_alone" if has_student else "teacher"

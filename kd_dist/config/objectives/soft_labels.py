@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kd_dist.config.sections.objective import Compat, ObjectiveSection, Parts, rate_for
+from kd_dist.config.sections.objective import Compat, ObjectiveSection, Parts, classifier_rate_for
 from kd_dist.config.tasks import Task
 
 
@@ -35,4 +35,4 @@ class SoftLabelsObjective(ObjectiveSection):
         return {"soft": self.soft_weight, "hard": self.hard_weight, "logits": self.logits_weight}
 
     def learning_rate(self, width: int, has_student: bool, task: Task) -> float:
-        return rate_for(width, 8e-5)
+        return classifier_rate_for(width, 8e-5, task)

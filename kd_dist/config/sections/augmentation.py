@@ -10,7 +10,12 @@ from kd_dist.config.sections.base import Name, Section, optional
 class Perturb(Section):
     """Random changes of tokens (after Tang et al. 2019, section 3.3), for rows that only a teacher can label."""
 
-    copies: int = Field(default=8, ge=0, description="perturbed copies of each labelled row, at most; 0: none")
+    copies: int = Field(
+        default=8,
+        ge=0,
+        description="perturbed copies of each labelled row, at most; 0: none; where a text may have several labels, "
+        "none unless this is given",
+    )
     max_rows: int = Field(
         default=20_000, ge=1, description="perturbed rows, at most: many labelled rows need fewer copies, or none"
     )

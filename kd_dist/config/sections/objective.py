@@ -29,6 +29,15 @@ def rate_for(width: int, at_768: float) -> float:
     return min(1e-3, at_768 * 768 / width)
 
 
+def classifier_rate_for(width: int, at_768: float, task: Task) -> float:
+    """Return `rate_for` a classifier, from the rate for one label: twice that where a text may have several labels.
+
+    Of many labels most have few rows, and are not learnt in time at the rate that suits one label: neither by a
+    fine-tuned encoder nor by a student (docs/what_distillation_buys.md).
+    """
+    return rate_for(width, at_768 * (2 if task == "multi_label" else 1))
+
+
 class ObjectiveSection(Section):
     """The settings of one method, and the questions that the rest of the project asks about it."""
 

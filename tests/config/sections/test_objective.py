@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from kd_dist.config.objectives.finetune import FinetuneObjective
+from kd_dist.config.objectives.soft_labels import SoftLabelsObjective
 from kd_dist.config.paths import REPOSITORY
 from kd_dist.config.sections.objective import ObjectiveSection, objective_sections
 from kd_dist.config.stages import OBJECTIVES
@@ -53,9 +54,12 @@ def test_the_default_learning_rate_falls_with_the_width_and_is_never_extreme(sec
 def test_a_pretrained_encoder_is_tuned_more_gently_than_a_student() -> None:
     rate = partial(FinetuneObjective().learning_rate, 384)
     assert rate(has_student=False, task="single_label") < rate(has_student=True, task="single_label")
-    assert rate(has_student=False, task="regression") == rate(has_student=False, task="single_label")
 
 
-def test_an_encoder_learns_several_labels_as_fast_as_a_student_does() -> None:
-    rate = partial(FinetuneObjective().learning_rate, 384, task="multi_label")
-    assert rate(has_student=False) == rate(has_student=True) == 1.6e-4
+@pytest.mark.parametrize("method", [FinetuneObjective(), SoftLabelsObjective()], ids=lambda method: method.name)
+@pytest.mark.parametrize("has_student", [False, True])
+def test_several_labels_are_learnt_at_twice_the_rate_of_one(method: ObjectiveSection, has_student: bool) -> None:
+    one = method.learning_rate(384, has_student, "single_label")
+    assert method.learning_rate(384, has_student, "regression") == one
+    assert method.learning_rate(384, has_student, "multi_label") == pytest.approx(2 * one)
+    assert method.learning_rate(24, has_student, "multi_label") == 1e-3
