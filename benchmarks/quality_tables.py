@@ -8,6 +8,7 @@ from benchmarks.table import RESULTS, link, table
 from kd_dist.files import read_json
 
 QUALITY = "data|method|seeds|teacher|student alone|distilled student|of the teacher's|gain, points|figures"
+SEVERAL_LABELS = "model|seeds|micro F1|macro F1|figures"
 EPOCHS = "data|teacher|student alone|once|twice the epochs, seeds 1 and 2|of the teacher's, mean|figures"
 
 
@@ -58,3 +59,12 @@ def epochs() -> list[str]:
         kept = mean(one["best"] for one in found["twice"]) / found["teacher"]
         rows.append([data, f"{found['teacher']:.4f}", *of_forms, f"{kept:.1%}", link(file)])
     return table(EPOCHS, rows)
+
+
+def several_labels() -> list[str]:
+    """Return what learning rate and perturbed rows change where a text may have several labels, on validation rows."""
+    file, rows = RESULTS / "quality_several_labels.json", []
+    for model, seeds in read_json(file).items():
+        means = [f"{mean(found[score] for found in seeds.values()):.3f}" for score in ("micro_f1", "macro_f1")]
+        rows.append([model, str(len(seeds)), *means, link(file)])
+    return table(SEVERAL_LABELS, rows)

@@ -84,6 +84,7 @@ GENERATED = {  # file -> block -> lines; a block stands between `<!-- NAME:begin
         "quality_projected": quality_tables.projected,
         "quality_demo": quality_tables.demo,
         "settings_tried": quality_tables.settings,
+        "several_labels": quality_tables.several_labels,
         "epochs": quality_tables.epochs,
         "backbones": lambda: table.exit_scores("one threshold a layer"),
     },

@@ -202,10 +202,11 @@ def without_unwanted_rows(stages: dict[str, AnyStage], given: Iterable[str]) -> 
     """Leave out rows without labels that are not there, or do not help.
 
     Those of texts where `data.unlabelled` names none, and perturbed ones where no row is to be perturbed, or where a
-    text may have several labels: the teacher then misses the rare ones (docs/what_distillation_buys.md).
+    text may have several labels and the student starts with layers of the teacher: by perturbed rows it learns to miss
+    rare labels. A student without those layers gains by them all the same (docs/what_distillation_buys.md).
 
     Args:
-        stages: The stages, with `labelled`, `unlabelled` and `perturbed` among them.
+        stages: The stages, with `labelled`, `unlabelled`, `perturbed`, `distill` and perhaps `layers` among them.
         given: The keys that the user set; perturbed rows that they ask for are kept.
 
     Returns:
@@ -216,13 +217,20 @@ def without_unwanted_rows(stages: dict[str, AnyStage], given: Iterable[str]) -> 
     assert isinstance(unlabelled, UnlabelledStage)
     assert isinstance(perturbed, PerturbedStage)
     asked = any("perturb." in key for key in given)
-    needless = labelled.data.task == "multi_label" and not asked
+    needless = labelled.data.task == "multi_label" and _starts_with_layers_of_the_teacher(stages) and not asked
     names = [] if unlabelled.data.unlabelled else ["unlabelled"]
     names += ["perturbed"] if needless or not perturbed.perturb.copies else []
     note = (
         f"no perturbed rows: a text may have several labels (perturb.copies={perturbed.perturb.copies} asks for them)"
     )
     return without_rows(stages, *names), [note] if needless else []
+
+
+def _starts_with_layers_of_the_teacher(stages: dict[str, AnyStage]) -> bool:
+    first = stages.get("layers", stages["distill"])
+    assert isinstance(first, TrainStage)
+    student = first.student
+    return student is not None and student.path is None and student.init == "pruned"
 
 
 def without_rows(stages: dict[str, AnyStage], *names: str) -> dict[str, AnyStage]:

@@ -8,6 +8,8 @@ import pytest
 from kd_dist.errors import UserError
 from tests.loading import load_job
 
+NOT_PERTURBED = "no perturbed rows: a text may have several labels (perturb.copies=8 asks for them)"
+
 
 @pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
 @pytest.mark.parametrize(
@@ -72,21 +74,29 @@ def test_the_batch_size_of_all_stages_does_not_change_the_length_of_the_student_
     assert not any("not trained for as long" in note for note in job.notes)
 
 
-@pytest.mark.parametrize("name", ["tinybert", "tinybert_task", "rnn"])
+@pytest.mark.parametrize("name", ["tinybert", "tinybert_task"])
 def test_rows_of_several_labels_are_perturbed_only_where_that_is_asked_for(name: str) -> None:
     one, several = load_job(name, []), load_job(name, ["data.task=multi_label"])
     assert "perturbed" in one.stages
     assert "perturbed" not in several.stages
     assert several.stages["distill"].data.unlabelled_tokens == several.stages["outputs"].data.unlabelled_tokens == []
     assert several.stages["alone"].train.epochs == several.stages["distill"].train.epochs
-    said = "no perturbed rows: a text may have several labels (perturb.copies=8 asks for them)"
-    assert (said in several.notes, said in one.notes) == (True, False)
+    assert (NOT_PERTURBED in several.notes, NOT_PERTURBED in one.notes) == (True, False)
     for setting in ("perturb.copies=8", "perturb.replace_words=0.3"):
         asked = load_job(name, ["data.task=multi_label", setting])
         assert "perturbed" in asked.stages
-        assert said not in asked.notes
+        assert NOT_PERTURBED not in asked.notes
     with_text = load_job(name, ["data.task=multi_label", "data.unlabelled=more.txt"])
     assert with_text.stages["distill"].data.unlabelled_tokens == ["@unlabelled/tokens"]
+
+
+@pytest.mark.parametrize(("name", "settings"), [("rnn", []), ("tinybert_task", ["student.init=projected"])])
+def test_a_student_without_layers_of_its_teacher_learns_several_labels_of_perturbed_rows(
+    name: str, settings: list[str]
+) -> None:
+    job = load_job(name, ["data.task=multi_label", *settings])
+    assert "perturbed" in job.stages
+    assert NOT_PERTURBED not in job.notes
 
 
 def test_the_teacher_that_is_checked_is_the_one_that_is_named() -> None:
