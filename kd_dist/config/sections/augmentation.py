@@ -14,7 +14,7 @@ class Perturb(Section):
         default=8,
         ge=0,
         description="perturbed copies of each labelled row, at most; 0: none; for a student that starts with the "
-        "teacher's layers, none where a text may have several labels, unless this is given",
+        "teacher's layers, none where a text may have several labels, unless a setting of `perturb` is given",
     )
     max_rows: int = Field(
         default=20_000, ge=1, description="perturbed rows, at most: many labelled rows need fewer copies, or none"

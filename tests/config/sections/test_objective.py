@@ -63,3 +63,7 @@ def test_several_labels_are_learnt_at_twice_the_rate_of_one(method: ObjectiveSec
     assert method.learning_rate(384, has_student, "regression") == one
     assert method.learning_rate(384, has_student, "multi_label") == pytest.approx(2 * one)
     assert method.learning_rate(24, has_student, "multi_label") == 1e-3
+
+
+def test_an_encoder_learns_several_labels_at_the_rate_that_was_measured() -> None:
+    assert FinetuneObjective().learning_rate(384, has_student=False, task="multi_label") == 1.6e-4
